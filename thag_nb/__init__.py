@@ -1,0 +1,116 @@
+"""Which of my cells, tasks, coroutines and threads allocated this memory, when, and who still holds it?
+
+Importing this is quiet: no hook is installed, and neither IPython nor pandas nor matplotlib is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thag_nb.contexts import (
+    Allocator,
+    AllocatorContext,
+    ContextGuard,
+    ContextRegistry,
+    current_context,
+    push_allocator_context,
+)
+from thag_nb.dispatcher import read, reset, start, status, stop
+from thag_nb.errors import ThagError
+from thag_nb.recording import ContextRecord, Recording, Status, TimelineBucket
+from thag_nb.tasks import (
+    TaskGuard,
+    TaskMemoryContext,
+    task,
+    untracked,
+    with_system_allocator,
+    with_task_allocator,
+)
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+__all__ = [
+    "Allocator",
+    "AllocatorContext",
+    "ContextGuard",
+    "ContextRecord",
+    "ContextRegistry",
+    "Recording",
+    "Status",
+    "TaskGuard",
+    "TaskMemoryContext",
+    "ThagError",
+    "TimelineBucket",
+    "contexts",
+    "current_context",
+    "plot_timeline",
+    "push_allocator_context",
+    "read",
+    "reset",
+    "start",
+    "status",
+    "stop",
+    "task",
+    "timeline",
+    "untracked",
+    "with_system_allocator",
+    "with_task_allocator",
+]
+__version__ = "0.1.0"
+
+
+def contexts() -> DataFrame:
+    """What each context cost, as of now: one row per context, indexed by ``context_id``.
+
+    Columns: ``name, kind, parent_id, allocator, state``; the bytes ``live_bytes, peak_bytes, total_bytes`` with
+    everything started under the context, ``self_live_bytes, self_peak_bytes, self_total_bytes`` without; the counts
+    ``allocations, frees, foreign_frees``; ``retained_bytes``, what was live when the context ended; and the nanoseconds
+    ``started_ns, duration_ns``. See `ContextRecord`. Live bytes are not RSS; retained is not leaked.
+    """
+    from thag_nb import frames
+
+    with untracked():
+        return frames.contexts_frame(read())
+
+
+def timeline(wanted: str | int | None = None, *, all: bool = False) -> DataFrame:
+    """Live bytes over time, one row per context and bucket of time.
+
+    Columns: ``time`` (timedelta since the dispatcher started), ``context_id, name``, and in bytes ``low_bytes,
+    high_bytes, live_bytes`` (lowest, highest and last of the bucket, with everything started under the context) and
+    ``self_live_bytes`` (last, without). `wanted` is a name or an id: the newest context of that name, or, with `all`,
+    every one. Without it, every context. Raises `UnknownContextError`.
+    """
+    from thag_nb import frames
+
+    with untracked():
+        return frames.timeline_frame(read(), wanted, all=all)
+
+
+def plot_timeline(wanted: str | int | None = None, *, all: bool = False, ax: Axes | None = None) -> Axes:
+    """Draw live bytes over time on `ax`, or on the axes of a new figure, and return the axes.
+
+    `wanted` and `all` choose contexts as in `timeline`. Neither shows the figure nor changes matplotlib's settings.
+    Raises `UnknownContextError`.
+    """
+    from thag_nb import plots
+
+    with untracked():
+        return plots.plot_timeline(read(), wanted, all=all, ax=ax)
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """``%load_ext thag_nb``: record from now on, each executed cell in a context of its own."""
+    from thag_nb import magics
+
+    magics.load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """``%unload_ext thag_nb``: leave hooks, magics, events and transformers as they were found."""
+    from thag_nb import magics
+
+    magics.unload(shell)

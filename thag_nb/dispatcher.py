@@ -1,0 +1,141 @@
+"""The dispatcher as a person sees it: start, stop, reset, status, read."""
+
+from __future__ import annotations
+
+import sys
+
+from thag_nb import _native, hooks
+from thag_nb.contexts import registry
+from thag_nb.recording import ContextRecord, Recording, Status
+
+
+def start() -> None:
+    """Hook CPython's allocators and NumPy's, and record. Twice is once.
+
+    Raises `DispatcherError` if a domain cannot be hooked.
+    """
+    hooks.start()
+
+
+def stop() -> None:
+    """Stop recording and put the allocators back as they were found. Twice is once.
+
+    Where somebody has wrapped us meanwhile, the hook stays as a pass-through, and `status` says so. What was recorded
+    can still be read.
+    """
+    hooks.stop()
+
+
+def reset() -> None:
+    """Forget the contexts that have ended, and count from now on for the others.
+
+    What forgotten contexts still hold goes to the nearest context above them that is open, at last the root.
+    """
+    bookkeeping = _native.enter(_native.SYSTEM_ID, False)
+    try:
+        registry.drop(_native.reset())
+    finally:
+        _native.leave(bookkeeping, True)
+
+
+def read() -> Recording:
+    """All contexts and their timelines as of now. Reading is charged to nobody."""
+    bookkeeping = _native.enter(_native.SYSTEM_ID, False)
+    try:
+        return _read()
+    finally:
+        _native.leave(bookkeeping, True)
+
+
+def _read() -> Recording:
+    rows = _native.snapshot()
+    taken_ns = _native.now_ns()
+    health = _native.health()
+    return Recording(
+        contexts=tuple(_record(row, taken_ns) for row in rows),
+        timelines={row[0]: row[-1] for row in rows},
+        taken_ns=taken_ns,
+        overhead_bytes=health["overhead_bytes"],
+        dropped=health["dropped"],
+    )
+
+
+def _record(row: tuple[int, int, bool, *tuple[int, ...], bytes], taken_ns: int) -> ContextRecord:
+    context_id, parent_id, ended, *figures, started_ns, ended_ns, _dropped, _buckets = row
+    context = registry[context_id]
+    return ContextRecord(
+        context_id,
+        context.name,
+        context.kind,
+        parent_id,
+        context.allocator.value,
+        "ended" if ended else "open",
+        *figures,
+        started_ns,
+        (ended_ns if ended else taken_ns) - started_ns,
+    )
+
+
+def status() -> Status:
+    """How the dispatcher stands, and anything that makes its figures less than complete."""
+    bookkeeping = _native.enter(_native.SYSTEM_ID, False)
+    try:
+        return _status()
+    finally:
+        _native.leave(bookkeeping, True)
+
+
+def _status() -> Status:
+    reached = _native.hooks()
+    recording = _native.is_recording()
+    inside = any(hook != "absent" for hook in reached.values())
+    health = _native.health()
+    contexts = _read().contexts
+    return Status(
+        state="recording" if recording else "pass-through" if inside else "off",
+        hooks=reached,
+        open_contexts=sum(record.state == "open" for record in contexts),
+        live_bytes=sum(record.self_live_bytes for record in contexts),
+        reattached=hooks.reattached(),
+        forgotten_bytes=hooks.forgotten_bytes(),
+        notes=tuple(_notes(reached, recording, health)),
+        **health,
+    )
+
+
+def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> list[str]:
+    """A sentence for everything a person should know before trusting the figures."""
+    notes = []
+    wrapped = [domain for domain, hook in reached.items() if hook == "wrapped"]
+    absent = [domain for domain, hook in reached.items() if hook == "absent" and domain != "numpy"]
+    if wrapped:
+        verb = "still counts everything" if recording else "only passes calls through"
+        notes.append(f"{_culprit()} wrapped the hooks of {', '.join(wrapped)}; thag_nb {verb}")
+    if recording and absent:
+        notes.append(
+            f"{_culprit()} removed the hooks of {', '.join(absent)}: allocations there are not seen; call start() to hook again"
+        )
+    if hooks.reattached():
+        notes.append(f"{hooks.reattached()} domains were hooked again after somebody had removed us; the gap was not seen")
+    if hooks.forgotten_bytes():
+        notes.append(f"{hooks.forgotten_bytes():,} bytes from before the last start() are no longer followed")
+    problem = hooks.numpy_problem()
+    if problem is not None:
+        notes.append(problem)
+    notes += [sentence.format(health[count]) for count, sentence in _IMPERFECTIONS.items() if health[count]]
+    return notes
+
+
+_IMPERFECTIONS = {
+    "dropped": "{:,} events could not be recorded for lack of memory or for an unusual address",
+    "stale_records": "{:,} blocks were freed without passing us; they were repaid when their address was used again",
+    "stale_lookups": "{:,} allocations without the GIL were charged to their thread's last known context",
+    "orphaned_guards": "{:,} guards were closed while another one was innermost",
+    "failed_restores": "{:,} guards could not restore the context before them for lack of memory",
+}
+
+
+def _culprit() -> str:
+    tracemalloc = sys.modules.get("tracemalloc")
+    tracing = tracemalloc is not None and tracemalloc.is_tracing()
+    return "tracemalloc" if tracing else "another allocator hook"

@@ -1,0 +1,135 @@
+"""Putting the hooks in and taking them out: CPython's domains at once, NumPy when it is there."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+
+from thag_nb import _native
+from thag_nb.errors import DispatcherError
+
+_NUMPY_CORE = "numpy._core._multiarray_umath"
+
+
+class _NumpyLoader(Loader):
+    """Loads NumPy's core as its own loader would, and hooks its data handler right after."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        if _native.is_recording():
+            _attach_numpy_core(module)
+
+
+class _NumpyFinder(MetaPathFinder):
+    """Waits for NumPy's core to be imported, and steps aside for everything else."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != _NUMPY_CORE:
+            return None
+        _stop_waiting_for_numpy()
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _NumpyLoader(spec.loader)
+        return spec
+
+
+class _State:
+    """What this module did to the process, and has to undo."""
+
+    finder: _NumpyFinder | None = None
+    exit_registered = False
+    reattached = 0
+    forgotten_bytes = 0
+    frees_missed = False
+    numpy_problem: str | None = None
+
+
+def start() -> None:
+    """Hook and record. Twice is once.
+
+    Raises `DispatcherError` if a domain cannot be hooked.
+    """
+    if _State.frees_missed:
+        _State.forgotten_bytes += _native.forget()
+        _State.frees_missed = False
+    try:
+        _native.start()
+    except RuntimeError as error:
+        raise DispatcherError(f"{error}; restart the interpreter to record again") from None
+    if not _State.exit_registered:
+        # Nothing of ours may look at Python objects once the interpreter takes itself apart.
+        atexit.register(stop)
+        _State.exit_registered = True
+    attach_numpy()
+
+
+def stop() -> None:
+    """Stop recording and take the hooks out where nobody stands on top of them. Twice is once."""
+    if not _native.is_recording():
+        return
+    _stop_waiting_for_numpy()
+    reached = _native.stop()
+    # Blocks freed from here on are not repaid in a domain that no longer reaches us.
+    _State.frees_missed = reached < 3
+    _State.numpy_problem = None
+
+
+def repair() -> int:
+    """Hook again the domains that somebody took us out of while recording. How many those were."""
+    if not _native.is_recording():
+        return 0
+    put = _native.start()
+    _State.reattached += put
+    attach_numpy()
+    return put
+
+
+def attach_numpy() -> None:
+    """Hook NumPy's data handler if NumPy is loaded; else wait for it to be imported."""
+    core = sys.modules.get(_NUMPY_CORE)
+    if core is not None:
+        _attach_numpy_core(core)
+    elif _State.finder is None:
+        _State.finder = _NumpyFinder()
+        sys.meta_path.insert(0, _State.finder)
+
+
+def reattached() -> int:
+    """How many times a domain was hooked again after somebody had removed us."""
+    return _State.reattached
+
+
+def forgotten_bytes() -> int:
+    """Bytes that were live at a stop and are no longer followed."""
+    return _State.forgotten_bytes
+
+
+def numpy_problem() -> str | None:
+    """Why NumPy's array data is not seen, or None."""
+    return _State.numpy_problem
+
+
+def _attach_numpy_core(core: ModuleType) -> None:
+    try:
+        _native.attach_numpy(core._ARRAY_API)
+    except (AttributeError, ValueError) as error:
+        _State.numpy_problem = f"NumPy's array data is not seen: {error}"
+
+
+def _stop_waiting_for_numpy() -> None:
+    if _State.finder is not None and _State.finder in sys.meta_path:
+        sys.meta_path.remove(_State.finder)
+    _State.finder = None

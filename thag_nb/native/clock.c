@@ -1,0 +1,16 @@
+/* The monotonic clock, and the reading of it that small events share (see clock.h). No thread ticks: a second thread
+   would make os.fork() warn in programs that have only one. */
+
+#include "clock.h"
+
+#include <time.h>
+
+thag_clock thag_shared_clock;
+
+uint64_t
+thag_clock_read(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}

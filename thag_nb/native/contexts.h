@@ -1,0 +1,199 @@
+/* The native side of an allocator context: its counters, and the two lanes they are written in. */
+
+#ifndef THAG_CONTEXTS_H
+#define THAG_CONTEXTS_H
+
+#include "clock.h"
+#include "thag.h"
+#include "timeline.h"
+
+enum {
+    THAG_ROOT_ID = 1,           /* what no other context is charged for */
+    THAG_SYSTEM_ID = 2,         /* the shared context of untracked work */
+    THAG_CHUNK_SHIFT = 12,      /* contexts come in chunks of 4096 */
+    THAG_CHUNKS = 1 << 13,
+};
+
+/* The share of a context's figures that was written without the GIL. Any thread; atomic read-modify-writes. */
+typedef struct {
+    _Atomic int64_t live_bytes;
+    _Atomic int64_t high_bytes;     /* extremes of both lanes' sum since the attached lane last took them over */
+    _Atomic int64_t low_bytes;
+    _Atomic int64_t self_live_bytes;
+    _Atomic int64_t self_peak_bytes;
+    _Atomic int64_t self_total_bytes;
+    _Atomic int64_t allocations;
+    _Atomic int64_t frees;
+    _Atomic int64_t foreign_frees;
+} thag_detached;
+
+/* Written by the holder of the GIL only, unless a line says otherwise; read by anybody. Never freed, never moved. */
+typedef struct thag_context {
+    /* Touched for every event of this context and of those below it. */
+    _Atomic int64_t live_bytes;         /* inclusive, without the detached lane */
+    _Atomic int64_t peak_bytes;         /* inclusive, of both lanes */
+    _Atomic int64_t high_bytes;         /* of the timeline's open bucket */
+    _Atomic int64_t low_bytes;
+    uint64_t bucket_end_ns;
+    struct thag_context *parent;
+    _Atomic(thag_detached *) detached;  /* made by the first event without the GIL */
+    struct thag_context *_Atomic heir;  /* who took over the figures, after a reset */
+    /* Touched for every event of this context. */
+    _Atomic int64_t self_live_bytes;
+    _Atomic int64_t self_peak_bytes;
+    _Atomic int64_t self_total_bytes;
+    _Atomic int64_t allocations;
+    _Atomic int64_t frees;
+    _Atomic int64_t foreign_frees;
+    uint32_t id;
+    bool records;                       /* Allocator.TASK_AWARE; false for Allocator.SYSTEM */
+    bool ended;
+    _Atomic int32_t holds;              /* any thread: guards and others that keep the context open */
+    /* Touched when a bucket closes, or never. */
+    uint64_t bucket_start_ns;
+    thag_timeline timeline;
+    uint64_t started_ns;
+    uint64_t ended_ns;
+    int64_t retained_bytes;
+} thag_context;
+
+typedef struct {
+    thag_context *_Atomic chunks[THAG_CHUNKS];
+    _Atomic uint32_t next_id;
+    thag_context *root;
+    thag_context *system;
+    /* Detached events begun and finished: a reader that sees them differ has caught one half written. */
+    _Atomic int64_t detached_begun;
+    _Atomic int64_t detached_finished;
+} thag_context_table;
+
+extern thag_context_table thag_contexts;
+
+/* Makes root and system. False without memory. GIL, once. */
+bool thag_contexts_init(void);
+
+/* Makes a context, or returns NULL without memory. GIL. */
+thag_context *thag_context_create(thag_context *parent, bool records);
+
+/* One more, or one fewer, that keeps the context open; the last one ends it. GIL. */
+void thag_context_hold(thag_context *context);
+void thag_context_release(thag_context *context);
+
+/* Makes `from`, which has ended, leave its own live bytes to `heir`, a context it was started under. GIL. */
+void thag_context_bequeath(thag_context *from, thag_context *heir);
+
+/* Starts the figures of an open context anew: peaks from what is live, totals from zero. GIL. */
+void thag_context_restart(thag_context *context);
+
+/* Zeroes what is live, for a restart that missed frees. GIL, no hook installed. */
+void thag_context_forget_live(thag_context *context);
+
+/* Moves the extremes that were seen without the GIL into the open bucket and the peak; returns the detached live bytes.
+   GIL. */
+int64_t thag_context_fold(thag_context *context);
+
+/* Closes the open bucket, `live_bytes` being the level that it ended with, and opens the one of `now_ns`. GIL. */
+THAG_COLD void thag_context_turn_bucket(thag_context *context, uint64_t now_ns, int64_t live_bytes);
+
+/* What one event changes. */
+typedef struct {
+    int64_t live_bytes;
+    int64_t total_bytes;
+    int64_t allocations;
+    int64_t frees;
+    int64_t foreign_frees;
+} thag_change;
+
+/* Makes sure that the context and all above it can be charged without the GIL. False without memory. Any thread. */
+bool thag_context_ready_detached(thag_context *context);
+
+/* The detached lane: applies one event to a context that is ready for it. Any thread, no lock, no GIL. */
+void thag_context_charge_detached(thag_context *context, const thag_change *change);
+
+/* A copy of a context's own figures and inclusive live bytes and peak, of both lanes together. */
+typedef struct {
+    int64_t live_bytes;
+    int64_t peak_bytes;
+    int64_t self_live_bytes;
+    int64_t self_peak_bytes;
+    int64_t self_total_bytes;
+    int64_t allocations;
+    int64_t frees;
+    int64_t foreign_frees;
+} thag_figures;
+
+/* GIL. */
+thag_figures thag_context_figures(thag_context *context);
+
+/* Bytes mapped for records, timelines apart. */
+size_t thag_contexts_mapped(void);
+
+/* The record of a context that exists. Any thread, no GIL. */
+static inline thag_context *
+thag_context_by_id(uint32_t id)
+{
+    return atomic_load_explicit(&thag_contexts.chunks[id >> THAG_CHUNK_SHIFT], memory_order_acquire)
+           + (id & ((1 << THAG_CHUNK_SHIFT) - 1));
+}
+
+/* Whom a block's owner id stands for today. Any thread, no GIL. */
+static inline thag_context *
+thag_context_owner(uint32_t id)
+{
+    thag_context *context = thag_context_by_id(id);
+    thag_context *heir;
+    while (THAG_UNLIKELY((heir = atomic_load_explicit(&context->heir, memory_order_relaxed)) != NULL)) {
+        context = heir;
+    }
+    return context;
+}
+
+/* The detached share, usually none. */
+static inline thag_detached *
+thag_context_detached(const thag_context *context)
+{
+    return atomic_load_explicit(&context->detached, memory_order_acquire);
+}
+
+/* Moves the context's own live bytes and their peak. GIL. */
+static inline void
+thag_context_move_self(thag_context *context, int64_t delta_bytes)
+{
+    int64_t live = thag_get(&context->self_live_bytes) + delta_bytes;
+    thag_put(&context->self_live_bytes, live);
+    thag_detached *detached = thag_context_detached(context);
+    if (THAG_UNLIKELY(detached != NULL)) {
+        live += thag_get(&detached->self_live_bytes);
+    }
+    if (live > thag_get(&context->self_peak_bytes)) {
+        thag_put(&context->self_peak_bytes, live);
+    }
+}
+
+/* Moves the live bytes of the context and of all it was started under, their peaks and their timelines. Goes before
+   thag_context_move_self: a bucket that closes here wants the context's own live bytes from before the event. GIL. */
+static inline void
+thag_context_move_chain(thag_context *context, int64_t delta_bytes, uint64_t now_ns)
+{
+    for (; context != NULL; context = context->parent) {
+        int64_t live = thag_get(&context->live_bytes) + delta_bytes;
+        thag_put(&context->live_bytes, live);
+        if (THAG_UNLIKELY(thag_context_detached(context) != NULL)) {
+            live += thag_context_fold(context);
+        }
+        if (THAG_UNLIKELY(now_ns >= context->bucket_end_ns)) {
+            thag_context_turn_bucket(context, now_ns, live - delta_bytes);
+        }
+        if (live > thag_get(&context->high_bytes)) {
+            thag_put(&context->high_bytes, live);
+            if (live > thag_get(&context->peak_bytes)) {
+                thag_put(&context->peak_bytes, live);
+            }
+        }
+        else if (live < thag_get(&context->low_bytes)) {
+            thag_put(&context->low_bytes, live);
+        }
+    }
+}
+
+#endif

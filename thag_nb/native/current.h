@@ -1,0 +1,125 @@
+/* Which context is current: for this thread, at this moment, in its logical flow. */
+
+#ifndef THAG_CURRENT_H
+#define THAG_CURRENT_H
+
+#include "contexts.h"
+#include "thag.h"
+
+enum { THAG_PROBING = 1 << 16 };     /* a depth that says: only tell whether the hook was called */
+
+/* What a thread knows. Plain data, no destructor: it must be readable before a thread's first Python line and after its
+   last. Only the thread itself touches it. */
+typedef struct {
+    /* The context found last, and what it was found under: if none of these moved, it is still right. */
+    PyThreadState *tstate;
+    uint64_t tstate_id;
+    PyObject *contextvars;          /* borrowed, compared only */
+    uint64_t contextvars_version;
+    thag_context *context;
+    unsigned depth;                 /* > 0: inside a hooked call, or inside our own bookkeeping */
+    unsigned probed;                /* bits of the domains whose hook was called while probing */
+} thag_thread;
+
+/* Initial-exec where the linker grants it (glibc): one instruction instead of a call. See setup.py. */
+extern _Thread_local thag_thread thag_this_thread;
+
+/* Who is to be charged, and in which lane. */
+typedef struct {
+    thag_context *context;
+    bool attached;                  /* this thread holds the GIL of the interpreter that we live in */
+} thag_flow;
+
+typedef struct {
+    thag_context *_Atomic foreground;   /* for threads that no Python flow reaches */
+    PyInterpreterState *interpreter;    /* the one whose flows we know */
+    bool gil_off;                       /* a free-threaded build that runs without its GIL */
+    _Atomic int64_t stale_lookups;      /* look-ups without the GIL that had to use the last known context */
+    _Atomic int64_t orphans;            /* guards that were not innermost when they were left */
+    _Atomic int64_t failed_restores;    /* guards that could not restore for lack of memory */
+} thag_flows;
+
+extern thag_flows thag_flow_state;
+
+/* A frame: a context made current, and the frame it found. Frames are immutable but for `orphaned`. */
+typedef struct thag_frame {
+    PyObject_HEAD
+    thag_context *context;
+    struct thag_frame *parent;      /* owned, or NULL */
+    bool left;
+    bool orphaned;                  /* left while not current: restoring skips it */
+} thag_frame;
+
+extern PyTypeObject thag_frame_type;
+
+/* Makes the ContextVar and the type. -1 with an exception. GIL, once. */
+int thag_current_init(void);
+
+/* Makes `context` current in this flow, under the frame found there, or under none if `detach`. A new reference to the
+   frame, or NULL with an exception and nothing changed. GIL. */
+PyObject *thag_current_enter(thag_context *context, bool detach);
+
+/* A borrowed reference to the frame that is current in this flow, or NULL if there is none. GIL. */
+thag_frame *thag_current_frame(void);
+
+/* Leaves a frame: restores what it found if it is current here; if not, and if `orphan`, makes later restores skip it.
+   Never raises. True if it was current. GIL. */
+bool thag_current_leave(thag_frame *frame, bool orphan);
+
+/* Between these two, the calling thread's allocations are bookkeeping of ours and charged to nobody. GIL. */
+int thag_bookkeeping_begin(void);
+void thag_bookkeeping_end(int collector_was_on);
+
+/* The context that a new one is started under: the nearest one that records. GIL. */
+thag_context *thag_current_parent(void);
+
+/* The slow ways to find the current context; see current.c. No GIL needed, nothing is allocated. */
+THAG_COLD thag_flow thag_current_look_up(thag_thread *thread, PyThreadState *tstate);
+THAG_COLD thag_flow thag_current_without_gil(thag_thread *thread);
+
+/* The thread state this thread is attached with, or NULL. Right only where the caller is known to be attached. */
+static inline PyThreadState *
+thag_tstate_attached(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyThreadState_GetUnchecked();
+#else
+    return _PyThreadState_UncheckedGet();
+#endif
+}
+
+/* The same anywhere. On 3.11 the unchecked call returns the state of whoever holds the GIL, so it is ours only if it is
+   the one that this thread is bound to. */
+static inline PyThreadState *
+thag_tstate_if_attached(void)
+{
+    PyThreadState *tstate = thag_tstate_attached();
+#if PY_VERSION_HEX < 0x030C0000
+    return tstate == PyGILState_GetThisThreadState() ? tstate : NULL;
+#else
+    return tstate;
+#endif
+}
+
+static inline bool
+thag_current_is_known(const thag_thread *thread, const PyThreadState *tstate)
+{
+    return tstate == thread->tstate && tstate->id == thread->tstate_id && tstate->context == thread->contextvars
+           && tstate->context_ver == thread->contextvars_version;
+}
+
+/* Who is charged for what this thread does now. `surely_attached` where CPython promises it (mem and obj domains). */
+static inline thag_flow
+thag_current_flow(thag_thread *thread, bool surely_attached)
+{
+    PyThreadState *tstate = surely_attached ? thag_tstate_attached() : thag_tstate_if_attached();
+    if (THAG_UNLIKELY(tstate == NULL)) {
+        return thag_current_without_gil(thread);
+    }
+    if (THAG_UNLIKELY(!thag_current_is_known(thread, tstate) || thag_flow_state.gil_off)) {
+        return thag_current_look_up(thread, tstate);
+    }
+    return (thag_flow){.context = thread->context, .attached = true};
+}
+
+#endif

@@ -1,0 +1,434 @@
+/* The dispatcher: forward, then record.
+
+     caller ─► hook ─► wrapped allocator (pymalloc, malloc, tracemalloc's hook, ...)
+                 └──► owner table, counters, timeline
+
+   A block is recorded once, by the outermost hook that sees it: an object over 512 bytes goes through obj and then raw, a
+   NumPy array through numpy and, since 2.5, raw. A thread-local depth tells the inner calls, which only forward. Frees
+   untrack at any depth; the outermost one has already done it when the inner ones look.
+
+   Order matters: a record is cleared before the wrapped free or realloc, because another thread may be handed the address
+   in between, and put back if the realloc fails. Somebody who wrapped us keeps calling us after stop(); then we go on
+   clearing records, so that the table never names a block that is gone.
+
+   A hook is installed in a slot that is written once and never changes: calls that are in flight, and whoever saved us as
+   the allocator to restore, go on finding what they knew. A slot is used again only above the very same allocator. The
+   domain's own functions find the slot by their context word, but do not trust it: CPython's readers may see a function
+   and a context word that do not belong together. */
+
+#include "dispatcher.h"
+
+#include <string.h>
+
+thag_dispatcher thag_dispatcher_state;
+
+/* Begins with the wrapped allocator, so that another wrapper's function, called with our word by a torn read, still finds
+   the allocator that it expects there. */
+typedef struct {
+    PyMemAllocatorEx wrapped;
+    bool used;
+} hook_slot;
+
+enum { SLOTS = 256 };
+
+static struct {
+    hook_slot slots[SLOTS];
+    _Atomic(hook_slot *) newest;
+} domains[THAG_CPYTHON_DOMAINS];
+
+static inline const PyMemAllocatorEx *
+wrapped_by(thag_domain domain, void *word)
+{
+    uintptr_t offset = (uintptr_t)word - (uintptr_t)domains[domain].slots;
+    if (THAG_LIKELY(offset < sizeof(domains[domain].slots))) {
+        return word;
+    }
+    return &atomic_load_explicit(&domains[domain].newest, memory_order_acquire)->wrapped;
+}
+
+/* ---- recording ---- */
+
+/* After stop() nobody is current: a free only repays its owner, and no Python object is looked at. */
+THAG_COLD static thag_flow
+passive_flow(void)
+{
+    const PyThreadState *tstate = thag_tstate_if_attached();
+    bool attached = tstate != NULL && tstate->interp == thag_flow_state.interpreter && !thag_flow_state.gil_off;
+    return (thag_flow){.context = NULL, .attached = attached};
+}
+
+static inline bool
+is_recording(void)
+{
+    return THAG_LIKELY(atomic_load_explicit(&thag_dispatcher_state.recording, memory_order_relaxed));
+}
+
+static inline thag_flow
+flow_of(thag_thread *thread, thag_domain domain)
+{
+    return is_recording() ? thag_current_flow(thread, domain == THAG_MEM || domain == THAG_OBJ) : passive_flow();
+}
+
+static inline void
+owner_credit(thag_context *context, size_t size, bool attached)
+{
+    int64_t bytes = (int64_t)size;
+    if (THAG_UNLIKELY(!attached)) {
+        thag_change change = {.live_bytes = bytes, .total_bytes = bytes, .allocations = 1};
+        thag_context_charge_detached(context, &change);
+        return;
+    }
+    thag_context_move_chain(context, bytes, thag_clock_of_event(size));
+    thag_context_move_self(context, bytes);
+    thag_put(&context->self_total_bytes, thag_get(&context->self_total_bytes) + bytes);
+    thag_put(&context->allocations, thag_get(&context->allocations) + 1);
+}
+
+static inline void
+owner_debit(thag_context *context, size_t size, int64_t frees, bool foreign, bool attached)
+{
+    int64_t bytes = (int64_t)size;
+    if (THAG_UNLIKELY(!attached)) {
+        thag_change change = {.live_bytes = -bytes, .frees = frees, .foreign_frees = foreign};
+        if (thag_context_ready_detached(context)) {
+            thag_context_charge_detached(context, &change);
+        }
+        else {
+            (void)thag_add(&thag_dispatcher_state.dropped, 1);
+        }
+        return;
+    }
+    thag_context_move_chain(context, -bytes, thag_clock_of_event(size));
+    thag_context_move_self(context, -bytes);
+    thag_put(&context->frees, thag_get(&context->frees) + frees);
+    if (THAG_UNLIKELY(foreign)) {
+        thag_put(&context->foreign_frees, thag_get(&context->foreign_frees) + 1);
+    }
+}
+
+THAG_COLD static void
+stale_settle(const void *block, size_t size, bool attached)
+{
+    thag_owner stale;
+    while (thag_owners_take_stale(block, size, &stale)) {
+        owner_debit(thag_context_owner(stale.context_id), stale.size, 1, false, attached);
+        (void)thag_add(&thag_dispatcher_state.stale_records, 1);
+    }
+}
+
+THAG_COLD static void
+event_drop(void)
+{
+    (void)thag_add(&thag_dispatcher_state.dropped, 1);
+}
+
+/* Writes the record of a block and says so. False, and counted, if it cannot be kept. */
+static inline bool
+record_write(void *block, size_t size, thag_flow flow)
+{
+    thag_entry *at = thag_owners_place(block);
+    if (THAG_UNLIKELY(at == NULL || (!flow.attached && !thag_context_ready_detached(flow.context)))) {
+        event_drop();
+        return false;
+    }
+    if (THAG_UNLIKELY(thag_owners_occupied(at, size))) {
+        stale_settle(block, size, flow.attached);
+    }
+    if (THAG_UNLIKELY(!thag_owners_put(at, size, flow.context->id))) {
+        event_drop();
+        return false;
+    }
+    return true;
+}
+
+static inline void
+allocation_record(thag_thread *thread, thag_domain domain, void *block, size_t size)
+{
+    thag_flow flow = flow_of(thread, domain);
+    if (THAG_LIKELY(flow.context != NULL && flow.context->records) && record_write(block, size, flow)) {
+        owner_credit(flow.context, size, flow.attached);
+    }
+}
+
+static inline bool
+owner_take(const void *block, thag_owner *owner)
+{
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    return at != NULL && thag_owners_take(at, owner);
+}
+
+static inline void
+free_record(thag_thread *thread, thag_domain domain, void *block)
+{
+    thag_owner owner;
+    if (THAG_LIKELY(owner_take(block, &owner))) {
+        thag_flow flow = flow_of(thread, domain);
+        thag_context *context = thag_context_owner(owner.context_id);
+        owner_debit(context, owner.size, 1, context != flow.context && flow.context != NULL, flow.attached);
+    }
+}
+
+void
+thag_record_allocation(thag_thread *thread, thag_domain domain, void *block, size_t size)
+{
+    allocation_record(thread, domain, block, size);
+}
+
+void
+thag_record_free(thag_thread *thread, thag_domain domain, void *block)
+{
+    free_record(thread, domain, block);
+}
+
+thag_claim
+thag_record_claim(void *block)
+{
+    thag_claim claim = {.owned = false};
+    claim.owned = block != NULL && owner_take(block, &claim.owner);
+    return claim;
+}
+
+/* The owner keeps a block that shrinks or stays; its record is written anew where the block is now. */
+static void
+owner_keep(thag_context *context, thag_claim claim, void *block, size_t size, bool attached)
+{
+    thag_flow keeper = {.context = context, .attached = attached};
+    bool kept = record_write(block, size, keeper);
+    size_t gone = kept ? claim.owner.size - size : claim.owner.size;
+    if (gone > 0) {
+        owner_debit(context, gone, !kept, false, attached);
+    }
+}
+
+void
+thag_record_reallocation(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *new_block,
+                         size_t size)
+{
+    if (new_block == NULL) {
+        if (claim.owned) {
+            (void)thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
+        }
+        return;
+    }
+    thag_flow flow = flow_of(thread, domain);
+    if (claim.owned) {
+        thag_context *owner = thag_context_owner(claim.owner.context_id);
+        if (size <= claim.owner.size) {
+            owner_keep(owner, claim, new_block, size, flow.attached);
+            return;
+        }
+        owner_debit(owner, claim.owner.size, 1, owner != flow.context && flow.context != NULL, flow.attached);
+    }
+    if (thread->depth == 0 && flow.context != NULL && flow.context->records && record_write(new_block, size, flow)) {
+        owner_credit(flow.context, size, flow.attached);
+    }
+}
+
+/* ---- the hooks ---- */
+
+/* Only forwards: another hook of this call records, or nothing is to be recorded. */
+THAG_COLD static void
+probe_answer(thag_thread *thread, thag_domain domain)
+{
+    thread->probed |= 1u << domain;
+}
+
+/* True if the call is ours to record. */
+static inline bool
+outermost(thag_thread *thread, thag_domain domain)
+{
+    if (THAG_UNLIKELY(thread->depth != 0)) {
+        if (thread->depth >= THAG_PROBING) {
+            probe_answer(thread, domain);
+        }
+        return false;
+    }
+    return is_recording();
+}
+
+static inline void *
+hook_malloc(thag_domain domain, void *word, size_t size)
+{
+    const PyMemAllocatorEx *wrapped = wrapped_by(domain, word);
+    thag_thread *thread = &thag_this_thread;
+    if (!outermost(thread, domain)) {
+        return wrapped->malloc(wrapped->ctx, size);
+    }
+    thread->depth = 1;
+    void *block = wrapped->malloc(wrapped->ctx, size);
+    thread->depth = 0;
+    if (THAG_LIKELY(block != NULL)) {
+        allocation_record(thread, domain, block, size);
+    }
+    return block;
+}
+
+static inline void *
+hook_calloc(thag_domain domain, void *word, size_t count, size_t size)
+{
+    const PyMemAllocatorEx *wrapped = wrapped_by(domain, word);
+    thag_thread *thread = &thag_this_thread;
+    if (!outermost(thread, domain)) {
+        return wrapped->calloc(wrapped->ctx, count, size);
+    }
+    thread->depth = 1;
+    void *block = wrapped->calloc(wrapped->ctx, count, size);
+    thread->depth = 0;
+    if (THAG_LIKELY(block != NULL)) {
+        allocation_record(thread, domain, block, count * size);
+    }
+    return block;
+}
+
+static inline void *
+hook_realloc(thag_domain domain, void *word, void *block, size_t size)
+{
+    const PyMemAllocatorEx *wrapped = wrapped_by(domain, word);
+    thag_thread *thread = &thag_this_thread;
+    thag_claim claim = thag_record_claim(block);
+    if (THAG_UNLIKELY(!outermost(thread, domain) && !claim.owned)) {
+        return wrapped->realloc(wrapped->ctx, block, size);
+    }
+    thread->depth++;
+    void *moved = wrapped->realloc(wrapped->ctx, block, size);
+    thread->depth--;
+    thag_record_reallocation(thread, domain, claim, block, moved, size);
+    return moved;
+}
+
+static inline void
+hook_free(thag_domain domain, void *word, void *block)
+{
+    const PyMemAllocatorEx *wrapped = wrapped_by(domain, word);
+    thag_thread *thread = &thag_this_thread;
+    if (THAG_UNLIKELY(thread->depth >= THAG_PROBING)) {
+        probe_answer(thread, domain);
+    }
+    if (THAG_LIKELY(block != NULL)) {
+        free_record(thread, domain, block);
+    }
+    unsigned depth = thread->depth;
+    thread->depth = depth + 1;
+    wrapped->free(wrapped->ctx, block);
+    thread->depth = depth;
+}
+
+#define DOMAIN_HOOKS(name, domain)                                                                                    \
+    static void *name##_malloc(void *word, size_t size) { return hook_malloc(domain, word, size); }                   \
+    static void *name##_calloc(void *word, size_t count, size_t size) { return hook_calloc(domain, word, count, size); } \
+    static void *name##_realloc(void *word, void *block, size_t size) { return hook_realloc(domain, word, block, size); } \
+    static void name##_free(void *word, void *block) { hook_free(domain, word, block); }
+
+/* A domain's functions must be its own; nothing but a macro writes twelve that differ in a constant. */
+DOMAIN_HOOKS(raw, THAG_RAW)
+DOMAIN_HOOKS(mem, THAG_MEM)
+DOMAIN_HOOKS(obj, THAG_OBJ)
+
+static const PyMemAllocatorEx hooks[THAG_CPYTHON_DOMAINS] = {
+    [THAG_RAW] = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free},
+    [THAG_MEM] = {NULL, mem_malloc, mem_calloc, mem_realloc, mem_free},
+    [THAG_OBJ] = {NULL, obj_malloc, obj_calloc, obj_realloc, obj_free},
+};
+
+/* ---- installing ---- */
+
+static bool
+same_allocator(const PyMemAllocatorEx *a, const PyMemAllocatorEx *b)
+{
+    return a->ctx == b->ctx && a->malloc == b->malloc && a->calloc == b->calloc && a->realloc == b->realloc
+           && a->free == b->free;
+}
+
+/* True if a call in the domain reaches one of our hooks, however deep. */
+static bool
+domain_reached(thag_domain domain)
+{
+    thag_thread *thread = &thag_this_thread;
+    unsigned depth = thread->depth;
+    thread->depth = THAG_PROBING;
+    thread->probed = 0;
+    switch (domain) {
+    case THAG_RAW:
+        PyMem_RawFree(PyMem_RawMalloc(1));
+        break;
+    case THAG_MEM:
+        PyMem_Free(PyMem_Malloc(1));
+        break;
+    default:
+        PyObject_Free(PyObject_Malloc(1));
+        break;
+    }
+    thread->depth = depth;
+    return (thread->probed & 1u << domain) != 0;
+}
+
+static bool
+domain_on_top(thag_domain domain, PyMemAllocatorEx *found)
+{
+    PyMem_GetAllocator((PyMemAllocatorDomain)domain, found);
+    return found->malloc == hooks[domain].malloc;
+}
+
+thag_hook
+thag_dispatcher_hook_of(thag_domain domain)
+{
+    PyMemAllocatorEx found;
+    if (domain_on_top(domain, &found)) {
+        return THAG_HOOK_ON_TOP;
+    }
+    return domain_reached(domain) ? THAG_HOOK_BURIED : THAG_HOOK_ABSENT;
+}
+
+static hook_slot *
+slot_for(thag_domain domain, const PyMemAllocatorEx *wrapped)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        hook_slot *slot = &domains[domain].slots[i];
+        if (!slot->used) {
+            slot->wrapped = *wrapped;
+            slot->used = true;
+            return slot;
+        }
+        if (same_allocator(&slot->wrapped, wrapped)) {
+            return slot;
+        }
+    }
+    return NULL;
+}
+
+int
+thag_dispatcher_hook(void)
+{
+    int put = 0;
+    for (thag_domain domain = THAG_RAW; domain < THAG_CPYTHON_DOMAINS; domain++) {
+        PyMemAllocatorEx found;
+        if (domain_on_top(domain, &found) || domain_reached(domain)) {
+            continue;
+        }
+        hook_slot *slot = slot_for(domain, &found);
+        if (slot == NULL) {
+            return -1;
+        }
+        atomic_store_explicit(&domains[domain].newest, slot, memory_order_release);
+        PyMemAllocatorEx hook = hooks[domain];
+        hook.ctx = slot;
+        PyMem_SetAllocator((PyMemAllocatorDomain)domain, &hook);
+        put++;
+    }
+    return put;
+}
+
+int
+thag_dispatcher_unhook(void)
+{
+    int left = 0;
+    for (thag_domain domain = THAG_RAW; domain < THAG_CPYTHON_DOMAINS; domain++) {
+        PyMemAllocatorEx found;
+        if (domain_on_top(domain, &found)) {
+            PyMemAllocatorEx wrapped = ((hook_slot *)found.ctx)->wrapped;
+            PyMem_SetAllocator((PyMemAllocatorDomain)domain, &wrapped);
+        }
+        left += domain_reached(domain);
+    }
+    return left;
+}

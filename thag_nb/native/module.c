@@ -1,0 +1,552 @@
+/* The bindings: arguments in, plain Python data out. Nothing here is called from an allocation. */
+
+#include "contexts.h"
+#include "current.h"
+#include "dispatcher.h"
+#include "owners.h"
+#include "thag.h"
+#include "timeline.h"
+
+#include <stdlib.h>
+
+#ifndef THAG_SOURCE_HASH
+#error "setup.py passes THAG_SOURCE_HASH"
+#endif
+
+static uint64_t origin_ns;      /* when the dispatcher was first started; times in Python count from here */
+
+static long long
+since_origin(uint64_t time_ns)
+{
+    return time_ns > origin_ns ? (long long)(time_ns - origin_ns) : 0;
+}
+
+/* The context of an id that Python passes, or NULL with ValueError or TypeError. */
+static thag_context *
+context_argument(PyObject *argument)
+{
+    unsigned long id = PyLong_AsUnsignedLong(argument);
+    if (id == (unsigned long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (id < THAG_ROOT_ID || id >= atomic_load(&thag_contexts.next_id)) {
+        return PyErr_Format(PyExc_ValueError, "no context has the id %lu", id), NULL;
+    }
+    return thag_context_by_id((uint32_t)id);
+}
+
+static thag_frame *
+frame_argument(PyObject *argument)
+{
+    if (!Py_IS_TYPE(argument, &thag_frame_type)) {
+        PyErr_Format(PyExc_TypeError, "expected a Frame, not %.100s", Py_TYPE(argument)->tp_name);
+        return NULL;
+    }
+    return (thag_frame *)argument;
+}
+
+/* ---- hooks ---- */
+
+/* A free-threaded interpreter may run with its GIL off; then nobody is alone in the attached lane. */
+static bool
+gil_is_off(void)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject *enabled = PyObject_CallMethod(PyImport_AddModule("sys"), "_is_gil_enabled", NULL);
+    bool off = enabled == Py_False;
+    Py_XDECREF(enabled);
+    return off;
+#else
+    return false;
+#endif
+}
+
+static PyObject *
+native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    thag_flow_state.gil_off = gil_is_off();
+    if (origin_ns == 0) {
+        origin_ns = thag_clock_read();
+        thag_contexts.root->started_ns = thag_contexts.system->started_ns = origin_ns;
+        thag_context_restart(thag_contexts.root);
+        thag_context_restart(thag_contexts.system);
+    }
+    int put = thag_dispatcher_hook();
+    if (put < 0) {
+        PyErr_SetString(PyExc_RuntimeError, "an allocator domain was wrapped too often to be hooked again");
+        return NULL;
+    }
+    atomic_store(&thag_dispatcher_state.recording, true);
+    return PyLong_FromLong(put);
+}
+
+static PyObject *
+native_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    atomic_store(&thag_dispatcher_state.recording, false);
+    (void)thag_numpy_detach();
+    return PyLong_FromLong(thag_dispatcher_unhook());
+}
+
+static PyObject *
+native_is_recording(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(atomic_load(&thag_dispatcher_state.recording));
+}
+
+static const char *
+hook_name(thag_hook hook)
+{
+    switch (hook) {
+    case THAG_HOOK_ON_TOP:
+        return "on top";
+    case THAG_HOOK_BURIED:
+        return "wrapped";
+    default:
+        return "absent";
+    }
+}
+
+static PyObject *
+native_hooks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue("{s:s,s:s,s:s,s:s}", "raw", hook_name(thag_dispatcher_hook_of(THAG_RAW)), "mem",
+                         hook_name(thag_dispatcher_hook_of(THAG_MEM)), "obj",
+                         hook_name(thag_dispatcher_hook_of(THAG_OBJ)), "numpy", hook_name(thag_numpy_hook()));
+}
+
+static PyObject *
+native_allocators(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *addresses = PyTuple_New(THAG_CPYTHON_DOMAINS);
+    for (int domain = 0; addresses != NULL && domain < (int)THAG_CPYTHON_DOMAINS; domain++) {
+        PyMemAllocatorEx found;
+        PyMem_GetAllocator((PyMemAllocatorDomain)domain, &found);
+        PyObject *row = Py_BuildValue("KKKKK", (unsigned long long)(uintptr_t)found.ctx,
+                                      (unsigned long long)(uintptr_t)found.malloc,
+                                      (unsigned long long)(uintptr_t)found.calloc,
+                                      (unsigned long long)(uintptr_t)found.realloc,
+                                      (unsigned long long)(uintptr_t)found.free);
+        if (row == NULL) {
+            Py_CLEAR(addresses);
+            break;
+        }
+        PyTuple_SET_ITEM(addresses, domain, row);
+    }
+    return addresses;
+}
+
+static PyObject *
+native_attach_numpy(PyObject *Py_UNUSED(module), PyObject *api)
+{
+    enum { DEFAULT_HANDLER = 306 };     /* slot of PyDataMem_DefaultHandler, from NumPy's __multiarray_api.h */
+    void **table = PyCapsule_GetPointer(api, NULL);
+    if (table == NULL) {
+        return NULL;
+    }
+    PyObject *capsule = *(PyObject **)table[DEFAULT_HANDLER];
+    thag_numpy_handler *handler = PyCapsule_GetPointer(capsule, "mem_handler");
+    if (handler == NULL) {
+        return NULL;
+    }
+    if (!thag_numpy_supported(handler)) {
+        PyErr_SetString(PyExc_ValueError, "this NumPy's data handler has a layout that thag_nb does not know");
+        return NULL;
+    }
+    return PyBool_FromLong(thag_numpy_attach(handler));
+}
+
+/* ---- contexts ---- */
+
+static PyObject *
+native_open_context(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "open_context takes 2 arguments, not %zd", count);
+    }
+    thag_context *parent = context_argument(arguments[0]);
+    if (parent == NULL) {
+        return NULL;
+    }
+    thag_context *context = thag_context_create(parent, PyObject_IsTrue(arguments[1]));
+    return context == NULL ? PyErr_NoMemory() : PyLong_FromUnsignedLong(context->id);
+}
+
+static PyObject *
+native_enter(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "enter takes 2 arguments, not %zd", count);
+    }
+    thag_context *context = context_argument(arguments[0]);
+    return context == NULL ? NULL : thag_current_enter(context, PyObject_IsTrue(arguments[1]));
+}
+
+static PyObject *
+native_leave(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "leave takes 2 arguments, not %zd", count);
+    }
+    thag_frame *frame = frame_argument(arguments[0]);
+    return frame == NULL ? NULL : PyBool_FromLong(thag_current_leave(frame, PyObject_IsTrue(arguments[1])));
+}
+
+static PyObject *
+native_hold(PyObject *Py_UNUSED(module), PyObject *id)
+{
+    thag_context *context = context_argument(id);
+    if (context == NULL) {
+        return NULL;
+    }
+    thag_context_hold(context);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+native_release(PyObject *Py_UNUSED(module), PyObject *id)
+{
+    thag_context *context = context_argument(id);
+    if (context == NULL) {
+        return NULL;
+    }
+    thag_context_release(context);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    thag_flow flow = thag_current_flow(&thag_this_thread, true);
+    return PyLong_FromUnsignedLong(flow.context->id);
+}
+
+static PyObject *
+native_parent_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromUnsignedLong(thag_current_parent()->id);
+}
+
+static PyObject *
+native_current_frame(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *frame = (PyObject *)thag_current_frame();
+    return frame == NULL ? Py_NewRef(Py_None) : Py_NewRef(frame);
+}
+
+static PyObject *
+native_set_foreground(PyObject *Py_UNUSED(module), PyObject *id)
+{
+    thag_context *context = context_argument(id);
+    if (context == NULL) {
+        return NULL;
+    }
+    atomic_store(&thag_flow_state.foreground, context);
+    Py_RETURN_NONE;
+}
+
+static bool
+survives_reset(const thag_context *context)
+{
+    return context->id <= THAG_SYSTEM_ID || !context->ended;
+}
+
+static PyObject *
+native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    PyObject *dropped = PyList_New(0);
+    for (uint32_t id = end - 1; dropped != NULL && id > 0; id--) {
+        thag_context *context = thag_context_by_id(id);
+        if (survives_reset(context) || atomic_load(&context->heir) != NULL) {
+            continue;
+        }
+        thag_context *heir = context->parent;
+        while (!survives_reset(heir)) {
+            heir = heir->parent;
+        }
+        PyObject *number = PyLong_FromUnsignedLong(id);
+        if (number == NULL || PyList_Append(dropped, number) < 0) {
+            Py_CLEAR(dropped);
+        }
+        Py_XDECREF(number);
+        thag_context_bequeath(context, heir);
+    }
+    for (uint32_t id = 1; id < end; id++) {
+        if (survives_reset(thag_context_by_id(id))) {
+            thag_context_restart(thag_context_by_id(id));
+        }
+    }
+    return dropped;
+}
+
+static PyObject *
+native_forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    long long forgotten = 0;
+    for (uint32_t id = 1; id < atomic_load(&thag_contexts.next_id); id++) {
+        thag_context *context = thag_context_by_id(id);
+        forgotten += thag_context_figures(context).self_live_bytes;
+        thag_context_forget_live(context);
+    }
+    thag_owners_clear();
+    return PyLong_FromLongLong(forgotten);
+}
+
+/* ---- reading ---- */
+
+typedef struct {
+    thag_figures own;
+    int64_t total_bytes;        /* these four with what was started below */
+    int64_t allocations;
+    int64_t frees;
+    int64_t foreign_frees;
+} context_row;
+
+static void
+rows_copy(context_row *rows, uint32_t end)
+{
+    for (uint32_t id = 1; id < end; id++) {
+        thag_figures own = thag_context_figures(thag_context_by_id(id));
+        rows[id] = (context_row){own, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
+    }
+}
+
+/* A parent is always older than its children, so one pass from the youngest adds everything up. */
+static void
+rows_add_up(context_row *rows, uint32_t end)
+{
+    for (uint32_t id = end - 1; id > THAG_ROOT_ID; id--) {
+        context_row *parent = &rows[thag_context_by_id(id)->parent->id];
+        parent->total_bytes += rows[id].total_bytes;
+        parent->allocations += rows[id].allocations;
+        parent->frees += rows[id].frees;
+        parent->foreign_frees += rows[id].foreign_frees;
+    }
+}
+
+/* Figures of all contexts as of one moment: copied again if a thread without the GIL was in the middle of an event. */
+static context_row *
+rows_read(uint32_t end)
+{
+    enum { TRIES = 100 };
+    context_row *rows = calloc(end, sizeof(*rows));
+    for (int i = 0; rows != NULL && i < TRIES; i++) {
+        int64_t begun = atomic_load(&thag_contexts.detached_begun);
+        bool quiet = begun == atomic_load(&thag_contexts.detached_finished);
+        rows_copy(rows, end);
+        if (quiet && begun == atomic_load(&thag_contexts.detached_begun)) {
+            break;
+        }
+    }
+    if (rows != NULL) {
+        rows_add_up(rows, end);
+    }
+    return rows;
+}
+
+typedef struct {
+    int64_t start_ns, low_bytes, high_bytes, live_bytes, self_live_bytes;
+} bucket_row;
+
+static bucket_row
+bucket_row_of(const thag_bucket *bucket)
+{
+    return (bucket_row){since_origin(bucket->start_ns), bucket->low_bytes, bucket->high_bytes, bucket->live_bytes,
+                        bucket->self_live_bytes};
+}
+
+static PyObject *
+timeline_bytes(const thag_context *context, const thag_figures *own)
+{
+    uint32_t count = context->timeline.count;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((count + 1) * sizeof(bucket_row)));
+    if (bytes == NULL) {
+        return NULL;
+    }
+    bucket_row *rows = (bucket_row *)(void *)PyBytes_AS_STRING(bytes);
+    for (uint32_t i = 0; i < count; i++) {
+        rows[i] = bucket_row_of(&context->timeline.buckets[i]);
+    }
+    thag_bucket open = {context->bucket_start_ns, thag_get(&context->low_bytes), thag_get(&context->high_bytes),
+                        own->live_bytes, own->self_live_bytes};
+    rows[count] = bucket_row_of(&open);
+    return bytes;
+}
+
+static PyObject *
+context_tuple(const thag_context *context, const context_row *row)
+{
+    PyObject *timeline = timeline_bytes(context, &row->own);
+    if (timeline == NULL) {
+        return NULL;
+    }
+    return Py_BuildValue("kkOLLLLLLLLLLLLLN", (unsigned long)context->id,
+                         context->parent == NULL ? 0ul : (unsigned long)context->parent->id,
+                         context->ended ? Py_True : Py_False, (long long)row->own.live_bytes,
+                         (long long)row->own.peak_bytes, (long long)row->total_bytes,
+                         (long long)row->own.self_live_bytes, (long long)row->own.self_peak_bytes,
+                         (long long)row->own.self_total_bytes, (long long)row->allocations, (long long)row->frees,
+                         (long long)row->foreign_frees, (long long)(context->ended ? context->retained_bytes : 0),
+                         since_origin(context->started_ns), context->ended ? since_origin(context->ended_ns) : -1ll,
+                         (long long)context->timeline.dropped, timeline);
+}
+
+static PyObject *
+snapshot_list(void)
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    context_row *rows = rows_read(end);
+    if (rows == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *list = PyList_New(0);
+    for (uint32_t id = 1; list != NULL && id < end; id++) {
+        const thag_context *context = thag_context_by_id(id);
+        if (atomic_load(&context->heir) != NULL) {
+            continue;
+        }
+        PyObject *tuple = context_tuple(context, &rows[id]);
+        if (tuple == NULL || PyList_Append(list, tuple) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(tuple);
+    }
+    free(rows);
+    return list;
+}
+
+static PyObject *
+native_snapshot(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *list = snapshot_list();
+    thag_bookkeeping_end(collector_was_on);
+    return list;
+}
+
+static void
+owner_count(uint32_t context_id, size_t size, void *data)
+{
+    ((int64_t *)data)[thag_context_owner(context_id)->id] += (int64_t)size;
+}
+
+static PyObject *
+owners_dict(uint32_t end, int64_t *sums)
+{
+    thag_owners_walk(owner_count, sums);
+    PyObject *dict = PyDict_New();
+    for (uint32_t id = 1; dict != NULL && id < end; id++) {
+        if (sums[id] == 0) {
+            continue;
+        }
+        PyObject *key = PyLong_FromUnsignedLong(id);
+        PyObject *value = PyLong_FromLongLong(sums[id]);
+        if (key == NULL || value == NULL || PyDict_SetItem(dict, key, value) < 0) {
+            Py_CLEAR(dict);
+        }
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    return dict;
+}
+
+static PyObject *
+native_owner_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    int64_t *sums = calloc(end, sizeof(*sums));
+    if (sums == NULL) {
+        return PyErr_NoMemory();
+    }
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *dict = owners_dict(end, sums);
+    thag_bookkeeping_end(collector_was_on);
+    free(sums);
+    return dict;
+}
+
+static PyObject *
+native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue(
+        "{s:L,s:L,s:L,s:L,s:L,s:n}", "dropped", (long long)thag_get(&thag_dispatcher_state.dropped), "stale_records",
+        (long long)thag_get(&thag_dispatcher_state.stale_records), "stale_lookups",
+        (long long)thag_get(&thag_flow_state.stale_lookups), "orphaned_guards",
+        (long long)thag_get(&thag_flow_state.orphans), "failed_restores",
+        (long long)thag_get(&thag_flow_state.failed_restores), "overhead_bytes",
+        (Py_ssize_t)(thag_owners_resident() + thag_contexts_mapped() + thag_timeline_mapped()));
+}
+
+static PyObject *
+native_now_ns(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLongLong(origin_ns == 0 ? 0 : since_origin(thag_clock_read()));
+}
+
+static PyMethodDef methods[] = {
+    {"start", native_start, METH_NOARGS, NULL},
+    {"stop", native_stop, METH_NOARGS, NULL},
+    {"is_recording", native_is_recording, METH_NOARGS, NULL},
+    {"hooks", native_hooks, METH_NOARGS, NULL},
+    {"allocators", native_allocators, METH_NOARGS, NULL},
+    {"attach_numpy", native_attach_numpy, METH_O, NULL},
+    {"open_context", (PyCFunction)(void (*)(void))native_open_context, METH_FASTCALL, NULL},
+    {"enter", (PyCFunction)(void (*)(void))native_enter, METH_FASTCALL, NULL},
+    {"leave", (PyCFunction)(void (*)(void))native_leave, METH_FASTCALL, NULL},
+    {"hold", native_hold, METH_O, NULL},
+    {"release", native_release, METH_O, NULL},
+    {"current_id", native_current_id, METH_NOARGS, NULL},
+    {"parent_id", native_parent_id, METH_NOARGS, NULL},
+    {"current_frame", native_current_frame, METH_NOARGS, NULL},
+    {"set_foreground", native_set_foreground, METH_O, NULL},
+    {"reset", native_reset, METH_NOARGS, NULL},
+    {"forget", native_forget, METH_NOARGS, NULL},
+    {"snapshot", native_snapshot, METH_NOARGS, NULL},
+    {"owner_bytes", native_owner_bytes, METH_NOARGS, NULL},
+    {"health", native_health, METH_NOARGS, NULL},
+    {"now_ns", native_now_ns, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+module_exec(PyObject *module)
+{
+    if (!thag_owners_init() || !thag_contexts_init()) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (thag_current_init() < 0 || PyModule_AddType(module, &thag_frame_type) < 0) {
+        return -1;
+    }
+    if (PyModule_AddIntConstant(module, "ROOT_ID", THAG_ROOT_ID) < 0
+        || PyModule_AddIntConstant(module, "SYSTEM_ID", THAG_SYSTEM_ID) < 0) {
+        return -1;
+    }
+    return PyModule_AddStringConstant(module, "SOURCE_HASH", THAG_SOURCE_HASH);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)(uintptr_t)module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "thag_nb._native",
+    .m_doc = "The native core of thag_nb; _native.pyi is its manual.",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,174 @@
+/* The owner table: a shadow of the address space, one four-byte entry for each 16 bytes that a block may start at.
+
+     address   0x7f31_4c0a_2340
+               |--- root ---||--- leaf ---|   root slot = address >> 26, entry = (address >> 4) & (2**22 - 1)
+
+   A block owns the entries of the bytes it covers, so a record may spill over into them as far as the block reaches.
+   That is why four bytes are enough for any size and no second table is needed:
+
+     entry 0                         entry 1        entry 2            block
+     01 | context:25 | size:5                                          up to 16 bytes
+     10 | size:30                    00 | context                      17 bytes to 1 GiB
+     11 | low 30 bits of the size    00 | context   00 | high bits     larger
+
+   The two top bits tell a first word from the rest, so a table whose hooks were displaced for a while, and which missed
+   some frees, can still be read and repaired: a record found where a new block starts is stale, and its owner is repaid.
+
+   An entry belongs to whoever holds the block. The allocator hands a block to one thread at a time, so entries need no
+   lock and no atomic access: the hand-over orders them, if a record is cleared before the block is given back. Only
+   leaves are mapped by two threads at once; the loser of that race unmaps its own. Addresses that no supported
+   allocator returns (not a multiple of 16, beyond 48 bits) are refused, and counted by the caller as dropped. */
+
+#include "owners.h"
+
+enum { LEAVES_LISTED = 1 << 16, HUGE_WORDS = 3 };
+
+thag_owner_table thag_owners;
+
+/* The root slots in use, so that a walk need not look at four million of them. Appended to by any thread. */
+static struct {
+    _Atomic uint32_t count;
+    _Atomic uint32_t slots[LEAVES_LISTED];
+} mapped;
+
+/* A leaf has room behind its last entry, for the second and third word of a block that starts there. */
+static const size_t LEAF_BYTES = THAG_LEAF_ENTRIES * sizeof(thag_entry) + 4096;
+
+bool
+thag_owners_init(void)
+{
+    if (thag_owners.leaves == NULL) {
+        thag_owners.leaves = thag_pages_map(THAG_ROOT_SLOTS * sizeof(thag_owners.leaves[0]));
+    }
+    return thag_owners.leaves != NULL;
+}
+
+thag_entry *
+thag_owners_map_leaf(uintptr_t address)
+{
+    if (address >> THAG_ADDRESS_BITS || address & ((1 << THAG_GRANULE_SHIFT) - 1)) {
+        return NULL;
+    }
+    thag_entry *leaf = thag_pages_map(LEAF_BYTES);
+    if (leaf == NULL) {
+        return NULL;
+    }
+    uint32_t slot = (uint32_t)(address >> THAG_LEAF_SHIFT);
+    thag_entry *winner = NULL;
+    if (atomic_compare_exchange_strong(&thag_owners.leaves[slot], &winner, leaf)) {
+        uint32_t place = atomic_fetch_add(&mapped.count, 1);
+        if (place < LEAVES_LISTED) {
+            atomic_store(&mapped.slots[place], slot);
+        }
+    }
+    else {
+        thag_pages_unmap(leaf, LEAF_BYTES);
+    }
+    return thag_owners_find(address);
+}
+
+bool
+thag_owners_take_stale(const void *block, size_t size, thag_owner *stale)
+{
+    uintptr_t address = (uintptr_t)block;
+    thag_entry *at = thag_owners_find(address);
+    if (at[0] != 0 && at[0] >> THAG_ENTRY_KIND == THAG_KIND_REST) {
+        /* The second or third word of a record that starts one or two granules below. */
+        size_t index = (address >> THAG_GRANULE_SHIFT) & (THAG_LEAF_ENTRIES - 1);
+        for (size_t back = 1; back < HUGE_WORDS && back <= index; back++) {
+            if (at[-(ptrdiff_t)back] >> THAG_ENTRY_KIND != THAG_KIND_REST) {
+                return thag_owners_take(at - back, stale);
+            }
+        }
+        at[0] = 0;
+    }
+    int words = size <= THAG_TINY_BYTES ? 1 : size <= THAG_WORD_MASK ? 2 : HUGE_WORDS;
+    for (int word = 0; word < words; word++) {
+        if (thag_owners_take(at + word, stale)) {
+            return true;
+        }
+        at[word] = 0;
+    }
+    return false;
+}
+
+bool
+thag_owners_put_huge(thag_entry *at, size_t size, uint32_t context_id)
+{
+    at[0] = (uint32_t)THAG_KIND_HUGE << THAG_ENTRY_KIND | (uint32_t)(size & THAG_WORD_MASK);
+    at[1] = context_id;
+    at[2] = (uint32_t)(size >> THAG_ENTRY_KIND) & THAG_WORD_MASK;
+    return true;
+}
+
+size_t
+thag_owners_take_huge(thag_entry *at)
+{
+    size_t high = (size_t)at[2] << THAG_ENTRY_KIND;
+    at[2] = 0;
+    return high;
+}
+
+static uint32_t
+leaves_listed(void)
+{
+    uint32_t count = atomic_load(&mapped.count);
+    return count < LEAVES_LISTED ? count : LEAVES_LISTED;
+}
+
+static thag_entry *
+leaf_listed(uint32_t place)
+{
+    return atomic_load(&thag_owners.leaves[atomic_load(&mapped.slots[place])]);
+}
+
+static void
+stretch_walk(const thag_entry *entries, size_t count, void (*visit)(uint32_t, size_t, void *), void *data)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t kind = entries[i] >> THAG_ENTRY_KIND;
+        if (kind == THAG_KIND_REST) {
+            continue;
+        }
+        /* A record that spills into the next stretch is read there too: leaves are one piece of memory. */
+        thag_entry copy[HUGE_WORDS] = {entries[i]};
+        for (int word = 1; word < HUGE_WORDS && kind != THAG_KIND_TINY; word++) {
+            copy[word] = kind == THAG_KIND_PLAIN && word > 1 ? 0 : entries[i + (size_t)word];
+        }
+        thag_owner owner;
+        (void)thag_owners_take(copy, &owner);
+        visit(owner.context_id, owner.size, data);
+    }
+}
+
+void
+thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), void *data)
+{
+    enum { STRETCH = 1024 };    /* entries in a page of 4 KiB */
+    for (uint32_t place = 0; place < leaves_listed(); place++) {
+        thag_entry *leaf = leaf_listed(place);
+        for (size_t i = 0; i < THAG_LEAF_ENTRIES; i += STRETCH) {
+            if (thag_pages_resident(leaf + i, STRETCH * sizeof(thag_entry)) > 0) {
+                stretch_walk(leaf + i, STRETCH, visit, data);
+            }
+        }
+    }
+}
+
+void
+thag_owners_clear(void)
+{
+    for (uint32_t place = 0; place < leaves_listed(); place++) {
+        thag_pages_clear(leaf_listed(place), LEAF_BYTES);
+    }
+}
+
+size_t
+thag_owners_resident(void)
+{
+    size_t resident = 0;
+    for (uint32_t place = 0; place < leaves_listed(); place++) {
+        resident += thag_pages_resident(leaf_listed(place), LEAF_BYTES);
+    }
+    return resident;
+}

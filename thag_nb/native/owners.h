@@ -1,0 +1,137 @@
+/* Which context owns the block at an address, and how large the block is. */
+
+#ifndef THAG_OWNERS_H
+#define THAG_OWNERS_H
+
+#include "thag.h"
+
+enum {
+    THAG_GRANULE_SHIFT = 4,     /* one entry per 16 bytes, the alignment of every allocator we stand on */
+    THAG_LEAF_SHIFT = 26,       /* a leaf covers 64 MiB of addresses with 16 MiB of entries */
+    THAG_ADDRESS_BITS = 48,
+    THAG_LEAF_ENTRIES = 1 << (THAG_LEAF_SHIFT - THAG_GRANULE_SHIFT),
+    THAG_ROOT_SLOTS = 1 << (THAG_ADDRESS_BITS - THAG_LEAF_SHIFT),
+};
+
+/* See the essay in owners.c for the layout of an entry. */
+enum {
+    THAG_ENTRY_KIND = 30,                   /* the two top bits say what an entry is */
+    THAG_KIND_REST = 0,                     /* empty, or the second or third word of a record */
+    THAG_KIND_TINY = 1,
+    THAG_KIND_PLAIN = 2,
+    THAG_KIND_HUGE = 3,
+    THAG_TINY_BYTES = 16,                   /* the largest size of a tiny block */
+    THAG_TINY_SIZE_BITS = 5,
+};
+#define THAG_WORD_MASK ((1u << THAG_ENTRY_KIND) - 1)
+
+typedef uint32_t thag_entry;
+
+typedef struct {
+    uint32_t context_id;
+    size_t size;
+} thag_owner;
+
+typedef struct {
+    _Atomic(thag_entry *) *leaves;      /* THAG_ROOT_SLOTS of them; set once, before any hook runs */
+} thag_owner_table;
+
+extern thag_owner_table thag_owners;
+
+/* Maps the root of the table. False without memory. GIL. */
+bool thag_owners_init(void);
+
+/* Maps the leaf for an address, or NULL without memory. Any thread, no lock. */
+THAG_COLD thag_entry *thag_owners_map_leaf(uintptr_t address);
+
+/* Takes one record that stands in the way of a new one for `block`: that of a block whose free we were not told of.
+   Returns false when nothing is in the way any more. Whoever holds the block. */
+THAG_COLD bool thag_owners_take_stale(const void *block, size_t size, thag_owner *stale);
+
+/* Writes, reads and clears records the plain way is too small for. */
+THAG_COLD bool thag_owners_put_huge(thag_entry *at, size_t size, uint32_t context_id);
+THAG_COLD size_t thag_owners_take_huge(thag_entry *at);
+
+/* Calls `visit` for every record. Meant for checks: it reads every touched page. GIL; blocks that other threads free
+   meanwhile may or may not be seen. */
+void thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), void *data);
+
+/* Forgets every block. Only while no hook is installed. */
+void thag_owners_clear(void);
+
+/* Bytes of the table that are in physical memory. Slow; any thread. */
+size_t thag_owners_resident(void);
+
+static inline thag_entry *
+thag_owners_find(uintptr_t address)
+{
+    if (THAG_UNLIKELY(address >> THAG_ADDRESS_BITS || address & ((1 << THAG_GRANULE_SHIFT) - 1))) {
+        return NULL;
+    }
+    thag_entry *leaf = atomic_load_explicit(&thag_owners.leaves[address >> THAG_LEAF_SHIFT], memory_order_acquire);
+    return leaf == NULL ? NULL : leaf + ((address >> THAG_GRANULE_SHIFT) & (THAG_LEAF_ENTRIES - 1));
+}
+
+/* The entry where the record of a block at `address` belongs, or NULL if none can be kept (no memory for the leaf, or an
+   address no supported allocator returns). Whoever holds the block. */
+static inline thag_entry *
+thag_owners_place(const void *block)
+{
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    return THAG_LIKELY(at != NULL) ? at : thag_owners_map_leaf((uintptr_t)block);
+}
+
+/* True if a new record for a block of `size` bytes would overwrite something. */
+static inline bool
+thag_owners_occupied(const thag_entry *at, size_t size)
+{
+    if (size <= THAG_TINY_BYTES) {
+        return at[0] != 0;
+    }
+    return (at[0] | at[1]) != 0 || (size > THAG_WORD_MASK && at[2] != 0);
+}
+
+/* Writes the record. False if it cannot be expressed. Whoever holds the block. */
+static inline bool
+thag_owners_put(thag_entry *at, size_t size, uint32_t context_id)
+{
+    if (size <= THAG_TINY_BYTES) {
+        if (THAG_UNLIKELY(context_id >> (THAG_ENTRY_KIND - THAG_TINY_SIZE_BITS))) {
+            return false;
+        }
+        at[0] = (uint32_t)THAG_KIND_TINY << THAG_ENTRY_KIND | context_id << THAG_TINY_SIZE_BITS | (uint32_t)size;
+        return true;
+    }
+    if (THAG_UNLIKELY(size > THAG_WORD_MASK)) {
+        return thag_owners_put_huge(at, size, context_id);
+    }
+    at[0] = (uint32_t)THAG_KIND_PLAIN << THAG_ENTRY_KIND | (uint32_t)size;
+    at[1] = context_id;
+    return true;
+}
+
+/* Reads and clears the record that starts at `at`. False if none does. Whoever holds the block. */
+static inline bool
+thag_owners_take(thag_entry *at, thag_owner *owner)
+{
+    uint32_t word = at[0];
+    uint32_t kind = word >> THAG_ENTRY_KIND;
+    if (kind == THAG_KIND_REST) {
+        return false;
+    }
+    at[0] = 0;
+    if (kind == THAG_KIND_TINY) {
+        owner->context_id = (word & THAG_WORD_MASK) >> THAG_TINY_SIZE_BITS;
+        owner->size = word & ((1 << THAG_TINY_SIZE_BITS) - 1);
+        return true;
+    }
+    owner->context_id = at[1];
+    owner->size = word & THAG_WORD_MASK;
+    at[1] = 0;
+    if (THAG_UNLIKELY(kind == THAG_KIND_HUGE)) {
+        owner->size |= thag_owners_take_huge(at);
+    }
+    return true;
+}
+
+#endif

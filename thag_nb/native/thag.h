@@ -1,0 +1,50 @@
+/* What every file of the native core shares: the compiler's words, and memory that does not come from any hooked
+   allocator. */
+
+#ifndef THAG_H
+#define THAG_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define THAG_LIKELY(x) __builtin_expect(!!(x), 1)
+#define THAG_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define THAG_COLD __attribute__((noinline, cold))
+
+/* Relaxed loads and stores compile to plain moves: they only tell the compiler, and ThreadSanitizer, that another
+   thread may read the value at any time. */
+static inline int64_t
+thag_get(const _Atomic int64_t *cell)
+{
+    return atomic_load_explicit(cell, memory_order_relaxed);
+}
+
+static inline void
+thag_put(_Atomic int64_t *cell, int64_t value)
+{
+    atomic_store_explicit(cell, value, memory_order_relaxed);
+}
+
+static inline int64_t
+thag_add(_Atomic int64_t *cell, int64_t value)
+{
+    return atomic_fetch_add_explicit(cell, value, memory_order_relaxed) + value;
+}
+
+/* Zeroed pages from the operating system, or NULL. Any thread, no GIL, no lock of ours. Never unmapped, except by
+   thag_pages_unmap right after a lost race. */
+void *thag_pages_map(size_t bytes);
+void thag_pages_unmap(void *pages, size_t bytes);
+
+/* How many bytes of [pages, pages + bytes) are in physical memory. Slow (a system call); any thread. */
+size_t thag_pages_resident(void *pages, size_t bytes);
+
+/* Zeroes the pages and gives their physical memory back. The caller must know that nobody else uses them. */
+void thag_pages_clear(void *pages, size_t bytes);
+
+#endif

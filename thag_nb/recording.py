@@ -1,0 +1,118 @@
+"""Recordings: frozen snapshots of all contexts and their timelines, as plain data."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from thag_nb.errors import UnknownContextError
+
+Kind = Literal["root", "cell", "task", "system"]
+State = Literal["open", "ended"]
+
+_BUCKET = struct.Struct("=5q")
+
+
+class ContextRecord(NamedTuple):
+    """What one context cost. Figures are inclusive unless they start with ``self_``.
+
+    Sizes are bytes; ``started_ns`` counts from the first start of the dispatcher, and ``duration_ns`` of an open context
+    goes up to the moment of the recording. ``parent_id`` is 0 for the root. ``retained_bytes`` is what was live when the
+    context ended; 0 while it is open.
+    """
+
+    context_id: int
+    name: str
+    kind: Kind
+    parent_id: int
+    allocator: str
+    state: State
+    live_bytes: int
+    peak_bytes: int
+    total_bytes: int
+    self_live_bytes: int
+    self_peak_bytes: int
+    self_total_bytes: int
+    allocations: int
+    frees: int
+    foreign_frees: int
+    retained_bytes: int
+    started_ns: int
+    duration_ns: int
+
+
+class TimelineBucket(NamedTuple):
+    """A stretch of time in which a context's live bytes moved: lowest, highest and last, inclusive; last of its own."""
+
+    start_ns: int
+    low_bytes: int
+    high_bytes: int
+    live_bytes: int
+    self_live_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """All contexts at one moment, oldest first, the root leading.
+
+    ``timelines`` holds each context's buckets as packed native 64-bit integers, in the order of `TimelineBucket`.
+    ``taken_ns`` is the moment, counted like ``started_ns``. ``overhead_bytes`` is the native memory of the bookkeeping
+    itself, part of no context; ``dropped`` counts events that could not be recorded, normally 0.
+    """
+
+    contexts: tuple[ContextRecord, ...]
+    timelines: Mapping[int, bytes]
+    taken_ns: int
+    overhead_bytes: int
+    dropped: int
+
+    def find(self, wanted: str | int) -> ContextRecord:
+        """The context of this id, or the newest of this name. Raises `UnknownContextError`."""
+        return self.find_all(wanted)[-1]
+
+    def find_all(self, wanted: str | int) -> tuple[ContextRecord, ...]:
+        """The contexts of this id or name, oldest first. Raises `UnknownContextError` if there is none."""
+        found = tuple(record for record in self.contexts if wanted in (record.name, record.context_id))
+        if not found:
+            raise UnknownContextError(wanted, sorted({record.name for record in self.contexts}))
+        return found
+
+    def children(self, context_id: int) -> tuple[ContextRecord, ...]:
+        """The contexts started directly under this one, oldest first."""
+        return tuple(record for record in self.contexts if record.parent_id == context_id)
+
+    def timeline(self, context_id: int) -> tuple[TimelineBucket, ...]:
+        """The context's buckets in order of time; the last one may still be filling."""
+        return tuple(map(TimelineBucket._make, _BUCKET.iter_unpack(self.timelines[context_id])))
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the dispatcher stands. Counts are since the process started.
+
+    ``state`` is ``recording``, ``off``, or ``pass-through`` (stopped, but somebody who wrapped the hooks still calls them).
+    ``hooks`` says for each domain ``on top``, ``wrapped`` (somebody is called before us) or ``absent``. ``reattached``
+    counts domains that were hooked again after somebody had removed us: what happened in between was not seen.
+    ``forgotten_bytes`` were live when the dispatcher stopped and are no longer followed since it started again.
+    """
+
+    state: Literal["recording", "off", "pass-through"]
+    hooks: Mapping[str, str]
+    open_contexts: int
+    live_bytes: int
+    overhead_bytes: int
+    dropped: int
+    stale_records: int
+    stale_lookups: int
+    orphaned_guards: int
+    failed_restores: int
+    reattached: int
+    forgotten_bytes: int
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One line for the state, one for each thing worth saying."""
+        hooks = ", ".join(f"{domain} {hook}" for domain, hook in self.hooks.items())
+        return "\n".join((f"thag_nb is {self.state}; hooks: {hooks}", *self.notes))

@@ -1,0 +1,38 @@
+"""Bytes, counts and durations as people read them."""
+
+from __future__ import annotations
+
+_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEP = 1024
+
+
+def format_bytes(size_bytes: float) -> str:
+    """Bytes with a binary unit and one decimal: ``405.1 MiB``, ``-3.0 KiB``, ``17 B``."""
+    size = float(size_bytes)
+    for unit in _BYTE_UNITS[:-1]:
+        # Rounded first, so that 1023.96 KiB does not read as 1024.0 KiB.
+        if abs(round(size, 1)) < _STEP:
+            break
+        size /= _STEP
+    else:
+        unit = _BYTE_UNITS[-1]
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def format_count(count: int) -> str:
+    """A count with thousands separated: ``1,204,332``."""
+    return f"{count:,}"
+
+
+def format_duration(duration_ns: int) -> str:
+    """Nanoseconds in the unit that fits: ``830 ns``, ``12.3 ms``, ``1.21 s``, ``3 min 05 s``."""
+    if duration_ns < 1_000:
+        return f"{duration_ns} ns"
+    if duration_ns < 1_000_000:
+        return f"{duration_ns / 1e3:.1f} µs"
+    if duration_ns < 1_000_000_000:
+        return f"{duration_ns / 1e6:.1f} ms"
+    if duration_ns < 60_000_000_000:
+        return f"{duration_ns / 1e9:.2f} s"
+    minutes, seconds = divmod(round(duration_ns / 1e9), 60)
+    return f"{minutes} min {seconds:02d} s"
