@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thag_nb.contexts import (
+from thag_nb import native_build
+
+native_build.check()
+
+from thag_nb.contexts import (  # noqa: E402 - only once the native core is known to be there
     Allocator,
     AllocatorContext,
     ContextGuard,
@@ -15,10 +19,10 @@ from thag_nb.contexts import (
     current_context,
     push_allocator_context,
 )
-from thag_nb.dispatcher import read, reset, start, status, stop
-from thag_nb.errors import ThagError
-from thag_nb.recording import ContextRecord, Recording, Status, TimelineBucket
-from thag_nb.tasks import (
+from thag_nb.dispatcher import read, reset, start, status, stop  # noqa: E402
+from thag_nb.errors import ThagError  # noqa: E402
+from thag_nb.recording import ContextRecord, Recording, Status, TimelineBucket  # noqa: E402
+from thag_nb.tasks import (  # noqa: E402
     TaskGuard,
     TaskMemoryContext,
     task,

@@ -5,7 +5,7 @@ Contexts are named by their ids, which grow and are never reused. Sizes are byte
 nobody.
 """
 
-from typing import final
+from typing import TypeAlias, final
 
 ROOT_ID: int  # what no other context is charged for
 SYSTEM_ID: int  # the shared context of untracked work
@@ -78,11 +78,14 @@ def reset() -> list[int]:
     """
 
 def forget() -> int:
-    """Forget all blocks, as if they had been allocated before the start. Only while no domain is hooked. Bytes forgotten."""
+    """Forget all blocks, as if they had been allocated before the start; how many bytes those were.
 
-def snapshot() -> list[
-    tuple[int, int, bool, int, int, int, int, int, int, int, int, int, int, int, int, int, bytes]
-]:
+    Only while no domain is hooked.
+    """
+
+Row: TypeAlias = tuple[int, int, bool, int, int, int, int, int, int, int, int, int, int, int, int, int, bytes]
+
+def snapshot() -> list[Row]:
     """All contexts as of one moment, in the order of their ids.
 
     Each is (id, parent id or 0, ended, live, peak, total, self live, self peak, self total, allocations, frees, foreign
@@ -92,6 +95,9 @@ def snapshot() -> list[
 
 def owner_bytes() -> dict[int, int]:
     """Live bytes by owner, added up from the owner table itself. Slow: it reads the whole table."""
+
+def owner_of(address: int, /) -> tuple[int, int] | None:
+    """The owner of the block at an address and the block's size, or None for a block that is not recorded."""
 
 def health() -> dict[str, int]:
     """Counts of what went less than perfectly, and overhead_bytes: memory of the tables and records."""

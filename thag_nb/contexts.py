@@ -66,6 +66,9 @@ class ContextRegistry:
         for context_id in context_ids:
             self._contexts.pop(context_id, None)
 
+    def __contains__(self, context_id: int) -> bool:
+        return context_id in self._contexts
+
     def __getitem__(self, context_id: int) -> AllocatorContext:
         return self._contexts[context_id]
 

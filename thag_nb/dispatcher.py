@@ -60,8 +60,9 @@ def _read() -> Recording:
     )
 
 
-def _record(row: tuple[int, int, bool, *tuple[int, ...], bytes], taken_ns: int) -> ContextRecord:
-    context_id, parent_id, ended, *figures, started_ns, ended_ns, _dropped, _buckets = row
+def _record(row: _native.Row, taken_ns: int) -> ContextRecord:
+    context_id, parent_id, ended = row[:3]
+    started_ns, ended_ns = row[13:15]
     context = registry[context_id]
     return ContextRecord(
         context_id,
@@ -70,7 +71,7 @@ def _record(row: tuple[int, int, bool, *tuple[int, ...], bytes], taken_ns: int) 
         parent_id,
         context.allocator.value,
         "ended" if ended else "open",
-        *figures,
+        *row[3:13],
         started_ns,
         (ended_ns if ended else taken_ns) - started_ns,
     )
@@ -113,10 +114,13 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
         notes.append(f"{_culprit()} wrapped the hooks of {', '.join(wrapped)}; thag_nb {verb}")
     if recording and absent:
         notes.append(
-            f"{_culprit()} removed the hooks of {', '.join(absent)}: allocations there are not seen; call start() to hook again"
+            f"{_culprit()} removed the hooks of {', '.join(absent)}: allocations there are not seen; "
+            "call start() to hook them again"
         )
     if hooks.reattached():
-        notes.append(f"{hooks.reattached()} domains were hooked again after somebody had removed us; the gap was not seen")
+        notes.append(
+            f"{hooks.reattached()} domains were hooked again after somebody had removed us; the gap was not seen"
+        )
     if hooks.forgotten_bytes():
         notes.append(f"{hooks.forgotten_bytes():,} bytes from before the last start() are no longer followed")
     problem = hooks.numpy_problem()

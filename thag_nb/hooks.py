@@ -35,7 +35,7 @@ class _NumpyFinder(MetaPathFinder):
     """Waits for NumPy's core to be imported, and steps aside for everything else."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname != _NUMPY_CORE:
             return None

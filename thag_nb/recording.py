@@ -18,9 +18,9 @@ _BUCKET = struct.Struct("=5q")
 class ContextRecord(NamedTuple):
     """What one context cost. Figures are inclusive unless they start with ``self_``.
 
-    Sizes are bytes; ``started_ns`` counts from the first start of the dispatcher, and ``duration_ns`` of an open context
-    goes up to the moment of the recording. ``parent_id`` is 0 for the root. ``retained_bytes`` is what was live when the
-    context ended; 0 while it is open.
+    Sizes are bytes; ``started_ns`` counts from the first start of the dispatcher, and ``duration_ns`` of an open
+    context goes up to the moment of the recording. ``parent_id`` is 0 for the root. ``retained_bytes`` is what was live
+    when the context ended; 0 while it is open.
     """
 
     context_id: int
@@ -92,7 +92,7 @@ class Recording:
 class Status:
     """How the dispatcher stands. Counts are since the process started.
 
-    ``state`` is ``recording``, ``off``, or ``pass-through`` (stopped, but somebody who wrapped the hooks still calls them).
+    ``state`` is ``recording``, ``off``, or ``pass-through`` (stopped, but whoever wrapped the hooks still calls them).
     ``hooks`` says for each domain ``on top``, ``wrapped`` (somebody is called before us) or ``absent``. ``reattached``
     counts domains that were hooked again after somebody had removed us: what happened in between was not seen.
     ``forgotten_bytes`` were live when the dispatcher stopped and are no longer followed since it started again.

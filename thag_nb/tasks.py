@@ -30,16 +30,14 @@ class TaskMemoryContext:
 
     def __init__(self, name: str) -> None:
         """Open the task's context under the current one. Raises `ContextNameError`."""
-        check_name(name)
-        bookkeeping = _native.enter(_native.SYSTEM_ID, False)
-        try:
-            self.context: AllocatorContext = registry.open(name, "task")
-        finally:
-            _native.leave(bookkeeping, True)
+        self.context: AllocatorContext = prepare_guard(TaskGuard, name, "task").context
 
     def enter(self) -> TaskGuard:
         """Make the task current here, and start the dispatcher if it is off."""
         hooks.start()
+        if self.context.id not in registry:
+            # A reset has dropped it: what follows is a task of its own.
+            self.context = prepare_guard(TaskGuard, self.context.name, "task").context
         guard = TaskGuard(self.context)
         guard.enter()
         return guard
@@ -70,17 +68,17 @@ class Scope(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        guard = self._innermost()
-        self._guards.remove(guard)
+        # Nothing is allocated before the guard is closed: it would be charged to the task.
+        guard = self._guards[-1]
+        if guard.frame is not _native.current_frame():
+            guard = self._innermost()
         guard.close()
+        self._guards.remove(guard)
 
     def _innermost(self) -> ContextGuard:
         """The guard that this flow entered last; of several flows, each finds its own."""
         current = _native.current_frame()
-        for guard in reversed(self._guards):
-            if guard.frame is current:
-                return guard
-        return self._guards[-1]
+        return next((guard for guard in reversed(self._guards) if guard.frame is current), self._guards[-1])
 
     async def __aenter__(self) -> AllocatorContext:
         return self.__enter__()
@@ -195,7 +193,7 @@ class _Resumes:
 class task(Scope):  # noqa: N801 - reads as a function where it is used
     """Charge what runs inside to a new task called `name`: ``with``, ``async with``, or as a decorator.
 
-    Each use, and each call of a decorated function, is a task of its own, started under the context that is current then.
+    Each use, and each call of a decorated function, is a task of its own, started under the context current then.
     Starts the dispatcher if it is off. ``with task("load") as context`` gives the `AllocatorContext`.
     Raises `ContextNameError` for a name that is not a non-empty str.
     """

@@ -9,14 +9,12 @@ _STEP = 1024
 def format_bytes(size_bytes: float) -> str:
     """Bytes with a binary unit and one decimal: ``405.1 MiB``, ``-3.0 KiB``, ``17 B``."""
     size = float(size_bytes)
-    for unit in _BYTE_UNITS[:-1]:
-        # Rounded first, so that 1023.96 KiB does not read as 1024.0 KiB.
-        if abs(round(size, 1)) < _STEP:
-            break
+    unit = 0
+    # Rounded first, so that 1023.96 KiB does not read as 1024.0 KiB.
+    while abs(round(size, 1)) >= _STEP and unit < len(_BYTE_UNITS) - 1:
         size /= _STEP
-    else:
-        unit = _BYTE_UNITS[-1]
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        unit += 1
+    return f"{size:.{min(unit, 1)}f} {_BYTE_UNITS[unit]}"
 
 
 def format_count(count: int) -> str:

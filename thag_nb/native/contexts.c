@@ -299,6 +299,7 @@ void
 thag_context_bequeath(thag_context *from, thag_context *heir)
 {
     atomic_store(&from->heir, heir);
+    from->records = false;
     thag_detached *share = thag_context_detached(from);
     int64_t detached = share == NULL ? 0 : atomic_exchange(&share->self_live_bytes, 0);
     thag_put(&heir->self_live_bytes, thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes) + detached);

@@ -46,7 +46,7 @@ typedef struct thag_context {
     _Atomic int64_t frees;
     _Atomic int64_t foreign_frees;
     uint32_t id;
-    bool records;                       /* Allocator.TASK_AWARE; false for Allocator.SYSTEM */
+    bool records;                       /* Allocator.TASK_AWARE; false for Allocator.SYSTEM, and with an heir */
     bool ended;
     _Atomic int32_t holds;              /* any thread: guards and others that keep the context open */
     /* Touched when a bucket closes, or never. */
@@ -136,16 +136,22 @@ thag_context_by_id(uint32_t id)
            + (id & ((1 << THAG_CHUNK_SHIFT) - 1));
 }
 
-/* Whom a block's owner id stands for today. Any thread, no GIL. */
+/* The context itself or, after a reset, who took over from it. Any thread, no GIL. */
 static inline thag_context *
-thag_context_owner(uint32_t id)
+thag_context_today(thag_context *context)
 {
-    thag_context *context = thag_context_by_id(id);
     thag_context *heir;
     while (THAG_UNLIKELY((heir = atomic_load_explicit(&context->heir, memory_order_relaxed)) != NULL)) {
         context = heir;
     }
     return context;
+}
+
+/* Whom a block's owner id stands for today. Any thread, no GIL. */
+static inline thag_context *
+thag_context_owner(uint32_t id)
+{
+    return thag_context_today(thag_context_by_id(id));
 }
 
 /* The detached share, usually none. */

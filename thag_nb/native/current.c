@@ -270,8 +270,8 @@ thag_context *
 thag_current_parent(void)
 {
     thag_frame *frame = thag_current_frame();
-    while (frame != NULL && (frame->orphaned || !frame->context->records)) {
+    while (frame != NULL && (frame->orphaned || !thag_context_today(frame->context)->records)) {
         frame = frame->parent;
     }
-    return frame == NULL ? thag_contexts.root : frame->context;
+    return frame == NULL ? thag_contexts.root : thag_context_today(frame->context);
 }

@@ -141,11 +141,29 @@ record_write(void *block, size_t size, thag_flow flow)
     return true;
 }
 
+/* A flow may still be in a context that a reset dropped. */
+THAG_COLD static bool
+charges_heir(thag_flow *flow)
+{
+    if (flow->context == NULL) {
+        return false;
+    }
+    flow->context = thag_context_today(flow->context);
+    return flow->context->records;
+}
+
+/* True if an allocation is to be recorded, and to whom. */
+static inline bool
+charges(thag_flow *flow)
+{
+    return THAG_LIKELY(flow->context != NULL && flow->context->records) || charges_heir(flow);
+}
+
 static inline void
 allocation_record(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
     thag_flow flow = flow_of(thread, domain);
-    if (THAG_LIKELY(flow.context != NULL && flow.context->records) && record_write(block, size, flow)) {
+    if (THAG_LIKELY(charges(&flow)) && record_write(block, size, flow)) {
         owner_credit(flow.context, size, flow.attached);
     }
 }
@@ -219,7 +237,7 @@ thag_record_reallocation(thag_thread *thread, thag_domain domain, thag_claim cla
         }
         owner_debit(owner, claim.owner.size, 1, owner != flow.context && flow.context != NULL, flow.attached);
     }
-    if (thread->depth == 0 && flow.context != NULL && flow.context->records && record_write(new_block, size, flow)) {
+    if (thread->depth == 0 && charges(&flow) && record_write(new_block, size, flow)) {
         owner_credit(flow.context, size, flow.attached);
     }
 }

@@ -179,7 +179,13 @@ native_enter(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t
         return PyErr_Format(PyExc_TypeError, "enter takes 2 arguments, not %zd", count);
     }
     thag_context *context = context_argument(arguments[0]);
-    return context == NULL ? NULL : thag_current_enter(context, PyObject_IsTrue(arguments[1]));
+    if (context == NULL) {
+        return NULL;
+    }
+    if (atomic_load(&context->heir) != NULL) {
+        return PyErr_Format(PyExc_ValueError, "the context %lu has been dropped by a reset", (unsigned long)context->id);
+    }
+    return thag_current_enter(context, PyObject_IsTrue(arguments[1]));
 }
 
 static PyObject *
@@ -218,7 +224,7 @@ static PyObject *
 native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     thag_flow flow = thag_current_flow(&thag_this_thread, true);
-    return PyLong_FromUnsignedLong(flow.context->id);
+    return PyLong_FromUnsignedLong(thag_context_today(flow.context)->id);
 }
 
 static PyObject *
@@ -248,7 +254,7 @@ native_set_foreground(PyObject *Py_UNUSED(module), PyObject *id)
 static bool
 survives_reset(const thag_context *context)
 {
-    return context->id <= THAG_SYSTEM_ID || !context->ended;
+    return context->id <= THAG_SYSTEM_ID || atomic_load(&context->holds) > 0;
 }
 
 static PyObject *
@@ -467,6 +473,20 @@ native_owner_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    void *address = PyLong_AsVoidPtr(argument);
+    if (address == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    thag_owner owner;
+    if (!thag_owners_look_at(address, &owner)) {
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("kn", (unsigned long)thag_context_owner(owner.context_id)->id, (Py_ssize_t)owner.size);
+}
+
+static PyObject *
 native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return Py_BuildValue(
@@ -504,6 +524,7 @@ static PyMethodDef methods[] = {
     {"forget", native_forget, METH_NOARGS, NULL},
     {"snapshot", native_snapshot, METH_NOARGS, NULL},
     {"owner_bytes", native_owner_bytes, METH_NOARGS, NULL},
+    {"owner_of", native_owner_of, METH_O, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"now_ns", native_now_ns, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -122,22 +122,35 @@ leaf_listed(uint32_t place)
     return atomic_load(&thag_owners.leaves[atomic_load(&mapped.slots[place])]);
 }
 
+/* Decodes the record that starts at `at` without clearing it. The words behind it may lie in the next stretch of a leaf
+   that is one piece of memory, or in the room behind its last entry. */
+static bool
+record_read(const thag_entry *at, thag_owner *owner)
+{
+    thag_entry copy[HUGE_WORDS] = {at[0]};
+    uint32_t kind = at[0] >> THAG_ENTRY_KIND;
+    if (kind == THAG_KIND_PLAIN || kind == THAG_KIND_HUGE) {
+        copy[1] = at[1];
+        copy[2] = kind == THAG_KIND_HUGE ? at[2] : 0;
+    }
+    return thag_owners_take(copy, owner);
+}
+
+bool
+thag_owners_look_at(const void *block, thag_owner *owner)
+{
+    const thag_entry *at = thag_owners_find((uintptr_t)block);
+    return at != NULL && record_read(at, owner);
+}
+
 static void
 stretch_walk(const thag_entry *entries, size_t count, void (*visit)(uint32_t, size_t, void *), void *data)
 {
+    thag_owner owner;
     for (size_t i = 0; i < count; i++) {
-        uint32_t kind = entries[i] >> THAG_ENTRY_KIND;
-        if (kind == THAG_KIND_REST) {
-            continue;
+        if (record_read(entries + i, &owner)) {
+            visit(owner.context_id, owner.size, data);
         }
-        /* A record that spills into the next stretch is read there too: leaves are one piece of memory. */
-        thag_entry copy[HUGE_WORDS] = {entries[i]};
-        for (int word = 1; word < HUGE_WORDS && kind != THAG_KIND_TINY; word++) {
-            copy[word] = kind == THAG_KIND_PLAIN && word > 1 ? 0 : entries[i + (size_t)word];
-        }
-        thag_owner owner;
-        (void)thag_owners_take(copy, &owner);
-        visit(owner.context_id, owner.size, data);
     }
 }
 

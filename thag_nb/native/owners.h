@@ -52,6 +52,9 @@ THAG_COLD bool thag_owners_take_stale(const void *block, size_t size, thag_owner
 THAG_COLD bool thag_owners_put_huge(thag_entry *at, size_t size, uint32_t context_id);
 THAG_COLD size_t thag_owners_take_huge(thag_entry *at);
 
+/* Reads the record of a block and leaves it there. False if there is none. Whoever holds the block. */
+bool thag_owners_look_at(const void *block, thag_owner *owner);
+
 /* Calls `visit` for every record. Meant for checks: it reads every touched page. GIL; blocks that other threads free
    meanwhile may or may not be seen. */
 void thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), void *data);

@@ -5,6 +5,9 @@
    is the lower one, the high the higher one, the last values the later ones. Nothing that was highest or lowest is ever
    lost, and the cost of a merge is paid once per doubling of the time covered.
 
+   The more memory all timelines take together, the fewer buckets a single one may grow to: ten contexts are drawn finely,
+   ten thousand coarsely.
+
    Arrays come in powers of two from chunks of pages, and are recycled by size. Only the holder of the GIL gets here,
    so there is nothing to synchronise. */
 
@@ -12,7 +15,13 @@
 
 #include <string.h>
 
-enum { FIRST_CAPACITY = 4, SIZE_CLASSES = 9, CHUNK_BYTES = 1 << 20 };
+enum {
+    FIRST_CAPACITY = 4,
+    SIZE_CLASSES = 9,
+    CHUNK_BYTES = 1 << 20,
+    PLENTY_BYTES = 32 << 20,    /* mapped in all, up to which every timeline may have all its buckets */
+    TIGHT_BYTES = 128 << 20,    /* and from which each has few */
+};
 
 static struct {
     thag_bucket *recycled[SIZE_CLASSES];    /* linked through the first word of each array */
@@ -62,6 +71,15 @@ array_take(uint32_t capacity)
     arena.chunk += bytes;
     arena.chunk_left -= bytes;
     return array;
+}
+
+static uint32_t
+capacity_limit(void)
+{
+    if (arena.mapped_bytes < PLENTY_BYTES) {
+        return THAG_TIMELINE_BUCKETS;
+    }
+    return arena.mapped_bytes < TIGHT_BYTES ? THAG_TIMELINE_BUCKETS / 8 : THAG_TIMELINE_BUCKETS / 64;
 }
 
 static bool
@@ -120,7 +138,7 @@ thag_timeline_clear(thag_timeline *timeline)
 bool
 thag_timeline_append(thag_timeline *timeline, const thag_bucket *bucket)
 {
-    while (timeline->count >= THAG_TIMELINE_BUCKETS) {
+    while (timeline->count == timeline->capacity && timeline->capacity >= capacity_limit()) {
         timeline_widen(timeline);
     }
     if (timeline->count > 0) {

@@ -7,7 +7,7 @@
 
 enum {
     THAG_TIMELINE_FIRST_SHIFT = 20,     /* a bucket starts 2**20 ns, about a millisecond, wide */
-    THAG_TIMELINE_BUCKETS = 1024,       /* 40 bytes each: at most 40 KiB for one context */
+    THAG_TIMELINE_BUCKETS = 1024,       /* at most, of 40 bytes each: 40 KiB for one context */
 };
 
 /* One closed stretch of time in which something happened. */

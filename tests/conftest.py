@@ -1,0 +1,25 @@
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+import thag_nb
+from thag_nb import _native
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Every test finds no hook and no context, and leaves none."""
+    before = _native.allocators()
+    yield
+    gc.collect()  # a guard that a test dropped closes itself
+    thag_nb.stop()
+    assert _native.allocators() == before
+    assert thag_nb.current_context().name == "root"
+
+
+@pytest.fixture
+def dispatcher() -> None:
+    """Recording, with nothing recorded yet."""
+    thag_nb.start()
+    thag_nb.reset()

@@ -1,0 +1,198 @@
+import asyncio
+import gc
+import random
+
+import pytest
+from blocks import RAW, SIZE
+from figures import assert_sums_hold, of
+
+import thag_nb
+from thag_nb import Allocator, AllocatorContext, _native
+from thag_nb.contexts import ContextGuard, registry
+from thag_nb.errors import AllocatorError, ContextNameError
+
+pytestmark = pytest.mark.usefixtures("dispatcher")
+
+
+def push(name: str) -> ContextGuard:
+    return thag_nb.push_allocator_context(Allocator.TASK_AWARE, name)
+
+
+def test_work_is_charged_to_the_innermost_context_and_then_to_the_one_before():
+    block = [None, None, None]
+    with push("outer"):
+        with push("inner"):
+            block[0] = bytearray(SIZE)
+        block[1] = bytearray(2 * SIZE)
+    block[2] = bytearray(3 * SIZE)
+    assert of("inner").self_live_bytes == SIZE + 1 + 56
+    assert of("outer").self_live_bytes == 2 * SIZE + 1 + 56
+    assert of("outer").live_bytes == of("outer").self_live_bytes + of("inner").self_live_bytes
+    assert thag_nb.current_context().name == "root"
+
+
+def test_the_current_context_has_id_name_kind_allocator_and_parent():
+    with push("outer") as outer, push("inner") as inner:
+        assert thag_nb.current_context() == inner
+        assert inner == AllocatorContext(inner.id, Allocator.TASK_AWARE, "inner", "task", outer.id)
+    assert outer.parent_id == _native.ROOT_ID
+
+
+def test_ids_grow_and_are_never_reused():
+    ids = []
+    for _ in range(3):
+        with push("same") as context:
+            ids.append(context.id)
+        thag_nb.reset()
+    assert ids == sorted(set(ids))
+
+
+def test_leaving_restores_the_context_before_and_not_the_highest_id():
+    contexts = [registry.open(f"c{number}", "task") for number in range(5)]
+    fifth, second = ContextGuard(contexts[4]), ContextGuard(contexts[1])
+    fifth.enter()
+    second.enter()
+    second.close()
+    assert thag_nb.current_context() == contexts[4]
+    fifth.close()
+
+
+def test_the_same_context_twice_is_counted_once_and_leaving_the_inner_stays_inside():
+    context = registry.open("twice", "task")
+    outer, inner = ContextGuard(context), ContextGuard(context)
+    outer.enter()
+    inner.enter()
+    block = RAW.malloc(SIZE)
+    inner.close()
+    assert thag_nb.current_context() == context
+    assert of("twice").state == "open"
+    outer.close()
+    assert of("twice").state == "ended"
+    assert SIZE <= of("twice").live_bytes < SIZE + 200
+    RAW.free(block)
+
+
+def test_guards_left_in_swapped_order_leave_nothing_behind():
+    before = thag_nb.status().orphaned_guards
+    first, second = push("first"), push("second")
+    first.close()
+    assert thag_nb.current_context().name == "second"
+    second.close()
+    assert thag_nb.current_context().name == "root"
+    assert thag_nb.status().orphaned_guards == before + 1
+
+
+def test_guards_left_in_any_order_leave_nothing_behind():
+    shuffled = random.Random(7)
+    for _ in range(50):
+        guards = [push(f"g{number}") for number in range(8)]
+        shuffled.shuffle(guards)
+        for guard in guards:
+            guard.close()
+        assert thag_nb.current_context().name == "root"
+
+
+def test_a_guard_left_twice_or_dropped_changes_nothing_more():
+    outer, dropped = push("outer"), push("dropped")
+    inner = push("inner")
+    del dropped
+    gc.collect()
+    assert thag_nb.current_context().name == "inner"
+    inner.close()
+    inner.close()
+    assert thag_nb.current_context().name == "outer"
+    outer.close()
+
+
+def test_ten_thousand_nested_contexts_unwind_without_recursion():
+    guards = [push("deep") for _ in range(10_000)]
+    while guards:
+        guards.pop().close()
+    assert thag_nb.current_context().name == "root"
+
+
+def test_the_system_allocator_records_nothing_but_repays_owners():
+    with push("owner"):
+        block = RAW.malloc(SIZE)
+    with thag_nb.push_allocator_context(Allocator.SYSTEM):
+        unrecorded = bytearray(SIZE)
+        RAW.free(block)
+    assert of("system").total_bytes == 0
+    assert of("owner").self_live_bytes < 200  # the int that holds the address
+    assert of("owner").foreign_frees >= 1
+    assert _native.owner_of(id(unrecorded)) is None
+
+
+def test_a_named_system_context_has_a_row_of_its_own():
+    with thag_nb.push_allocator_context(Allocator.SYSTEM, "reports") as context:
+        bytearray(SIZE)
+    assert (context.kind, of("reports").allocator, of("reports").total_bytes) == ("system", "system", 0)
+
+
+def test_a_task_under_the_system_allocator_is_recorded_under_the_context_around_it():
+    with push("outer") as outer, thag_nb.untracked(), push("inner") as inner:
+        block = bytearray(SIZE)
+    assert inner.parent_id == outer.id
+    assert of("inner").self_live_bytes == len(block) + 1 + 56
+
+
+@pytest.mark.parametrize("name", ["", "   ", 3, None, b"bytes"])
+def test_a_name_that_is_not_a_non_empty_str_is_refused(name):
+    with pytest.raises(ContextNameError) as error:
+        thag_nb.task(name)
+    assert str(error.value) == f"context name must be a non-empty str, not {name!r}"
+
+
+def test_something_else_than_an_allocator_is_refused():
+    with pytest.raises(AllocatorError, match="not 'task'"):
+        thag_nb.push_allocator_context("task")
+
+
+def test_allocate_in_a_and_free_in_b_debits_a_and_leaves_b_alone():
+    with push("a"):
+        block = [bytearray(SIZE)]
+    with thag_nb.task("b"):
+        block.clear()
+    assert of("a").self_live_bytes <= 200
+    assert of("a").foreign_frees >= 1
+    b = of("b")
+    assert (b.self_live_bytes, b.peak_bytes, b.foreign_frees) == (0, 0, 0)
+    assert_sums_hold()
+
+
+def test_a_task_that_a_reset_dropped_can_be_entered_again():
+    context = thag_nb.TaskMemoryContext("again")
+    context.enter().close()
+    first = context.context.id
+    thag_nb.reset()
+    context.enter().close()
+    assert context.context.id > first
+    assert [record.context_id for record in thag_nb.read().find_all("again")] == [context.context.id]
+
+
+def test_a_flow_left_in_a_dropped_context_is_charged_to_the_heir():
+    async def child() -> list[bytearray]:
+        await asyncio.sleep(0)
+        thag_nb.reset()
+        assert thag_nb.current_context().name == "root"
+        return [bytearray(SIZE)]
+
+    async def main() -> list[bytearray]:
+        with thag_nb.task("dropped"):
+            running = asyncio.create_task(child())
+        return await running
+
+    keep = asyncio.run(main())
+    assert of("root").self_live_bytes >= SIZE
+    assert_sums_hold()
+    keep.clear()
+    assert_sums_hold()
+
+
+def test_opening_and_ending_many_contexts_costs_records_only():
+    overhead = thag_nb.status().overhead_bytes
+    for _ in range(20_000):
+        ContextGuard(registry.open("many", "task"))
+    grown = thag_nb.status().overhead_bytes - overhead
+    assert grown < 20_000 * 512
+    thag_nb.reset()

@@ -1,0 +1,269 @@
+import asyncio
+import inspect
+import sys
+
+import numpy as np
+import pytest
+from blocks import SIZE
+from figures import assert_sums_hold, of
+
+import thag_nb
+from thag_nb import _native
+
+pytestmark = pytest.mark.usefixtures("dispatcher")
+HEADER = sys.getsizeof(bytearray(SIZE)) - SIZE  # of a bytearray, its final zero included
+
+
+def live(context: thag_nb.AllocatorContext) -> int:
+    return thag_nb.read().find(context.id).self_live_bytes
+
+
+def test_a_task_starts_the_dispatcher():
+    thag_nb.stop()
+    with thag_nb.task("starts"):
+        block = bytearray(SIZE)
+    assert of("starts").self_live_bytes == len(block) + HEADER
+
+
+def test_a_task_is_charged_what_was_allocated_inside_and_nothing_else():
+    with thag_nb.task("exact"):
+        block = bytearray(SIZE)
+    outside = bytearray(SIZE)
+    assert of("exact").self_live_bytes == len(block) + HEADER
+    assert of("exact").retained_bytes == of("exact").self_live_bytes
+    del outside
+
+
+def test_opening_a_task_charges_nothing_to_the_tasks_inside_and_around_it():
+    with thag_nb.task("outer"), thag_nb.task("inner"):
+        pass
+    assert of("inner").total_bytes == 0
+    assert of("outer").live_bytes < 400  # the scope object that `task("inner")` made, at most
+
+
+def test_every_use_of_a_scope_is_a_task_of_its_own():
+    scope = thag_nb.task("again")
+    with scope as first, scope as second:
+        pass
+    assert (first.name, second.parent_id) == ("again", first.id)
+    assert len(thag_nb.read().find_all("again")) == 2
+
+
+def test_an_exception_ends_the_task_and_passes_through():
+    with pytest.raises(ZeroDivisionError), thag_nb.task("failing"):
+        1 / 0  # noqa: B018
+    assert of("failing").state == "ended"
+    assert thag_nb.current_context().name == "root"
+
+
+def test_a_task_memory_context_may_be_entered_many_times():
+    context = thag_nb.TaskMemoryContext("many")
+    first, second = context.enter(), context.enter()
+    assert isinstance(first, thag_nb.TaskGuard)
+    second.close()
+    assert of("many").state == "open"
+    first.close()
+    assert of("many").state == "ended"
+    assert len(thag_nb.read().find_all("many")) == 1
+
+
+def test_with_task_allocator_charges_the_call_and_returns_its_result():
+    thag_nb.with_task_allocator("call", bytearray, SIZE)  # fills the free lists
+    block = thag_nb.with_task_allocator("call", bytearray, SIZE)
+    assert of("call").self_live_bytes == len(block) + HEADER
+
+
+def test_with_system_allocator_records_nothing():
+    block = thag_nb.with_system_allocator(bytearray, SIZE)
+    assert _native.owner_of(id(block)) is None
+
+
+def test_a_decorated_function_is_charged_for_each_call():
+    @thag_nb.task("function")
+    def make(size: int) -> bytearray:
+        """Docs."""
+        return bytearray(size)
+
+    blocks = [make(SIZE), make(SIZE)]
+    assert [r.self_live_bytes for r in thag_nb.read().find_all("function")] == [len(b) + HEADER for b in blocks]
+    assert (make.__name__, make.__doc__) == ("make", "Docs.")
+
+
+def test_a_decorated_coroutine_function_is_charged_across_awaits():
+    @thag_nb.task("coroutine")
+    async def make() -> list[bytearray]:
+        first = bytearray(SIZE)
+        await asyncio.sleep(0)
+        return [first, bytearray(SIZE)]
+
+    assert inspect.iscoroutinefunction(make)
+    blocks = asyncio.run(make())
+    assert 0 <= of("coroutine").self_live_bytes - 2 * (SIZE + HEADER) < 2000
+    assert len(blocks) == 2
+
+
+def test_what_a_caller_allocates_between_a_decorated_generators_values_is_the_callers():
+    @thag_nb.task("generator")
+    def values():
+        received = yield bytearray(SIZE)
+        yield received
+        return "done"
+
+    assert inspect.isgeneratorfunction(values)
+    with thag_nb.task("caller"):
+        generator = values()
+        first = next(generator)
+        between = bytearray(SIZE)
+        assert generator.send("sent") == "sent"
+        assert thag_nb.current_context().name == "caller"
+        with pytest.raises(StopIteration) as stop:
+            next(generator)
+    assert stop.value.value == "done"
+    assert SIZE <= of("generator").self_live_bytes < SIZE + 1000
+    assert SIZE <= of("caller").self_live_bytes < SIZE + 3000
+    assert of("generator").state == "ended"
+    del first, between
+
+
+def test_throwing_into_and_closing_a_decorated_generator_reach_it():
+    seen = []
+
+    @thag_nb.task("closing")
+    def values():
+        try:
+            yield 1
+        except KeyError:
+            seen.append(thag_nb.current_context().name)
+        try:
+            yield 2
+        finally:
+            seen.append(thag_nb.current_context().name)
+
+    generator = values()
+    next(generator)
+    assert generator.throw(KeyError()) == 2
+    generator.close()
+    assert seen == ["closing", "closing"]
+    assert thag_nb.current_context().name == "root"
+
+
+def test_a_decorated_async_generator_is_inside_only_while_it_runs():
+    @thag_nb.task("agen")
+    async def values():
+        for _ in range(3):
+            await asyncio.sleep(0)
+            yield thag_nb.current_context().name
+
+    async def main() -> list[tuple[str, str]]:
+        assert inspect.isasyncgenfunction(values)
+        return [(name, thag_nb.current_context().name) async for name in values()]
+
+    assert asyncio.run(main()) == [("agen", "root")] * 3
+
+
+def test_an_async_task_is_current_across_awaits_and_left_at_the_end():
+    async def main() -> None:
+        async with thag_nb.task("outer") as context:
+            await asyncio.sleep(0)
+            assert thag_nb.current_context() == context
+        assert thag_nb.current_context().name == "root"
+
+    asyncio.run(main())
+
+
+def object_blocks(block: bytes) -> list[tuple[int, int]]:
+    return [(id(block), sys.getsizeof(block))]
+
+
+def array_blocks(array: np.ndarray) -> list[tuple[int, int]]:
+    shape = 2 * 8 * array.ndim  # dimensions and strides, a block of their own from NumPy's cache
+    return [(id(array), sys.getsizeof(array) - array.nbytes - shape), (array.ctypes.data, array.nbytes)]
+
+
+@pytest.mark.parametrize(
+    ("make", "blocks_of"),
+    [(bytes, object_blocks), (lambda size: np.empty(size, dtype=np.uint8), array_blocks)],
+    ids=["object", "array"],
+)
+def test_three_tasks_that_interleave_at_every_await_are_charged_exactly_their_own(make, blocks_of):
+    rounds, keep = 50, []
+
+    async def work(name: str, size: int) -> thag_nb.AllocatorContext:
+        blocks = [None] * rounds
+        keep.append(blocks)
+        with thag_nb.task(name) as context:
+            for number in range(rounds):
+                blocks[number] = make(size)
+                await asyncio.sleep(0)
+        return context
+
+    async def main() -> list[thag_nb.AllocatorContext]:
+        return await asyncio.gather(work("a", 1_000), work("b", 20_000), work("c", 300_000))
+
+    asyncio.run(main())  # fills free lists and empties NumPy's cache: what they serve stays with its first owner
+    contexts = asyncio.run(main())
+    for context, made in zip(contexts, keep[3:], strict=True):
+        blocks = [block for one in made for block in blocks_of(one)]
+        assert {_native.owner_of(address) for address, _ in blocks} == {(context.id, size) for _, size in blocks}
+        beside = live(context) - sum(size for _, size in blocks)
+        assert -7 * 16 <= beside < 1_000  # NumPy's cache of shapes, an object or two in a free list
+    assert_sums_hold()
+
+
+def test_ten_thousand_gathered_tasks_are_each_charged_exactly_their_own():
+    count, keep = 10_000, [None] * 10_000
+
+    async def work(number: int) -> int:
+        with thag_nb.task("one of many") as context:
+            for step in range(5):
+                keep[number] = bytes(5_000 + number + step)
+                await asyncio.sleep(0)
+        return context.id
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*map(work, range(count)))
+
+    asyncio.run(main())
+    ids = asyncio.run(main())
+    owners = [_native.owner_of(id(block)) for block in keep]
+    assert owners == [(context_id, sys.getsizeof(block)) for context_id, block in zip(ids, keep, strict=True)]
+    # Beside its block a task may own an object or two that went to one of the interpreter's free lists.
+    records = {record.context_id: record for record in thag_nb.read().contexts}
+    beside = [records[owner].self_live_bytes - size for owner, size in owners]
+    assert all(0 <= extra < 1_000 for extra in beside)
+    assert sum(extra == 0 for extra in beside) > 0.99 * count
+    thag_nb.reset()
+
+
+def test_a_child_task_goes_on_charging_the_context_it_was_created_in():
+    keep = []
+
+    async def child() -> None:
+        await asyncio.sleep(0.01)
+        keep.append(bytearray(SIZE))
+
+    async def main() -> None:
+        with thag_nb.task("parent"):
+            running = asyncio.create_task(child())
+        before = of("parent").live_bytes
+        await running
+        assert of("parent").state == "ended"
+        assert of("parent").live_bytes - before >= SIZE
+        assert thag_nb.current_context().name == "root"
+
+    asyncio.run(main())
+    assert of("parent").retained_bytes < SIZE
+
+
+def test_one_scope_used_by_concurrent_flows_leaves_each_where_it_was():
+    scope = thag_nb.task("shared scope")
+
+    async def work(delay: float) -> str:
+        with scope:
+            await asyncio.sleep(delay)
+        return thag_nb.current_context().name
+
+    async def main() -> list[str]:
+        return await asyncio.gather(work(0.02), work(0.0), work(0.01))
+
+    assert asyncio.run(main()) == ["root"] * 3

@@ -1,0 +1,116 @@
+"""Cells: one context for each executed cell, and the tasks that magics open in it until it ends.
+
+IPython tells when a cell begins and ends, but not always in pairs: an empty cell only ends, a cell that awaits ends in
+another contextvars Context than it began in, and cells may nest (``%run``, ``%%capture``) or run at the same time in
+subshells. So cells are paired by their execution, on a stack for each thread, and whatever was left open above a cell
+that ends is closed with it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from thag_nb import _native, hooks
+from thag_nb.contexts import AllocatorContext, ContextGuard, prepare_guard
+from thag_nb.tasks import untracked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+
+
+@dataclass(slots=True)
+class _Cell:
+    """A cell that runs: its guard (None for a task opened outside of any cell) and what was opened in it."""
+
+    execution: ExecutionInfo | None
+    guard: ContextGuard | None
+    opened: list[ContextGuard] = field(default_factory=list)
+
+    def close_opened(self) -> None:
+        while self.opened:
+            self.opened.pop().close(orphan=False)
+
+    def close(self) -> None:
+        # Its flow may have ended already, in a Context of its own: nobody will restore through these guards.
+        self.close_opened()
+        if self.guard is not None:
+            self.guard.close(orphan=False)
+
+
+class Cells:
+    """Opens and closes cell contexts at IPython's events, and says which tasks of a cell have ended."""
+
+    def __init__(self, shell: InteractiveShell, report: Callable[[list[AllocatorContext]], None]) -> None:
+        self._shell = shell
+        self._report = report
+        self._running: dict[int, list[_Cell]] = {}
+        self._reports: dict[int, list[AllocatorContext]] = {}
+
+    def attach(self) -> None:
+        """Listen to IPython's events."""
+        self._shell.events.register("pre_run_cell", self.begin)
+        self._shell.events.register("post_run_cell", self.end)
+
+    def detach(self) -> None:
+        """Stop listening, and close whatever is open."""
+        self._shell.events.unregister("pre_run_cell", self.begin)
+        self._shell.events.unregister("post_run_cell", self.end)
+        for running in self._running.values():
+            while running:
+                running.pop().close()
+        _native.set_foreground(_native.ROOT_ID)
+
+    def begin(self, execution: ExecutionInfo) -> None:
+        """pre_run_cell: from here on, work is charged to the cell."""
+        with untracked():
+            hooks.repair()
+            running = self._of_this_thread()
+            if running and running[-1].guard is None:
+                running.pop().close()
+            parent_id = None if running else _native.ROOT_ID
+            name = f"In[{self._shell.execution_count}]"
+            guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
+            running.append(_Cell(execution, guard))
+        guard.enter(detach=len(running) == 1)
+        _native.set_foreground(guard.context.id)
+
+    def end(self, result: ExecutionResult | None) -> None:
+        """post_run_cell: close the cell and report the tasks that ended with it."""
+        running = self._of_this_thread()
+        execution = None if result is None else result.info
+        if not self._is_running(running, execution):
+            return
+        while running:
+            cell = running.pop()
+            cell.close()
+            if execution is None or cell.execution is execution:
+                break
+        outer = running[-1].guard if running else None
+        _native.set_foreground(_native.ROOT_ID if outer is None else outer.context.id)
+        with untracked():
+            self._report(self._reports.pop(threading.get_ident(), []))
+
+    def open_until_end(self, guard: ContextGuard, *, report: bool) -> None:
+        """Enter `guard` for the rest of the running cell, in place of the one before; report it when it ends."""
+        running = self._of_this_thread()
+        if not running:
+            running.append(_Cell(None, None))
+        running[-1].close_opened()
+        running[-1].opened.append(guard)
+        if report:
+            self._reports.setdefault(threading.get_ident(), []).append(guard.context)
+        guard.enter()
+
+    def _of_this_thread(self) -> list[_Cell]:
+        return self._running.setdefault(threading.get_ident(), [])
+
+    @staticmethod
+    def _is_running(running: list[_Cell], execution: ExecutionInfo | None) -> bool:
+        """False for the end of an empty cell, which never began."""
+        if execution is None:
+            return bool(running)
+        return any(cell.execution is execution or cell.guard is None for cell in running)

@@ -1,0 +1,102 @@
+"""Recordings as pandas frames, their columns fixed and written once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame, Index, Series
+
+from thag_nb.recording import ContextRecord, Recording
+
+_TEXT_COLUMNS = ("name", "kind", "allocator", "state")
+
+CONTEXT_COLUMNS = (
+    "name",
+    "kind",
+    "parent_id",
+    "allocator",
+    "state",
+    "live_bytes",
+    "peak_bytes",
+    "total_bytes",
+    "self_live_bytes",
+    "self_peak_bytes",
+    "self_total_bytes",
+    "allocations",
+    "frees",
+    "foreign_frees",
+    "retained_bytes",
+    "started_ns",
+    "duration_ns",
+)
+
+TIMELINE_COLUMNS = ("time", "context_id", "name", "low_bytes", "high_bytes", "live_bytes", "self_live_bytes")
+
+BUCKET_FIELDS = 5
+
+
+def contexts_frame(recording: Recording) -> DataFrame:
+    """What each context cost: one row per context, oldest first, indexed by ``context_id``.
+
+    The columns are `CONTEXT_COLUMNS`, with the meanings and units of `ContextRecord`: text for ``name, kind, allocator,
+    state``, int64 for the rest. An empty recording gives no rows and the same types.
+    """
+    records = recording.contexts
+    index = Index(_integers(record.context_id for record in records), name="context_id")
+    return DataFrame({column: _context_column(records, column) for column in CONTEXT_COLUMNS}).set_index(index)
+
+
+def timeline_frame(recording: Recording, wanted: str | int | None = None, *, all: bool = False) -> DataFrame:
+    """Live bytes over time: one row per context and bucket, the contexts oldest first, each in order of time.
+
+    The columns are `TIMELINE_COLUMNS`: ``time`` is the start of the bucket as timedelta64[ns] since the dispatcher
+    started; ``low_bytes, high_bytes, live_bytes`` are the bucket's lowest, highest and last, with everything started
+    under the context; ``self_live_bytes`` is its last, without. `wanted` is a name or an id: the newest context of that
+    name, or, with `all`, every one. Without it, every context. Raises `UnknownContextError`.
+    """
+    records = _choose(recording, wanted, all)
+    timelines = [bucket_rows(recording, record.context_id) for record in records]
+    counts = _integers(len(rows) for rows in timelines)
+    # Copied, so that the frame can be written to and each column lies in one piece.
+    start_ns, low, high, live, self_live = np.concatenate([_NO_BUCKETS, *timelines]).T.copy()
+    columns: dict[str, object] = {
+        "time": start_ns.view("timedelta64[ns]"),
+        "context_id": np.repeat(_integers(record.context_id for record in records), counts),
+        "name": _texts(record.name for record in records).take(np.repeat(np.arange(len(records)), counts)).array,
+        "low_bytes": low,
+        "high_bytes": high,
+        "live_bytes": live,
+        "self_live_bytes": self_live,
+    }
+    return DataFrame(columns, columns=list(TIMELINE_COLUMNS))
+
+
+def bucket_rows(recording: Recording, context_id: int) -> NDArray[np.int64]:
+    """The context's buckets as int64 rows in the order of `TimelineBucket`, shape (buckets, 5). Not writable."""
+    return np.frombuffer(recording.timelines[context_id], dtype=np.int64).reshape(-1, BUCKET_FIELDS)
+
+
+_NO_BUCKETS = np.empty((0, BUCKET_FIELDS), dtype=np.int64)
+
+
+def _choose(recording: Recording, wanted: str | int | None, all: bool) -> tuple[ContextRecord, ...]:
+    if wanted is None:
+        return recording.contexts
+    found = recording.find_all(wanted)
+    return found if all else found[-1:]
+
+
+def _context_column(records: tuple[ContextRecord, ...], column: str) -> object:
+    values = (getattr(record, column) for record in records)
+    return _texts(values) if column in _TEXT_COLUMNS else _integers(values)
+
+
+def _integers(values: Iterable[int]) -> NDArray[np.int64]:
+    return np.fromiter(values, dtype=np.int64)
+
+
+def _texts(values: Iterable[str]) -> Series[str]:
+    # Typed, so that a frame without rows has the types of one with rows. pandas 2 makes this object, pandas 3 str.
+    return Series(list(values), dtype=str)

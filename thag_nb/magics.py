@@ -1,0 +1,199 @@
+"""The IPython extension: magics, their completion, and what they show."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.display import display
+
+from thag_nb import dispatcher, reports
+from thag_nb.cells import Cells
+from thag_nb.contexts import Allocator, AllocatorContext, push_allocator_context
+from thag_nb.tasks import task, untracked
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+_CELL_MAGIC = re.compile(r"%(%(?:thag_task|thag_system)(?:\s|$))")
+_COMPLETED = ("%%thag_task", "%thag_task")
+_OPTIONS = ("--no-plot", "--quiet")
+
+
+@magics_class
+class ThagNb(Magics):
+    """``%%thag_task`` and its companions."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell=shell)
+        self._shell = shell
+        self.cells = Cells(shell, self.report)
+        self._plots: dict[int, bool] = {}
+
+    @magic_arguments()
+    @argument("name", nargs="*", help="what to call the task; quotes are optional")
+    @argument("-q", "--quiet", action="store_true", help="show nothing below the cell")
+    @argument("--no-plot", action="store_true", help="show the summary line without the timeline")
+    @no_var_expand
+    @line_cell_magic
+    def thag_task(self, line: str, cell: str | None = None) -> Any:
+        """Charge the rest of this cell to a task, and show below the cell what it cost.
+
+        As ``%%thag_task NAME`` on top of a cell, or ``%thag_task NAME`` anywhere in it; a second one ends the first.
+        Below the cell: peak, what was still live at its end (kept), allocations, time, and live bytes over time.
+        """
+        options = self._options(line)
+        scope = task(" ".join(options.name).strip("\"'"))
+        with untracked():
+            guard = scope.guard()
+        self._plots[guard.context.id] = not options.no_plot
+        self.cells.open_until_end(guard, report=not options.quiet)
+        return None if cell is None else self._run_body(cell)
+
+    @no_var_expand
+    @line_cell_magic
+    def thag_system(self, line: str, cell: str | None = None) -> Any:
+        """Record nothing of the rest of this cell: ``%%thag_system`` on top, or ``%thag_system`` anywhere in it."""
+        self._refuse_arguments("thag_system", line)
+        guard = push_allocator_context(Allocator.SYSTEM)
+        guard.close()
+        self.cells.open_until_end(guard, report=False)
+        return None if cell is None else self._run_body(cell)
+
+    @line_magic
+    def thag(self, line: str) -> None:
+        """Show what each cell and task cost, as a table and over time."""
+        self._refuse_arguments("thag", line)
+        with untracked():
+            display(reports.costs_bundle(dispatcher.read(), figure=self._shows_pictures()), raw=True)
+
+    @line_magic
+    def thag_status(self, line: str) -> None:
+        """Say whether allocations are recorded, and anything that makes the figures less than complete."""
+        self._refuse_arguments("thag_status", line)
+        with untracked():
+            print(dispatcher.status())
+
+    @line_magic
+    def thag_reset(self, line: str) -> None:
+        """Forget the cells and tasks that have ended, and count from now on."""
+        self._refuse_arguments("thag_reset", line)
+        dispatcher.reset()
+
+    def report(self, ended: list[AllocatorContext]) -> None:
+        """Show the line and the timeline of each task that ended with a cell."""
+        if not ended:
+            return
+        recording = dispatcher.read()
+        for context in ended:
+            figure = self._plots.pop(context.id) and self._shows_pictures()
+            display(reports.task_bundle(recording, context.id, figure=figure), raw=True)
+
+    def _options(self, line: str) -> Any:
+        try:
+            return parse_argstring(self.thag_task, line)
+        except UsageError as error:
+            raise UsageError(f"%thag_task: {error}; see %thag_task?") from None
+
+    @staticmethod
+    def _refuse_arguments(name: str, line: str) -> None:
+        if line.strip():
+            raise UsageError(f"%{name} takes no arguments, not {line.strip()!r}")
+
+    def _shows_pictures(self) -> bool:
+        """True in a kernel; a terminal gets text, and never loads matplotlib for it."""
+        return hasattr(self._shell, "kernel")
+
+    def _run_body(self, cell: str) -> Any:
+        """Run a body for callers of ``run_cell_magic``, who bypass the input transformer. Returns the last value."""
+        shell = self._shell
+        source = shell.transform_cell(cell)
+        name = shell.compile.cache(source, shell.execution_count, raw_code=cell)
+        body = shell.transform_ast(ast.parse(source, name)).body
+        last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+        exec(compile(ast.Module(body, []), name, "exec"), shell.user_ns)
+        if last is None:
+            return None
+        return eval(compile(ast.Expression(last.value), name, "eval"), shell.user_ns)
+
+
+class CellMagicTransformer:
+    """Turns ``%%thag_task NAME`` on line 1 into the line magic, and leaves the rest of the cell as it stands.
+
+    So IPython runs the cell natively: line numbers, ``await``, the last value and a trailing ``;`` stay what they are.
+    """
+
+    # Without this, a terminal would take the first line for a complete input.
+    has_side_effects = True
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        """The lines of a cell, transformed."""
+        if not lines or not _CELL_MAGIC.match(lines[0]):
+            return lines
+        first = next((number for number, line in enumerate(lines[1:], 1) if line.strip()), len(lines))
+        if first < len(lines) and lines[first].startswith("%%"):
+            rest = self._shell.transform_cell("".join(lines[first:])).splitlines(keepends=True)
+            lines = [*lines[:first], *rest]
+        return [lines[0][1:], *lines[1:]]
+
+
+def _complete(_shell: InteractiveShell, _event: Any) -> list[str]:
+    """Options, and the names of tasks there have been."""
+    names = {record.name for record in dispatcher.read().contexts if record.kind == "task"}
+    return [*sorted(names), *_OPTIONS]
+
+
+class _Extension:
+    """What loading did to a shell, so that unloading can undo it."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.magics = ThagNb(shell)
+        self.transformer = CellMagicTransformer(shell)
+
+    def load(self) -> None:
+        dispatcher.start()
+        self.shell.register_magics(self.magics)
+        self.shell.input_transformers_cleanup.append(self.transformer)
+        self.magics.cells.attach()
+        for command in _COMPLETED:
+            self.shell.set_hook("complete_command", _complete, str_key=command)
+
+    def unload(self) -> None:
+        self.magics.cells.detach()
+        self.shell.input_transformers_cleanup.remove(self.transformer)
+        manager = self.shell.magics_manager
+        for kind, names in self.magics.magics.items():
+            for name in names:
+                manager.magics[kind].pop(name, None)
+        manager.registry.pop(type(self.magics).__name__, None)
+        configurables: list[Any] = self.shell.configurables
+        configurables.remove(self.magics)
+        for command in _COMPLETED:
+            self.shell.strdispatchers["complete_command"].strs.pop(command, None)
+        dispatcher.stop()
+
+
+_loaded: dict[int, _Extension] = {}
+
+
+def load(shell: InteractiveShell) -> None:
+    """Start the dispatcher and register magics, events and completion with `shell`. Twice is once."""
+    if id(shell) not in _loaded:
+        with untracked():
+            extension = _loaded[id(shell)] = _Extension(shell)
+            extension.load()
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Undo `load`."""
+    extension = _loaded.pop(id(shell), None)
+    if extension is not None:
+        extension.unload()
