@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
+
+from thag_nb.errors import UnknownContextError
+from thag_nb.frames import CONTEXT_COLUMNS, TIMELINE_COLUMNS, contexts_frame, timeline_frame
+
+TEXTS = ["name", "kind", "allocator", "state"]
+
+
+def test_context_columns_are_the_contract() -> None:
+    columns = (
+        "name, kind, parent_id, allocator, state, live_bytes, peak_bytes, total_bytes, self_live_bytes, "
+        "self_peak_bytes, self_total_bytes, allocations, frees, foreign_frees, retained_bytes, started_ns, duration_ns"
+    )
+    assert list(CONTEXT_COLUMNS) == columns.split(", ")
+    assert list(contexts_frame(busy()).columns) == columns.split(", ")
+
+
+def test_timeline_columns_are_the_contract() -> None:
+    columns = ["time", "context_id", "name", "low_bytes", "high_bytes", "live_bytes", "self_live_bytes"]
+    assert list(TIMELINE_COLUMNS) == columns
+    assert list(timeline_frame(busy()).columns) == columns
+
+
+def test_contexts_are_indexed_by_id_oldest_first() -> None:
+    frame = contexts_frame(busy())
+    assert frame.index.name == "context_id"
+    assert frame.index.dtype == np.int64
+    assert frame.index.to_list() == [1, 3, 4, 5]
+
+
+def test_contexts_hold_every_field_of_the_record() -> None:
+    record = context(7, "load", **{field: 100 + i for i, field in enumerate(CONTEXT_COLUMNS) if field not in TEXTS})
+    row = contexts_frame(recording((record, pack()))).loc[7]
+    assert {"context_id": 7, **row.to_dict()} == record._asdict()
+
+
+@pytest.mark.parametrize("source", [busy(), EMPTY], ids=["busy", "empty"])
+def test_context_figures_are_int64_also_when_empty(source) -> None:  # type: ignore[no-untyped-def]
+    frame = contexts_frame(source)
+    assert set(frame.drop(columns=TEXTS).dtypes) == {np.dtype("int64")}
+    assert set(frame[TEXTS].dtypes) == {pd.Series(["text"], dtype=str).dtype}
+
+
+@pytest.mark.parametrize("source", [busy(), EMPTY], ids=["busy", "empty"])
+def test_timeline_types_are_the_same_when_empty(source) -> None:  # type: ignore[no-untyped-def]
+    types = timeline_frame(source).dtypes
+    assert types.pop("time") == np.dtype("timedelta64[ns]")
+    assert types.pop("name") == pd.Series(["text"], dtype=str).dtype
+    assert set(types) == {np.dtype("int64")}
+
+
+def test_timeline_without_a_name_has_every_context() -> None:
+    frame = timeline_frame(busy())
+    assert frame["context_id"].to_list() == [1, 1, 1, 3, 4, 4, 5]
+    assert frame["name"].to_list() == ["root", "root", "root", "load", "load", "load", "parse"]
+    assert frame.index.to_list() == list(range(7))
+
+
+def test_timeline_by_name_takes_the_newest() -> None:
+    expected = pd.DataFrame(
+        {
+            "time": pd.to_timedelta([500, 700], unit="ms").as_unit("ns"),
+            "context_id": [4, 4],
+            "name": ["load", "load"],
+            "low_bytes": [0, 2 * MIB],
+            "high_bytes": [4 * MIB, 13 * MIB],
+            "live_bytes": [4 * MIB, 2 * MIB],
+            "self_live_bytes": [4 * MIB, 2 * MIB],
+        }
+    )
+    pd.testing.assert_frame_equal(timeline_frame(busy(), "load"), expected)
+
+
+def test_timeline_by_name_can_be_asked_for_all() -> None:
+    assert timeline_frame(busy(), "load", all=True)["context_id"].to_list() == [3, 4, 4]
+
+
+def test_timeline_by_id_takes_that_context() -> None:
+    assert timeline_frame(busy(), 3)["context_id"].to_list() == [3]
+
+
+def test_timeline_of_unknown_context_is_an_error() -> None:
+    with pytest.raises(UnknownContextError):
+        timeline_frame(busy(), "lode")
+    with pytest.raises(UnknownContextError):
+        timeline_frame(EMPTY, "load", all=True)
+
+
+def test_highest_of_the_timeline_is_the_peak() -> None:
+    highest = timeline_frame(busy()).groupby("context_id")["high_bytes"].max()
+    assert highest.to_dict() == contexts_frame(busy())["peak_bytes"].to_dict()
+
+
+def test_context_without_buckets_has_no_rows() -> None:
+    source = recording((context(3, "none"), pack()), (context(4, "one"), pack((SECOND, 1, 2, 3, 4))))
+    assert timeline_frame(source)["name"].to_list() == ["one"]
+    assert timeline_frame(source, "none").empty
+
+
+def test_times_keep_their_nanoseconds() -> None:
+    source = recording((context(3, "load"), pack((MS + 1, 0, 0, 0, 0))))
+    assert timeline_frame(source)["time"].to_list() == [pd.Timedelta(MS + 1, unit="ns")]
+
+
+def test_frames_can_be_written_to_without_changing_the_recording() -> None:
+    source = busy()
+    frame = timeline_frame(source)
+    frame.loc[0, "high_bytes"] = 0
+    assert source == busy()
+
+
+def test_large_figures_keep_every_bit() -> None:
+    largest = 2**63 - 1
+    source = recording((context(3, "load", total_bytes=largest), pack((0, 0, largest, 0, 0))))
+    assert contexts_frame(source).loc[3, "total_bytes"] == largest
+    assert timeline_frame(source)["high_bytes"].to_list() == [largest]

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from recordings import EMPTY, MIB, MS, busy, context, pack, recording
+
+from thag_nb.errors import UnknownContextError
+from thag_nb.recording import ContextRecord, Status, TimelineBucket
+
+
+def test_context_record_fields_are_the_contract_in_order() -> None:
+    assert ContextRecord._fields == (
+        "context_id",
+        "name",
+        "kind",
+        "parent_id",
+        "allocator",
+        "state",
+        "live_bytes",
+        "peak_bytes",
+        "total_bytes",
+        "self_live_bytes",
+        "self_peak_bytes",
+        "self_total_bytes",
+        "allocations",
+        "frees",
+        "foreign_frees",
+        "retained_bytes",
+        "started_ns",
+        "duration_ns",
+    )
+
+
+def test_find_by_name_takes_the_newest() -> None:
+    assert busy().find("load").context_id == 4
+
+
+def test_find_by_id_takes_that_context() -> None:
+    assert busy().find(3).context_id == 3
+
+
+def test_find_all_by_name_is_oldest_first() -> None:
+    assert [record.context_id for record in busy().find_all("load")] == [3, 4]
+
+
+def test_unknown_name_is_told_with_the_known_ones() -> None:
+    with pytest.raises(UnknownContextError, match=r"^no context is called 'lode'; known: load, parse, root$"):
+        busy().find("lode")
+
+
+def test_unknown_id_is_told() -> None:
+    with pytest.raises(UnknownContextError, match=r"^no context is called 99; known:"):
+        busy().find(99)
+
+
+def test_unknown_name_in_an_empty_recording_says_that_nothing_was_recorded() -> None:
+    with pytest.raises(LookupError, match=r"known: nothing has been recorded yet$"):
+        EMPTY.find_all("load")
+
+
+def test_name_of_digits_is_not_an_id() -> None:
+    with pytest.raises(UnknownContextError):
+        busy().find("4")
+
+
+def test_children_are_the_direct_ones() -> None:
+    assert [record.context_id for record in busy().children(1)] == [3, 4]
+    assert [record.context_id for record in busy().children(4)] == [5]
+    assert busy().children(5) == ()
+
+
+def test_timeline_unpacks_buckets_in_order() -> None:
+    assert busy().timeline(4) == (
+        TimelineBucket(500 * MS, 0, 4 * MIB, 4 * MIB, 4 * MIB),
+        TimelineBucket(700 * MS, 2 * MIB, 13 * MIB, 2 * MIB, 2 * MIB),
+    )
+
+
+def test_timeline_without_buckets_is_empty() -> None:
+    assert recording((context(3, "load"), pack())).timeline(3) == ()
+
+
+def test_timeline_keeps_the_largest_integers() -> None:
+    largest = 2**63 - 1
+    bucket = (largest, -largest - 1, largest, 0, -1)
+    assert recording((context(3, "load"), pack(bucket))).timeline(3) == (TimelineBucket(*bucket),)
+
+
+def test_recording_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        busy().taken_ns = 1  # type: ignore[misc]
+
+
+def test_status_reads_as_state_hooks_and_notes() -> None:
+    hooks = {"raw": "on top", "numpy": "absent"}
+    status = Status("recording", hooks, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, ("one thing", "another"))
+    assert str(status) == "thag_nb is recording; hooks: raw on top, numpy absent\none thing\nanother"
