@@ -1,5 +1,7 @@
 """Figures of the newest context of a name, and the sums that must hold."""
 
+import gc
+
 import thag_nb
 from thag_nb import ContextRecord, _native
 
@@ -10,8 +12,12 @@ def of(name: str) -> ContextRecord:
 
 def assert_sums_hold() -> None:
     """Self live bytes of all contexts are those of the owner table, context by context."""
-    table = _native.owner_bytes()
-    contexts = thag_nb.read().contexts
+    gc.disable()  # between the two readings nothing may be freed
+    try:
+        table = _native.owner_bytes()
+        contexts = thag_nb.read().contexts
+    finally:
+        gc.enable()
     by_context = {record.context_id: record.self_live_bytes for record in contexts if record.self_live_bytes}
     assert by_context == table
     assert contexts[0].live_bytes == sum(table.values())

@@ -66,11 +66,11 @@ class Cells:
 
     def begin(self, execution: ExecutionInfo) -> None:
         """pre_run_cell: from here on, work is charged to the cell."""
+        running = self._of_this_thread()
+        if running and running[-1].guard is None:
+            running.pop().close()
         with untracked():
             hooks.repair()
-            running = self._of_this_thread()
-            if running and running[-1].guard is None:
-                running.pop().close()
             parent_id = None if running else _native.ROOT_ID
             name = f"In[{self._shell.execution_count}]"
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
@@ -94,16 +94,21 @@ class Cells:
         with untracked():
             self._report(self._reports.pop(threading.get_ident(), []))
 
-    def open_until_end(self, guard: ContextGuard, *, report: bool) -> None:
-        """Enter `guard` for the rest of the running cell, in place of the one before; report it when it ends."""
+    def open_until_end(self, make_guard: Callable[[], ContextGuard], *, report: bool) -> ContextGuard:
+        """Enter a guard for the rest of the running cell, in place of the one before; report it when it ends."""
         running = self._of_this_thread()
-        if not running:
-            running.append(_Cell(None, None))
-        running[-1].close_opened()
-        running[-1].opened.append(guard)
-        if report:
-            self._reports.setdefault(threading.get_ident(), []).append(guard.context)
+        if running:
+            # First, and while its guard is innermost: the new context must not be started under this one.
+            running[-1].close_opened()
+        with untracked():
+            if not running:
+                running.append(_Cell(None, None))
+            guard = make_guard()
+            running[-1].opened.append(guard)
+            if report:
+                self._reports.setdefault(threading.get_ident(), []).append(guard.context)
         guard.enter()
+        return guard
 
     def _of_this_thread(self) -> list[_Cell]:
         return self._running.setdefault(threading.get_ident(), [])

@@ -58,17 +58,19 @@ class _State:
 
 
 def start() -> None:
-    """Hook and record. Twice is once.
+    """Hook and record. Twice is once, unless somebody has removed us meanwhile: then hook again.
 
     Raises `DispatcherError` if a domain cannot be hooked.
     """
+    was_recording = _native.is_recording()
     if _State.frees_missed:
         _State.forgotten_bytes += _native.forget()
         _State.frees_missed = False
     try:
-        _native.start()
+        put = _native.start()
     except RuntimeError as error:
         raise DispatcherError(f"{error}; restart the interpreter to record again") from None
+    _State.reattached += put if was_recording else 0
     if not _State.exit_registered:
         # Nothing of ours may look at Python objects once the interpreter takes itself apart.
         atexit.register(stop)
@@ -87,14 +89,10 @@ def stop() -> None:
     _State.numpy_problem = None
 
 
-def repair() -> int:
-    """Hook again the domains that somebody took us out of while recording. How many those were."""
-    if not _native.is_recording():
-        return 0
-    put = _native.start()
-    _State.reattached += put
-    attach_numpy()
-    return put
+def repair() -> None:
+    """Hook again the domains that somebody took us out of while recording; `reattached` counts them."""
+    if _native.is_recording():
+        start()
 
 
 def attach_numpy() -> None:

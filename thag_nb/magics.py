@@ -13,7 +13,7 @@ from IPython.display import display
 
 from thag_nb import dispatcher, reports
 from thag_nb.cells import Cells
-from thag_nb.contexts import Allocator, AllocatorContext, push_allocator_context
+from thag_nb.contexts import AllocatorContext
 from thag_nb.tasks import task, untracked
 
 if TYPE_CHECKING:
@@ -48,10 +48,8 @@ class ThagNb(Magics):
         """
         options = self._options(line)
         scope = task(" ".join(options.name).strip("\"'"))
-        with untracked():
-            guard = scope.guard()
+        guard = self.cells.open_until_end(scope.guard, report=not options.quiet)
         self._plots[guard.context.id] = not options.no_plot
-        self.cells.open_until_end(guard, report=not options.quiet)
         return None if cell is None else self._run_body(cell)
 
     @no_var_expand
@@ -59,9 +57,7 @@ class ThagNb(Magics):
     def thag_system(self, line: str, cell: str | None = None) -> Any:
         """Record nothing of the rest of this cell: ``%%thag_system`` on top, or ``%thag_system`` anywhere in it."""
         self._refuse_arguments("thag_system", line)
-        guard = push_allocator_context(Allocator.SYSTEM)
-        guard.close()
-        self.cells.open_until_end(guard, report=False)
+        self.cells.open_until_end(untracked().guard, report=False)
         return None if cell is None else self._run_body(cell)
 
     @line_magic

@@ -274,24 +274,33 @@ thag_context_figures(thag_context *context)
     return figures;
 }
 
+static void
+counts_zero(thag_context *context)
+{
+    thag_detached *share = thag_context_detached(context);
+    if (share != NULL) {
+        thag_put(&share->self_total_bytes, 0);
+        thag_put(&share->allocations, 0);
+        thag_put(&share->frees, 0);
+        thag_put(&share->foreign_frees, 0);
+    }
+    thag_put(&context->self_total_bytes, 0);
+    thag_put(&context->allocations, 0);
+    thag_put(&context->frees, 0);
+    thag_put(&context->foreign_frees, 0);
+}
+
 void
 thag_context_restart(thag_context *context)
 {
     thag_detached *share = thag_context_detached(context);
     if (share != NULL) {
         thag_put(&share->self_peak_bytes, self_live_bytes(context));
-        thag_put(&share->self_total_bytes, 0);
-        thag_put(&share->allocations, 0);
-        thag_put(&share->frees, 0);
-        thag_put(&share->foreign_frees, 0);
     }
     thag_figures now = thag_context_figures(context);
     thag_put(&context->peak_bytes, now.live_bytes);
     thag_put(&context->self_peak_bytes, now.self_live_bytes);
-    thag_put(&context->self_total_bytes, 0);
-    thag_put(&context->allocations, 0);
-    thag_put(&context->frees, 0);
-    thag_put(&context->foreign_frees, 0);
+    counts_zero(context);
     timeline_restart(context, thag_clock_read(), now.live_bytes);
 }
 
@@ -304,6 +313,7 @@ thag_context_bequeath(thag_context *from, thag_context *heir)
     int64_t detached = share == NULL ? 0 : atomic_exchange(&share->self_live_bytes, 0);
     thag_put(&heir->self_live_bytes, thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes) + detached);
     thag_put(&from->self_live_bytes, 0);
+    counts_zero(from);
     thag_timeline_clear(&from->timeline);
 }
 

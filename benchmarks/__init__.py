@@ -1,0 +1,1 @@
+"""What recording costs: whole processes with and without it, side by side in one run. ``python -m benchmarks``."""

@@ -1,0 +1,60 @@
+"""One workload under one tool, as a whole process: ``python -m benchmarks.child WORKLOAD TOOL [SIZE]``.
+
+Prints what the workload returned, after `RESULT`. Nothing that is only for the workload is imported before the tool is
+on, and nothing of a tool is imported for another one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+RESULT = "result: "
+
+Work = Callable[[], object]
+
+
+def bare(work: Work) -> object:
+    return work()
+
+
+def thag_nb(work: Work) -> object:
+    import thag_nb
+
+    with thag_nb.task("bench"):
+        result = work()
+    recording = thag_nb.read()
+    allocations = recording.find("bench").allocations
+    if allocations <= 0 or recording.dropped != 0:
+        raise RuntimeError(
+            f"a bad recording: {allocations} allocations in the task, {recording.dropped} events dropped"
+        )
+    return result
+
+
+def tracemalloc(work: Work) -> object:
+    import tracemalloc
+
+    tracemalloc.start(1)
+    result = work()
+    _, peak = tracemalloc.get_traced_memory()
+    if peak <= 0:
+        raise RuntimeError(f"a bad recording: a peak of {peak} bytes")
+    return result
+
+
+RECORDERS: dict[str, Callable[[Work], object]] = {"bare": bare, "thag_nb": thag_nb, "tracemalloc": tracemalloc}
+
+
+def main(workload: str, recorder: str, size: str | None = None) -> None:
+    def work() -> object:
+        from benchmarks.workloads import WORKLOADS
+
+        run, usual_size, _ = WORKLOADS[workload]
+        return run(usual_size if size is None else int(size))
+
+    print(f"{RESULT}{RECORDERS[recorder](work)!r}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,315 @@
+import gc
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+
+import pytest
+from blocks import SIZE
+from figures import assert_sums_hold, of
+
+import thag_nb
+from thag_nb import _native
+
+
+def python(code: str, *options: str) -> str:
+    """What a fresh interpreter prints; its failure is ours."""
+    command = [sys.executable, *options, "-c", textwrap.dedent(code)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, f"exit {result.returncode}: {result.stderr}"
+    return result.stdout
+
+
+def test_stop_puts_the_allocators_back_as_they_were():
+    before = _native.allocators()
+    thag_nb.start()
+    assert all(now != found for now, found in zip(_native.allocators(), before, strict=True))
+    thag_nb.stop()
+    assert _native.allocators() == before
+
+
+def test_starting_and_stopping_twice_is_once_each():
+    before = _native.allocators()
+    thag_nb.start()
+    once = _native.allocators()
+    thag_nb.start()
+    assert _native.allocators() == once
+    thag_nb.stop()
+    thag_nb.stop()
+    assert _native.allocators() == before
+
+
+def test_fifty_restarts_leave_one_layer_of_hooks():
+    before = _native.allocators()
+    for _ in range(50):
+        thag_nb.start()
+        thag_nb.stop()
+    assert _native.allocators() == before
+
+
+def test_what_was_recorded_can_be_read_after_stop():
+    with thag_nb.task("before stop"):
+        block = bytearray(SIZE)
+    thag_nb.stop()
+    assert of("before stop").self_live_bytes > SIZE
+    assert thag_nb.status().state == "off"
+    del block
+
+
+def test_blocks_from_before_a_restart_are_forgotten_and_never_negative():
+    with thag_nb.task("first run"):
+        block = [bytearray(SIZE)]
+    forgotten = thag_nb.status().forgotten_bytes
+    thag_nb.stop()
+    thag_nb.start()
+    assert of("first run").live_bytes == 0
+    assert of("first run").peak_bytes > SIZE
+    assert thag_nb.status().forgotten_bytes - forgotten >= SIZE
+    assert "no longer followed" in str(thag_nb.status())
+    block.clear()
+    assert of("first run").live_bytes == 0
+    assert_sums_hold()
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_no_context_charges_the_root():
+    before = of("root").self_live_bytes
+    block = bytearray(SIZE)
+    assert of("root").self_live_bytes - before >= len(block)
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_reading_is_charged_to_nobody():
+    with thag_nb.task("reading"):
+        recordings = [thag_nb.read() for _ in range(20)]
+        statuses = [thag_nb.status() for _ in range(20)]
+    assert of("reading").self_live_bytes < 1000  # the two lists
+    assert len(recordings) == len(statuses) == 20
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_inclusive_figures_are_the_sums_of_those_below():
+    with thag_nb.task("parent"):
+        one = bytearray(SIZE)
+        with thag_nb.task("child"):
+            two = bytearray(2 * SIZE)
+    recording = thag_nb.read()
+    parent, child = recording.find("parent"), recording.find("child")
+    assert parent.live_bytes == parent.self_live_bytes + child.live_bytes
+    assert parent.total_bytes == parent.self_total_bytes + child.total_bytes
+    assert parent.peak_bytes >= 3 * SIZE > parent.self_peak_bytes
+    root = recording.contexts[0]
+    assert root.live_bytes == sum(record.self_live_bytes for record in recording.contexts)
+    assert root.total_bytes == sum(record.self_total_bytes for record in recording.contexts)
+    del one, two
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_the_highest_point_of_every_timeline_is_the_peak():
+    with thag_nb.task("outer"):
+        for size in (SIZE, 3 * SIZE, 2 * SIZE):
+            with thag_nb.task("inner"):
+                bytearray(size)
+    recording = thag_nb.read()
+    for record in recording.contexts:
+        assert max(bucket.high_bytes for bucket in recording.timeline(record.context_id)) == record.peak_bytes
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_a_timeline_is_bounded_and_keeps_its_peak_however_many_events():
+    with thag_nb.task("long") as context:
+        bytearray(10 * SIZE)
+        for _ in range(300_000):
+            bytearray(5000)  # each reads the clock
+    recording = thag_nb.read()
+    assert len(recording.timelines[context.id]) <= 64 * 1024
+    tops = [bucket.high_bytes for bucket in recording.timeline(context.id)]
+    assert max(tops) == recording.find(context.id).peak_bytes >= 10 * SIZE
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_a_timeline_moves_forward_and_stays_within_its_buckets():
+    with thag_nb.task("steps") as context:
+        keep = [bytearray(SIZE) for _ in range(2000)]
+    recording = thag_nb.read()
+    buckets = recording.timeline(context.id)
+    starts = [bucket.start_ns for bucket in buckets]
+    assert starts == sorted(set(starts))
+    assert all(bucket.low_bytes <= bucket.live_bytes <= bucket.high_bytes for bucket in buckets)
+    assert buckets[-1].live_bytes == recording.find(context.id).live_bytes
+    assert len(keep) == 2000
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_reset_forgets_what_ended_and_passes_its_blocks_on():
+    with thag_nb.task("ended"):
+        block = [bytearray(SIZE)]
+    with thag_nb.task("open"):
+        thag_nb.reset()
+        assert {record.name for record in thag_nb.read().contexts} == {"root", "system", "open"}
+        assert of("root").self_live_bytes >= SIZE
+        assert_sums_hold()
+    block.clear()
+    assert of("root").self_live_bytes >= 0
+    assert_sums_hold()
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_reset_leaves_the_bytes_of_an_ended_child_under_its_open_parent():
+    with thag_nb.task("parent"):
+        with thag_nb.task("child"):
+            block = [bytearray(SIZE)]
+        thag_nb.reset()
+        assert of("parent").self_live_bytes >= SIZE
+        block.clear()
+        assert of("parent").live_bytes < SIZE
+    assert_sums_hold()
+
+
+def test_tracemalloc_started_after_us_keeps_working_and_stop_says_so():
+    thag_nb.start()
+    tracemalloc.start()
+    try:
+        with thag_nb.task("traced"):
+            block = bytearray(SIZE)
+        assert of("traced").self_live_bytes >= SIZE
+        assert tracemalloc.get_traced_memory()[0] >= SIZE
+        assert "tracemalloc wrapped the hooks of raw, mem, obj" in str(thag_nb.status())
+        thag_nb.stop()
+        status = thag_nb.status()
+        assert status.state == "pass-through"
+        assert "only passes calls through" in str(status)
+        more = bytearray(SIZE)
+        assert tracemalloc.get_traced_memory()[0] >= 2 * SIZE
+    finally:
+        tracemalloc.stop()
+    # tracemalloc has put back what it found, which was us; now we are on top and can leave.
+    thag_nb.start()
+    thag_nb.stop()
+    assert thag_nb.status().state == "off"
+    del block, more
+
+
+def test_frees_are_repaid_while_the_hooks_only_pass_through():
+    with thag_nb.task("repaid"):
+        block = [bytearray(SIZE)]
+    tracemalloc.start()
+    try:
+        thag_nb.stop()
+        block.clear()
+        assert of("repaid").live_bytes < SIZE
+        assert_sums_hold()
+    finally:
+        tracemalloc.stop()
+    thag_nb.start()
+
+
+def test_tracemalloc_stopped_under_us_removes_us_and_a_start_hooks_again():
+    tracemalloc.start()
+    thag_nb.start()
+    tracemalloc.stop()
+    status = thag_nb.status()
+    assert (status.state, status.hooks["obj"]) == ("recording", "absent")
+    assert "removed the hooks of raw, mem, obj" in str(status)
+    before = status.reattached
+    with thag_nb.task("again"):
+        block = bytearray(SIZE)
+    assert of("again").self_live_bytes >= len(block)
+    assert thag_nb.status().reattached == before + 3
+    assert_sums_hold()
+
+
+def test_twenty_rounds_of_tracemalloc_in_every_order_do_not_crash():
+    code = """
+        import itertools, tracemalloc, thag_nb
+        steps = [tracemalloc.start, thag_nb.start, tracemalloc.stop, thag_nb.stop]
+        keep = []
+        for order in itertools.permutations(steps):
+            for step in order:
+                step()
+                with thag_nb.untracked():
+                    keep.append(bytearray(1000))
+                del keep[:-5]
+        tracemalloc.stop(); thag_nb.stop(); thag_nb.start()
+        with thag_nb.task("end"):
+            block = bytearray(100_000)
+        assert thag_nb.read().find("end").self_live_bytes == 100_057, thag_nb.read().find("end")
+        print("alive")
+    """
+    assert python(code) == "alive\n"
+
+
+@pytest.mark.parametrize("allocator", ["malloc", "pymalloc", "debug", "malloc_debug", "pymalloc_debug"])
+def test_every_pythonmalloc_gives_the_same_sums_of_requested_bytes(allocator):
+    code = """
+        import thag_nb
+        from thag_nb import _native
+        with thag_nb.task("t"):
+            blocks = [bytearray(n) for n in (1, 100, 600, 100_000)]
+        print(thag_nb.read().find("t").self_live_bytes - 4 * 57 - 100_701)
+        with thag_nb.untracked():
+            assert sum(_native.owner_bytes().values()) == sum(r.self_live_bytes for r in thag_nb.read().contexts)
+        del blocks
+        thag_nb.stop()
+    """
+    import os
+
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    environment = {**os.environ, "PYTHONMALLOC": allocator}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120)
+    assert 0 <= int(result.stdout) < 200  # the list
+
+
+def test_dev_mode_is_clean():
+    assert python("import thag_nb\nwith thag_nb.task('t'): x = bytearray(9999)\nprint('ok')", "-X", "dev") == "ok\n"
+
+
+def test_an_interpreter_that_ends_while_recording_ends_well():
+    code = """
+        import atexit, threading, time, thag_nb
+        def allocate():
+            while True:
+                [bytearray(1000) for _ in range(100)]
+        atexit.register(lambda: [bytearray(1000) for _ in range(1000)])
+        thag_nb.start()
+        threading.Thread(target=allocate, daemon=True).start()
+        guard = thag_nb.TaskMemoryContext("open at exit").enter()
+        time.sleep(0.05)
+        print("end")
+    """
+    for _ in range(5):
+        assert python(code) == "end\n"
+
+
+def test_a_forked_child_keeps_its_owners_and_goes_on():
+    code = """
+        import os, thag_nb
+        from thag_nb import _native
+        with thag_nb.task("parent's"):
+            block = [bytearray(100_000)]
+        child = os.fork()
+        if child == 0:
+            block.clear()
+            assert thag_nb.read().find("parent's").live_bytes < 1000
+            with thag_nb.task("child's"):
+                mine = bytearray(100_000)
+            assert thag_nb.read().find("child's").self_live_bytes == 100_057
+            with thag_nb.untracked():
+                assert sum(_native.owner_bytes().values()) == sum(r.self_live_bytes for r in thag_nb.read().contexts)
+            os._exit(0)
+        print(os.waitpid(child, 0)[1])
+    """
+    assert python(code) == "0\n"
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_garbage_of_one_context_collected_in_another_repays_its_owner():
+    with thag_nb.task("cycle"):
+        cycle = [bytearray(SIZE)]
+        cycle.append(cycle)
+        del cycle
+    with thag_nb.task("collecting"):
+        gc.collect()
+    assert of("cycle").live_bytes < SIZE
+    assert of("collecting").live_bytes < SIZE
+    assert_sums_hold()

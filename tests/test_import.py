@@ -1,0 +1,76 @@
+"""Importing is quiet and light."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def python(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints; its failure is ours."""
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("heavy", ["IPython", "pandas", "matplotlib", "numpy", "ipywidgets", "asyncio"])
+def test_importing_loads_nothing_heavy(heavy):
+    assert python(f"import thag_nb, sys; print({heavy!r} in sys.modules)") == "False\n"
+
+
+def test_importing_installs_no_hook_and_prints_nothing():
+    code = """
+        from importlib.machinery import PathFinder, ExtensionFileLoader
+        from importlib.util import module_from_spec, spec_from_file_location
+        import sys
+        finders = list(sys.meta_path)
+        import thag_nb
+        from thag_nb import _native
+        assert set(_native.hooks().values()) == {"absent"}
+        assert not _native.is_recording()
+        assert sys.meta_path == finders
+    """
+    assert python(code) == ""
+
+
+def test_using_a_task_loads_nothing_heavy():
+    code = """
+        import sys, thag_nb
+        with thag_nb.task("t"): pass
+        thag_nb.read(); thag_nb.status()
+        print(sorted({"IPython", "pandas", "matplotlib", "numpy"} & set(sys.modules)))
+    """
+    assert python(code) == "[]\n"
+
+
+def test_a_missing_native_module_is_told_in_one_sentence():
+    code = """
+        import sys
+        sys.modules["thag_nb._native"] = None
+        try:
+            import thag_nb
+        except ImportError as error:
+            print(type(error).__name__, str(error).count(". "), str(error))
+            print(error._render_traceback_())
+    """
+    text = python(code)
+    assert text.startswith("NativeModuleError 0 the native module of thag_nb cannot be loaded by cpython-3")
+    assert "python -m pip install ." in text
+
+
+def test_a_stale_native_module_is_told_at_import():
+    code = """
+        import sys, types, warnings
+        import thag_nb
+        from thag_nb import native_build
+        native_build._source_hash = lambda: "00000000"
+        native_build.os.path.isdir = lambda path: True
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            native_build.check()
+        print([str(w.message) for w in caught])
+    """
+    assert "rebuild it with" in python(code)

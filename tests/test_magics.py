@@ -1,0 +1,266 @@
+"""The extension in real kernels."""
+
+import kernels
+import pytest
+from test_import import python
+
+LOAD = "%load_ext thag_nb\nimport thag_nb"
+NAMES = """
+import json
+print(json.dumps([(record.kind, record.name, record.state, record.parent_id) for record in thag_nb.read().contexts]))
+"""
+
+
+@pytest.fixture(scope="module")
+def session() -> dict[str, kernels.Cell]:
+    """One kernel through the life of a notebook; cells by their source."""
+    sources = [
+        LOAD,
+        "plain = [1] * 1000",
+        "%%thag_task load\nkept = bytearray(100 << 20)\nlen(kept)",
+        "%%thag_task awaiting\nimport asyncio\nblock = bytearray(200 << 20)\nawait asyncio.sleep(0.01)\n'awaited'",
+        "%%thag_task strings\ntext = '''a\nb\n  c'''\ntext",
+        "%%thag_task quiet_value\n12345;",
+        "%%thag_task failing\n\n1/0",
+        "%%time\n%%thag_task timed_above\nsum(range(10))",
+        "%%thag_task timed_below\n%%time\nsum(range(10))",
+        "%%capture captured\n%%thag_task captured_task\nprint('inside')",
+        "%thag_task first\na = bytearray(30 << 20)\n%thag_task second\nb = bytearray(40 << 20)",
+        "%%thag_task 'two words' --no-plot\npass",
+        "%%thag_task silent --quiet\npass",
+        "%%thag_system\nunseen = bytearray(5_000_000)",
+        "",
+        "def broken(:",
+        "get_ipython().run_cell('nested = bytearray(600_000)');",
+        "get_ipython().run_cell_magic('thag_task', 'by call', 'c = 5\\nc * 2')",
+        "In[3]",
+        "%thag",
+        "%thag_status",
+        "_ = thag_nb.read()",
+        NAMES,
+    ]
+    cells = kernels.run(*sources)
+    return dict(zip(sources, cells, strict=True))
+
+
+def cell(session: dict[str, kernels.Cell], start: str) -> kernels.Cell:
+    return next(found for source, found in session.items() if source.startswith(start))
+
+
+def line(found: kernels.Cell) -> str:
+    return found.displays[-1]["text/plain"]
+
+
+def names(session: dict[str, kernels.Cell]) -> list[list[str]]:
+    return kernels.value(session[NAMES])
+
+
+def test_loading_and_plain_cells_are_silent(session):
+    assert cell(session, "%load_ext") == cell(session, "plain") == kernels.Cell()
+
+
+def test_a_task_cell_shows_its_value_then_one_line_and_a_picture(session):
+    value, bundle = cell(session, "%%thag_task load").displays
+    assert value["text/plain"] == str(100 << 20)
+    assert set(bundle) == {"text/plain", "text/html", "image/png"}
+    assert bundle["text/plain"].startswith("load · peak 100.0 MiB")
+    assert " · kept 100.0 MiB" in bundle["text/plain"]
+    assert bundle["text/plain"].count(" · ") == 4
+    assert '<img alt="Live bytes of load over ' in bundle["text/html"]
+    assert "<table>" in bundle["text/html"]
+
+
+def test_what_untrusted_notebooks_strip_is_not_used(session):
+    for found in (cell(session, "%%thag_task load"), session["%thag"]):
+        html = found.displays[-1]["text/html"]
+        assert not any(word in html for word in ("<style", "<svg", "<script", "class=", "var("))
+
+
+def test_top_level_await_works(session):
+    found = cell(session, "%%thag_task awaiting")
+    assert found.error is None
+    assert found.displays[0]["text/plain"] == "'awaited'"
+    assert line(found).startswith("awaiting · peak 200.0 MiB · kept 200.0 MiB")
+
+
+def test_multi_line_strings_are_untouched(session):
+    assert cell(session, "%%thag_task strings").displays[0]["text/plain"] == r"'a\nb\n  c'"
+
+
+def test_a_trailing_semicolon_hides_the_value(session):
+    assert len(cell(session, "%%thag_task quiet_value").displays) == 1
+
+
+def test_a_failing_cell_shows_one_traceback_with_the_right_line_and_the_summary(session):
+    found = cell(session, "%%thag_task failing")
+    assert found.error == "division by zero"
+    assert found.traceback.count("Traceback (most recent call last)") == 1
+    assert "line 3" in found.traceback
+    assert "thag_nb" not in found.traceback.replace("run_line_magic", "")
+    assert line(found).startswith("failing · peak ")
+
+
+def test_a_failing_cell_stops_run_all():
+    from nbclient.exceptions import CellExecutionError
+
+    with pytest.raises(CellExecutionError, match="division by zero"):
+        kernels.run(LOAD, "%%thag_task failing\n1/0", "print('reached')", allow_errors=False)
+
+
+def test_time_works_above_and_below(session):
+    for start, name in (("%%time", "timed_above"), ("%%thag_task timed_below", "timed_below")):
+        found = cell(session, start)
+        assert "Wall time" in found.text
+        assert found.displays[0]["text/plain"] == "45"
+        assert line(found).startswith(f"{name} · peak ")
+
+
+def test_capture_above_keeps_the_task(session):
+    assert ["task", "captured_task", "ended"] in [name[:3] for name in names(session)]
+
+
+def test_a_second_line_magic_ends_the_first_task(session):
+    first, second = cell(session, "%thag_task first").displays
+    assert first["text/plain"].startswith("first · peak 30.0 MiB")
+    assert second["text/plain"].startswith("second · peak 40.0 MiB")
+
+
+def test_options_choose_what_is_shown(session):
+    assert set(cell(session, "%%thag_task 'two words'").displays[0]) == {"text/plain"}
+    assert line(cell(session, "%%thag_task 'two words'")).startswith("two words · ")
+    assert cell(session, "%%thag_task silent").displays == []
+
+
+def test_callers_of_run_cell_magic_get_the_last_value(session):
+    found = cell(session, "get_ipython().run_cell_magic")
+    assert found.error is None
+    assert found.displays[0]["text/plain"] == "10"
+    assert line(found).startswith("by call · ")
+
+
+def test_every_executed_cell_is_one_context_and_none_is_left_open(session):
+    contexts = names(session)
+    cells = [name for kind, name, *_ in contexts if kind == "cell"]
+    opened = [name for kind, name, state, _ in contexts if kind != "root" and kind != "system" and state == "open"]
+    assert opened == [cells[-1]]
+    # The empty cell and the one that loaded us have none; %%capture and run_cell run one more inside.
+    assert len(cells) == len(session) - 2 + 2
+
+
+def test_nested_cells_are_under_the_cell_that_ran_them(session):
+    contexts = names(session)
+    parents = [parent for kind, _, _, parent in contexts if kind == "cell"]
+    assert sum(parent != 1 for parent in parents) == 2
+
+
+def test_the_cost_table_nests_tasks_under_cells_and_shows_root_and_overhead(session):
+    text = line(session["%thag"])
+    assert text.splitlines()[0].split()[:4] == ["context", "peak", "kept", "live"]
+    assert "\n    load " in text
+    assert "\nroot " in text
+    assert "\nthag_nb itself " in text
+    assert "Live bytes are not RSS" in text
+
+
+def test_status_says_that_it_records(session):
+    assert session["%thag_status"].text.startswith("thag_nb is recording; hooks: raw on top, mem on top")
+
+
+BAD = {
+    "%%thag_task\npass": "context name must be a non-empty str, not ''",
+    "%%thag_task x --nosuch\npass": "%thag_task: unrecognized arguments: --nosuch; see %thag_task?",
+    "%thag all": "%thag takes no arguments, not 'all'",
+    "thag_nb.timeline('nosuch')": "no context is called 'nosuch'; known: ",
+    "thag_nb.task('')": "context name must be a non-empty str, not ''",
+    "thag_nb.task(3)": "context name must be a non-empty str, not 3",
+}
+
+
+def test_bad_input_gets_one_sentence_and_loses_nothing():
+    cells = kernels.run(LOAD, "%%thag_task kept -q\nblock = bytearray(1_000_000)", *BAD, "thag_nb.read().find('kept')")
+    for found, sentence in zip(cells[2:-1], BAD.values(), strict=True):
+        shown = found.text or found.traceback
+        assert sentence in shown
+        assert shown.strip().count("\n") == 0
+        assert "Traceback" not in shown
+    assert cells[-1].error is None
+
+
+def test_a_missing_native_module_is_one_sentence_in_a_kernel():
+    hide = "import sys; sys.modules['thag_nb._native'] = None"
+    found = kernels.run(hide, "%load_ext thag_nb")[1]
+    assert "the native module of thag_nb cannot be loaded" in found.traceback
+    assert "python -m pip install ." in found.traceback
+    assert "Traceback" not in found.traceback
+
+
+def test_unloading_leaves_the_shell_as_it_was_found():
+    look = """
+ip = get_ipython()
+state = lambda: (
+    sorted(ip.magics_manager.magics["line"]), sorted(ip.magics_manager.magics["cell"]),
+    sorted(ip.magics_manager.registry), len(ip.configurables), list(ip.input_transformers_cleanup),
+    {name: [str(c) for c in found] for name, found in ip.events.callbacks.items()},
+    sorted(map(str, ip.strdispatchers["complete_command"].strs)),
+)
+"""
+    cells = kernels.run(
+        "%unload_ext nosuch",  # IPython registers its own extension magics at their first use
+        look + "import thag_nb\nfrom thag_nb import _native\nbefore, hooks = state(), _native.allocators()",
+        "%load_ext thag_nb",
+        "%reload_ext thag_nb",
+        "%%thag_task alive --quiet\nblock = bytearray(1000)",
+        "%unload_ext thag_nb",
+        "assert state() == before, (state(), before)\nassert _native.allocators() == hooks",
+        "%thag",
+        "%load_ext thag_nb",
+        "%%thag_task again --quiet\nblock = bytearray(1000)",
+        "for _ in range(20):\n    %reload_ext thag_nb",
+        "%unload_ext thag_nb",
+        "assert state() == before\nassert _native.allocators() == hooks",
+    )
+    assert [found.error for found in cells] == [None] * len(cells)
+    assert "not found" in cells[7].text
+
+
+def test_reset_forgets_earlier_cells():
+    cells = kernels.run(LOAD, "%%thag_task old -q\npass", "%thag_reset", NAMES)
+    assert [name for _, name, *_ in kernels.value(cells[-1])] == ["root", "system", "In[4]", "In[5]"]
+
+
+def test_names_and_options_are_completed():
+    code = """
+from IPython.core.completer import provisionalcompleter
+ip = get_ipython()
+print(ip.complete("--no", "%%thag_task --no")[1], ip.complete("lo", "%%thag_task lo")[1])
+"""
+    cells = kernels.run(LOAD, "%%thag_task load -q\npass", code)
+    assert "--no-plot" in cells[-1].text
+    assert "load" in cells[-1].text
+
+
+def test_help_tells_usage_and_options():
+    cells = kernels.run(LOAD, "print(get_ipython().find_magic('thag_task').__doc__)")
+    assert "--no-plot" in cells[-1].text
+    assert "below the cell" in cells[-1].text.lower()
+
+
+def test_loading_does_not_load_pandas_or_matplotlib():
+    code = "import sys; print(sorted({'pandas', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    cells = kernels.run(code, LOAD, "x = 1", code)
+    assert cells[-1].text == cells[0].text
+
+
+def test_a_terminal_gets_text_and_loads_no_matplotlib():
+    code = """
+        import sys
+        from IPython.terminal.interactiveshell import TerminalInteractiveShell
+        shell = TerminalInteractiveShell.instance(simple_prompt=True, colors="nocolor")
+        for cell in ("%load_ext thag_nb", "%%thag_task load\\nx = bytearray(100 << 20)\\nawait __import__('asyncio').sleep(0)", "%thag"):
+            shell.run_cell(cell, store_history=True)
+        print("matplotlib" in sys.modules)
+    """
+    text = python(code)
+    assert "load · peak 100.0 MiB · kept 100.0 MiB" in text
+    assert "thag_nb itself" in text
+    assert text.endswith("False\n")
