@@ -13,7 +13,12 @@ STATEMENTS = {
     "both": "y = np.arange(2e7); (y * 2.0 + 1.0).sum()",
     "objects": "objs = [(i, str(i)) for i in range(400_000)]",
 }
-WARM_UP = "import gc\ngc.disable()\nimport numpy as np\nnp.ones(10).sum(); (np.arange(10.) * 2.0 + 1.0).sum(); [(i, str(i)) for i in range(9)]"
+WARM_UP = """
+import gc
+gc.disable()
+import numpy as np
+np.ones(10).sum(); (np.arange(10.) * 2.0 + 1.0).sum(); [(i, str(i)) for i in range(9)]
+"""
 
 FIGURES = """
 import json
@@ -25,8 +30,8 @@ tops = {name: max(bucket.high_bytes for bucket in recording.timeline(recording.f
         ("temporary", "kept", "both", "objects")}
 print(json.dumps(tops))
 """
-# The collector is off on both sides: it would free what earlier cells left, which tracemalloc takes off this statement's
-# bytes, and empty the interpreter's free lists, whose objects belong to whoever allocated them first.
+# The collector is off on both sides: it would free what earlier cells left, which tracemalloc takes off this
+# statement's bytes, and empty the interpreter's free lists, whose objects belong to whoever allocated them first.
 # tracemalloc counts the whole process, so the kernel's own threads get a moment to finish with the cell before.
 # One compound statement: IPython compiles the statements of a cell one by one, and compiling the next one while a
 # large array lives would be part of the traced peak.

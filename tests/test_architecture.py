@@ -79,8 +79,8 @@ def test_the_contract_is_public():
 
     contract = (
         "Allocator AllocatorContext ContextGuard ContextRegistry TaskMemoryContext TaskGuard push_allocator_context "
-        "with_task_allocator with_system_allocator task untracked current_context start stop reset status read contexts "
-        "timeline plot_timeline"
+        "with_task_allocator with_system_allocator task untracked current_context start stop reset status read "
+        "contexts timeline plot_timeline"
     )
     assert set(contract.split()) <= set(thag_nb.__all__)
 

@@ -1,23 +1,13 @@
 import gc
-import subprocess
-import sys
-import textwrap
 import tracemalloc
 
 import pytest
 from blocks import SIZE
 from figures import assert_sums_hold, of
+from processes import python
 
 import thag_nb
 from thag_nb import _native
-
-
-def python(code: str, *options: str) -> str:
-    """What a fresh interpreter prints; its failure is ours."""
-    command = [sys.executable, *options, "-c", textwrap.dedent(code)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert result.returncode == 0, f"exit {result.returncode}: {result.stderr}"
-    return result.stdout
 
 
 def test_stop_puts_the_allocators_back_as_they_were():
@@ -252,12 +242,7 @@ def test_every_pythonmalloc_gives_the_same_sums_of_requested_bytes(allocator):
         del blocks
         thag_nb.stop()
     """
-    import os
-
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    environment = {**os.environ, "PYTHONMALLOC": allocator}
-    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120)
-    assert 0 <= int(result.stdout) < 200  # the list
+    assert 0 <= int(python(code, PYTHONMALLOC=allocator)) < 200  # the list
 
 
 def test_dev_mode_is_clean():

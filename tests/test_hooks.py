@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from blocks import SIZE
 from figures import assert_sums_hold, of
+from processes import python
 
 import thag_nb
-from test_import import python
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 

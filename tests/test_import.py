@@ -1,19 +1,7 @@
 """Importing is quiet and light."""
 
-import subprocess
-import sys
-import textwrap
-
 import pytest
-
-
-def python(code: str, **environment: str) -> str:
-    """What a fresh interpreter prints; its failure is ours."""
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+from processes import python
 
 
 @pytest.mark.parametrize("heavy", ["IPython", "pandas", "matplotlib", "numpy", "ipywidgets", "asyncio"])

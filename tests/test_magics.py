@@ -2,7 +2,7 @@
 
 import kernels
 import pytest
-from test_import import python
+from processes import python
 
 LOAD = "%load_ext thag_nb\nimport thag_nb"
 NAMES = """
@@ -256,7 +256,8 @@ def test_a_terminal_gets_text_and_loads_no_matplotlib():
         import sys
         from IPython.terminal.interactiveshell import TerminalInteractiveShell
         shell = TerminalInteractiveShell.instance(simple_prompt=True, colors="nocolor")
-        for cell in ("%load_ext thag_nb", "%%thag_task load\\nx = bytearray(100 << 20)\\nawait __import__('asyncio').sleep(0)", "%thag"):
+        task = "%%thag_task load\\nx = bytearray(100 << 20)\\nawait __import__('asyncio').sleep(0)"
+        for cell in ("%load_ext thag_nb", task, "%thag"):
             shell.run_cell(cell, store_history=True)
         print("matplotlib" in sys.modules)
     """

@@ -3,7 +3,7 @@ import sys
 import threading
 
 import pytest
-from blocks import ALL, DOMAINS, MEM, OBJ, RAW, RAW_WITHOUT_GIL, SIZE, Domain
+from blocks import ALL, DOMAINS, OBJ, RAW, RAW_WITHOUT_GIL, SIZE, Domain
 from figures import assert_sums_hold, of
 from hypothesis import given, settings
 from hypothesis import strategies as st
