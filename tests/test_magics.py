@@ -147,6 +147,12 @@ def test_every_executed_cell_is_one_context_and_none_is_left_open(session):
     assert len(cells) == len(session) - 2 + 2
 
 
+def test_cells_are_called_by_their_prompt_numbers():
+    cells = kernels.run(LOAD, "a = 1", "%%thag_task x -q\npass", NAMES, "Out, In[2]")
+    assert [name for kind, name, *_ in kernels.value(cells[3]) if kind == "cell"] == ["In[2]", "In[3]", "In[4]"]
+    assert "a = 1" in cells[4].displays[0]["text/plain"]
+
+
 def test_nested_cells_are_under_the_cell_that_ran_them(session):
     contexts = names(session)
     parents = [parent for kind, _, _, parent in contexts if kind == "cell"]
@@ -225,7 +231,7 @@ state = lambda: (
 
 def test_reset_forgets_earlier_cells():
     cells = kernels.run(LOAD, "%%thag_task old -q\npass", "%thag_reset", NAMES)
-    assert [name for _, name, *_ in kernels.value(cells[-1])] == ["root", "system", "In[4]", "In[5]"]
+    assert [name for _, name, *_ in kernels.value(cells[-1])] == ["root", "system", "In[3]", "In[4]"]
 
 
 def test_names_and_options_are_completed():

@@ -72,7 +72,7 @@ class Cells:
         with untracked():
             hooks.repair()
             parent_id = None if running else _native.ROOT_ID
-            name = f"In[{self._shell.execution_count}]"
+            name = f"In[{self._prompt_number()}]"
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
             running.append(_Cell(execution, guard))
         guard.enter(detach=len(running) == 1)
@@ -109,6 +109,11 @@ class Cells:
                 self._reports.setdefault(threading.get_ident(), []).append(guard.context)
         guard.enter()
         return guard
+
+    def _prompt_number(self) -> int:
+        """The cell's number in the notebook; IPython 9 has raised its own count already, IPython 8 has not."""
+        history = self._shell.history_manager
+        return self._shell.execution_count if history is None else len(history.input_hist_parsed)
 
     def _of_this_thread(self) -> list[_Cell]:
         return self._running.setdefault(threading.get_ident(), [])
