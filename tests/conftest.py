@@ -6,6 +6,8 @@ import pytest
 import thag_nb
 from thag_nb import _native
 
+pytest.register_assert_rewrite("figures")
+
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:

@@ -1,7 +1,5 @@
 """Figures of the newest context of a name, and the sums that must hold."""
 
-import gc
-
 import thag_nb
 from thag_nb import ContextRecord, _native
 
@@ -11,13 +9,8 @@ def of(name: str) -> ContextRecord:
 
 
 def assert_sums_hold() -> None:
-    """Self live bytes of all contexts are those of the owner table, context by context."""
-    gc.disable()  # between the two readings nothing may be freed
-    try:
-        table = _native.owner_bytes()
-        contexts = thag_nb.read().contexts
-    finally:
-        gc.enable()
-    by_context = {record.context_id: record.self_live_bytes for record in contexts if record.self_live_bytes}
-    assert by_context == table
-    assert contexts[0].live_bytes == sum(table.values())
+    """Self live bytes of all contexts are those of the owner table, context by context, and the root has their sum."""
+    audit = _native.audit()
+    assert {context_id: counts for context_id, counts in audit.items() if counts[0] != counts[1]} == {}
+    contexts = thag_nb.read().contexts
+    assert contexts[0].live_bytes == sum(record.self_live_bytes for record in contexts)

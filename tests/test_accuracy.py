@@ -13,8 +13,10 @@ STATEMENTS = {
     "both": "y = np.arange(2e7); (y * 2.0 + 1.0).sum()",
     "objects": "objs = [(i, str(i)) for i in range(400_000)]",
 }
+DRAINS = {"objects": "drained += [(i, i) for i in range(5000)]"}
 WARM_UP = """
 import gc
+drained = []
 gc.disable()
 import numpy as np
 np.ones(10).sum(); (np.arange(10.) * 2.0 + 1.0).sum(); [(i, str(i)) for i in range(9)]
@@ -32,12 +34,18 @@ print(json.dumps(tops))
 """
 # The collector is off on both sides: it would free what earlier cells left, which tracemalloc takes off this
 # statement's bytes, and empty the interpreter's free lists, whose objects belong to whoever allocated them first.
+# For the same reason the free list of pairs is emptied before pairs are made, outside of what is counted.
 # tracemalloc counts the whole process, so the kernel's own threads get a moment to finish with the cell before.
 # One compound statement: IPython compiles the statements of a cell one by one, and compiling the next one while a
 # large array lives would be part of the traced peak.
+CHARGED = """%%thag_task {name} --quiet
+with thag_nb.untracked(): {drain}
+{statement}
+"""
 TRACED = """
 if True:
     time.sleep(0.3)
+    {drain}
     tracemalloc.reset_peak(); _before = tracemalloc.get_traced_memory()[0]
     {statement}
     _live, _peak = tracemalloc.get_traced_memory()
@@ -48,7 +56,10 @@ _figures["{name}"] = (_peak - _before, _live - _before)
 @pytest.fixture(scope="module")
 def charged() -> tuple[dict[str, list[int]], dict[str, int]]:
     """Peak and kept bytes by task, and the top of each timeline."""
-    tasks = [f"%%thag_task {name} --quiet\n{statement}" for name, statement in STATEMENTS.items()]
+    tasks = [
+        CHARGED.format(name=name, statement=statement, drain=DRAINS.get(name, "pass"))
+        for name, statement in STATEMENTS.items()
+    ]
     cells = kernels.run(WARM_UP, "%load_ext thag_nb\nimport thag_nb", *tasks, FIGURES, SPIKES)
     assert [cell.error for cell in cells] == [None] * len(cells)
     return kernels.value(cells[-2]), kernels.value(cells[-1])
@@ -57,7 +68,10 @@ def charged() -> tuple[dict[str, list[int]], dict[str, int]]:
 @pytest.fixture(scope="module")
 def traced() -> dict[str, list[int]]:
     """Peak and kept bytes by tracemalloc."""
-    statements = [TRACED.format(name=name, statement=statement) for name, statement in STATEMENTS.items()]
+    statements = [
+        TRACED.format(name=name, statement=statement, drain=DRAINS.get(name, "pass"))
+        for name, statement in STATEMENTS.items()
+    ]
     start = "import json, time, tracemalloc\ntracemalloc.start()\n_figures = {}"
     cells = kernels.run(WARM_UP, start, *statements, "print(json.dumps(_figures))")
     assert [cell.error for cell in cells] == [None] * len(cells)

@@ -13,7 +13,7 @@ ROWS = [
     {"errors", "units", "_native"},
     {"native_build", "recording"},
     {"hooks"},
-    {"contexts"},
+    {"contexts", "propagation"},
     {"dispatcher"},
     {"tasks"},
     {"frames"},

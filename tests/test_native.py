@@ -45,8 +45,7 @@ def test_calloc_is_charged_for_all_its_elements_and_zeroed(domain, slots):
 def test_an_object_over_512_bytes_is_counted_once(slots):
     with thag_nb.task("nested"):
         slots[0] = OBJ.malloc(SIZE)
-    record = of("nested")
-    assert (record.self_live_bytes, record.self_live_bytes) == (SIZE, _native.owner_bytes()[record.context_id])
+    assert _native.audit()[of("nested").context_id] == (SIZE, SIZE)
     OBJ.free(slots[0])
     assert_sums_hold()
 

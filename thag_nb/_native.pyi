@@ -49,6 +49,12 @@ def enter(context_id: int, detach: bool, /) -> Frame:
     Raises ValueError for an unknown id, MemoryError without memory; then nothing has changed.
     """
 
+def adopt(context_id: int, /) -> Frame:
+    """Make a context current for work that was handed over, without keeping it open; its heir, if a reset dropped it.
+
+    Raises ValueError for an unknown id, MemoryError without memory.
+    """
+
 def leave(frame: Frame, orphan: bool, /) -> bool:
     """Undo `enter`, once. True if the frame was current here (or had been left before).
 
@@ -93,8 +99,11 @@ def snapshot() -> list[Row]:
     integers: start, low, high, live, self live.
     """
 
-def owner_bytes() -> dict[int, int]:
-    """Live bytes by owner, added up from the owner table itself. Slow: it reads the whole table."""
+def audit() -> dict[int, tuple[int, int]]:
+    """Each context's own live bytes, as counted and as added up from the owner table; those that are 0 are left out.
+
+    The two are equal unless a thread without the GIL is in the middle of an event. Slow: it reads the whole table.
+    """
 
 def owner_of(address: int, /) -> tuple[int, int] | None:
     """The owner of the block at an address and the block's size, or None for a block that is not recorded."""

@@ -8,18 +8,24 @@ that ends is closed with it.
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from IPython.core.interactiveshell import InteractiveShell
+
 from thag_nb import _native, hooks
-from thag_nb.contexts import AllocatorContext, ContextGuard, prepare_guard
+from thag_nb.contexts import Allocator, AllocatorContext, ContextGuard, prepare_guard
 from thag_nb.tasks import untracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
-    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
+
+_RUN_CELL = InteractiveShell.run_cell_async.__code__
 
 
 @dataclass(slots=True)
@@ -67,7 +73,9 @@ class Cells:
     def begin(self, execution: ExecutionInfo) -> None:
         """pre_run_cell: from here on, work is charged to the cell."""
         running = self._of_this_thread()
-        if running and running[-1].guard is None:
+        # What is not being run any more has missed its end, and so has a task opened outside of any cell.
+        outer = _cells_on_this_stack() - 1
+        while running and (len(running) > outer or running[-1].guard is None):
             running.pop().close()
         with untracked():
             hooks.repair()
@@ -108,6 +116,8 @@ class Cells:
             if report:
                 self._reports.setdefault(threading.get_ident(), []).append(guard.context)
         guard.enter()
+        if guard.context.allocator is Allocator.TASK_AWARE:
+            _native.set_foreground(guard.context.id)
         return guard
 
     def _prompt_number(self) -> int:
@@ -124,3 +134,13 @@ class Cells:
         if execution is None:
             return bool(running)
         return any(cell.execution is execution or cell.guard is None for cell in running)
+
+
+def _cells_on_this_stack() -> int:
+    """How many cells this thread is inside of. IPython runs each in a coroutine, whether it awaits or not."""
+    cells = 0
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        cells += frame.f_code is _RUN_CELL
+        frame = frame.f_back
+    return cells

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from thag_nb import _native, hooks
+from thag_nb import _native, hooks, propagation
 from thag_nb.contexts import registry
 from thag_nb.recording import ContextRecord, Recording, Status
 
 
-def start() -> None:
+def start(*, threads: bool = False) -> None:
     """Hook CPython's allocators and NumPy's, and record. Twice is once.
 
+    With `threads`, contexts also follow work that is handed to threads, thread pools and executors: until `stop`,
+    ``Thread.start``, ``ThreadPoolExecutor.submit`` and their like are wrapped. ``%load_ext thag_nb`` asks for it.
     Raises `DispatcherError` if a domain cannot be hooked.
     """
     hooks.start()
+    if threads:
+        propagation.install()
 
 
 def stop() -> None:
@@ -23,6 +27,7 @@ def stop() -> None:
     Where somebody has wrapped us meanwhile, the hook stays as a pass-through, and `status` says so. What was recorded
     can still be read.
     """
+    propagation.remove()
     hooks.stop()
 
 

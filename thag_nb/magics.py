@@ -155,7 +155,7 @@ class _Extension:
         self.transformer = CellMagicTransformer(shell)
 
     def load(self) -> None:
-        dispatcher.start()
+        dispatcher.start(threads=True)
         self.shell.register_magics(self.magics)
         self.shell.input_transformers_cleanup.append(self.transformer)
         self.magics.cells.attach()

@@ -187,6 +187,7 @@ frame_new(thag_context *context, thag_frame *parent)
     if (frame != NULL) {
         frame->context = context;
         frame->parent = (thag_frame *)Py_XNewRef((PyObject *)parent);
+        frame->holds = false;
         frame->left = false;
         frame->orphaned = false;
     }
@@ -213,16 +214,19 @@ thag_current_init(void)
 }
 
 PyObject *
-thag_current_enter(thag_context *context, bool detach)
+thag_current_enter(thag_context *context, thag_entry_mode mode)
 {
     int collector_was_on = thag_bookkeeping_begin();
-    thag_frame *parent = detach ? NULL : thag_current_frame();
+    thag_frame *parent = mode == THAG_ENTER_DETACHED ? NULL : thag_current_frame();
     thag_frame *frame = PyErr_Occurred() ? NULL : frame_new(context, parent);
     if (frame != NULL && !frame_set(frame)) {
         Py_CLEAR(frame);
     }
     if (frame != NULL) {
-        thag_context_hold(context);
+        frame->holds = mode != THAG_ENTER_ADOPTED;
+        if (frame->holds) {
+            thag_context_hold(context);
+        }
         thag_shared_clock.events_left = 0;
     }
     thag_bookkeeping_end(collector_was_on);
@@ -260,7 +264,9 @@ thag_current_leave(thag_frame *frame, bool orphan)
         frame->orphaned = true;
         (void)thag_add(&thag_flow_state.orphans, 1);
     }
-    thag_context_release(frame->context);
+    if (frame->holds) {
+        thag_context_release(frame->context);
+    }
     thag_shared_clock.events_left = 0;
     thag_bookkeeping_end(collector_was_on);
     return innermost;

@@ -46,6 +46,7 @@ typedef struct thag_frame {
     PyObject_HEAD
     thag_context *context;
     struct thag_frame *parent;      /* owned, or NULL */
+    bool holds;                     /* keeps the context open */
     bool left;
     bool orphaned;                  /* left while not current: restoring skips it */
 } thag_frame;
@@ -55,9 +56,16 @@ extern PyTypeObject thag_frame_type;
 /* Makes the ContextVar and the type. -1 with an exception. GIL, once. */
 int thag_current_init(void);
 
-/* Makes `context` current in this flow, under the frame found there, or under none if `detach`. A new reference to the
-   frame, or NULL with an exception and nothing changed. GIL. */
-PyObject *thag_current_enter(thag_context *context, bool detach);
+/* How a context is made current. */
+typedef enum {
+    THAG_ENTER_NESTED,      /* under the frame found here; keeps the context open */
+    THAG_ENTER_DETACHED,    /* under none; keeps the context open */
+    THAG_ENTER_ADOPTED,     /* nested; for work handed over, which does not keep its context open */
+} thag_entry_mode;
+
+/* Makes `context` current in this flow. A new reference to the frame, or NULL with an exception and nothing changed.
+   GIL. */
+PyObject *thag_current_enter(thag_context *context, thag_entry_mode mode);
 
 /* A borrowed reference to the frame that is current in this flow, or NULL if there is none. GIL. */
 thag_frame *thag_current_frame(void);

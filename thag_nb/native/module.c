@@ -185,7 +185,14 @@ native_enter(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t
     if (atomic_load(&context->heir) != NULL) {
         return PyErr_Format(PyExc_ValueError, "the context %lu has been dropped by a reset", (unsigned long)context->id);
     }
-    return thag_current_enter(context, PyObject_IsTrue(arguments[1]));
+    return thag_current_enter(context, PyObject_IsTrue(arguments[1]) ? THAG_ENTER_DETACHED : THAG_ENTER_NESTED);
+}
+
+static PyObject *
+native_adopt(PyObject *Py_UNUSED(module), PyObject *id)
+{
+    thag_context *context = context_argument(id);
+    return context == NULL ? NULL : thag_current_enter(thag_context_today(context), THAG_ENTER_ADOPTED);
 }
 
 static PyObject *
@@ -438,16 +445,18 @@ owner_count(uint32_t context_id, size_t size, void *data)
 }
 
 static PyObject *
-owners_dict(uint32_t end, int64_t *sums)
+audit_dict(uint32_t end, int64_t *sums)
 {
-    thag_owners_walk(owner_count, sums);
     PyObject *dict = PyDict_New();
+    /* Nothing of Python runs between the two readings of a context. */
+    thag_owners_walk(owner_count, sums);
     for (uint32_t id = 1; dict != NULL && id < end; id++) {
-        if (sums[id] == 0) {
+        int64_t counted = thag_context_figures(thag_context_by_id(id)).self_live_bytes;
+        if (sums[id] == 0 && counted == 0) {
             continue;
         }
         PyObject *key = PyLong_FromUnsignedLong(id);
-        PyObject *value = PyLong_FromLongLong(sums[id]);
+        PyObject *value = Py_BuildValue("LL", (long long)counted, (long long)sums[id]);
         if (key == NULL || value == NULL || PyDict_SetItem(dict, key, value) < 0) {
             Py_CLEAR(dict);
         }
@@ -458,7 +467,7 @@ owners_dict(uint32_t end, int64_t *sums)
 }
 
 static PyObject *
-native_owner_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+native_audit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     uint32_t end = atomic_load(&thag_contexts.next_id);
     int64_t *sums = calloc(end, sizeof(*sums));
@@ -466,7 +475,7 @@ native_owner_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         return PyErr_NoMemory();
     }
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *dict = owners_dict(end, sums);
+    PyObject *dict = audit_dict(end, sums);
     thag_bookkeeping_end(collector_was_on);
     free(sums);
     return dict;
@@ -513,6 +522,7 @@ static PyMethodDef methods[] = {
     {"attach_numpy", native_attach_numpy, METH_O, NULL},
     {"open_context", (PyCFunction)(void (*)(void))native_open_context, METH_FASTCALL, NULL},
     {"enter", (PyCFunction)(void (*)(void))native_enter, METH_FASTCALL, NULL},
+    {"adopt", native_adopt, METH_O, NULL},
     {"leave", (PyCFunction)(void (*)(void))native_leave, METH_FASTCALL, NULL},
     {"hold", native_hold, METH_O, NULL},
     {"release", native_release, METH_O, NULL},
@@ -523,7 +533,7 @@ static PyMethodDef methods[] = {
     {"reset", native_reset, METH_NOARGS, NULL},
     {"forget", native_forget, METH_NOARGS, NULL},
     {"snapshot", native_snapshot, METH_NOARGS, NULL},
-    {"owner_bytes", native_owner_bytes, METH_NOARGS, NULL},
+    {"audit", native_audit, METH_NOARGS, NULL},
     {"owner_of", native_owner_of, METH_O, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"now_ns", native_now_ns, METH_NOARGS, NULL},

@@ -1,0 +1,344 @@
+"""Contexts follow work that is handed over."""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import multiprocessing
+import multiprocessing.pool
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from blocks import SIZE
+from figures import assert_sums_hold, of
+from processes import python
+
+import thag_nb
+
+WRAPPED = [
+    (threading.Thread, "start"),
+    (concurrent.futures.ThreadPoolExecutor, "submit"),
+    (concurrent.futures.Future, "add_done_callback"),
+    (multiprocessing.pool.ThreadPool, "apply_async"),
+    (multiprocessing.pool.ThreadPool, "_map_async"),
+    (multiprocessing.pool.ThreadPool, "imap"),
+]
+
+
+def found() -> list[object]:
+    return [owner.__dict__.get(name) for owner, name in WRAPPED]
+
+
+@pytest.fixture(autouse=True)
+def following() -> Iterator[None]:
+    before = found()
+    thag_nb.start(threads=True)
+    thag_nb.reset()
+    yield
+    thag_nb.stop()
+    assert found() == before
+
+
+def name() -> str:
+    return thag_nb.current_context().name
+
+
+def in_thread(function: Callable[[], object], make: Callable[..., threading.Thread] = threading.Thread) -> list[object]:
+    results: list[object] = []
+    thread = make(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results
+
+
+def test_a_thread_started_in_a_context_is_charged_to_it():
+    with thag_nb.task("starter"):
+        keep = in_thread(lambda: bytearray(SIZE))
+    assert of("starter").self_live_bytes >= SIZE
+    assert len(keep) == 1
+
+
+def test_a_thread_belongs_to_where_it_was_started_and_not_to_where_it_was_made():
+    names = []
+    with thag_nb.task("made"):
+        thread = threading.Thread(target=lambda: names.append(name()))
+    with thag_nb.task("started"):
+        thread.start()
+    thread.join()
+    assert names == ["started"]
+
+
+def test_a_thread_keeps_its_context_for_its_whole_life_also_after_that_has_ended():
+    go, done, keep = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        go.wait()
+        keep.append(bytearray(SIZE))
+        done.set()
+
+    with thag_nb.task("short"):
+        thread = threading.Thread(target=work)
+        thread.start()
+    assert of("short").state == "ended"
+    with thag_nb.task("next"):
+        go.set()
+        done.wait()
+    thread.join()
+    assert of("short").live_bytes >= SIZE
+    assert of("short").state == "ended"
+    assert of("short").retained_bytes < SIZE
+    assert of("next").live_bytes < SIZE
+
+
+def test_a_thread_started_in_no_context_is_the_roots():
+    assert in_thread(name) == ["root"]
+
+
+def test_a_thread_of_untracked_work_is_untracked():
+    with thag_nb.untracked():
+        assert in_thread(name) == ["system"]
+
+
+def test_a_subclass_that_overrides_run_and_a_timer_follow():
+    names = []
+
+    class Own(threading.Thread):
+        def run(self) -> None:
+            names.append(name())
+
+    with thag_nb.task("subclass"):
+        own = Own()
+        own.start()
+        timer = threading.Timer(0.01, lambda: names.append(name()))
+        timer.start()
+    own.join()
+    timer.join()
+    assert names == ["subclass", "subclass"]
+    assert "run" not in own.__dict__
+
+
+def test_a_thread_that_cannot_start_again_says_so_and_stays_usable():
+    with thag_nb.task("twice"):
+        thread = threading.Thread(target=lambda: None)
+        thread.start()
+        with pytest.raises(RuntimeError, match="threads can only be started once"):
+            thread.start()
+    thread.join()
+    assert "run" not in thread.__dict__
+
+
+def test_start_new_thread_is_the_roots():
+    import _thread
+
+    names, done = [], threading.Event()
+    with thag_nb.task("low level"):
+        _thread.start_new_thread(lambda: (names.append(name()), done.set()), ())
+        done.wait()
+    assert names == ["root"]
+
+
+def test_each_piece_of_work_brings_its_own_context_and_workers_keep_none():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with thag_nb.task("first"):
+            first = pool.submit(name)
+        with thag_nb.task("second"):
+            second = pool.submit(name)
+            mapped = list(pool.map(lambda _: name(), range(3)))
+        last = pool.submit(name)
+    assert [first.result(), second.result(), *mapped, last.result()] == ["first", *["second"] * 4, "root"]
+
+
+def test_a_pools_idle_worker_belongs_to_nobody():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with thag_nb.task("submitter"):
+            pool.submit(bytearray, SIZE).result()
+        pool.submit(int).result()
+        assert of("submitter").state == "ended"
+        assert of("submitter").live_bytes < SIZE
+    assert_sums_hold()
+
+
+def test_an_exception_in_the_work_reaches_the_submitter_unchanged():
+    def fail() -> None:
+        raise KeyError("mine")
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, thag_nb.task("failing"):
+        with pytest.raises(KeyError, match="mine"):
+            pool.submit(fail).result()
+        assert pool.submit(name).result() == "failing"
+
+
+@pytest.mark.parametrize("way", ["apply", "apply_async", "map", "starmap", "imap", "imap_unordered"])
+def test_a_thread_pool_of_multiprocessing_follows(way):
+    def work(*_: object) -> str:
+        return name()
+
+    with multiprocessing.pool.ThreadPool(2) as pool, thag_nb.task(way):
+        results = {
+            "apply": lambda: [pool.apply(work)],
+            "apply_async": lambda: [pool.apply_async(work).get()],
+            "map": lambda: pool.map(work, range(4)),
+            "starmap": lambda: pool.starmap(work, [(1, 2)] * 4),
+            "imap": lambda: list(pool.imap(work, range(4))),
+            "imap_unordered": lambda: list(pool.imap_unordered(work, range(4))),
+        }[way]()
+    assert set(results) == {way}
+
+
+def test_to_thread_and_run_in_executor_follow():
+    async def work(task: str) -> list[str]:
+        with thag_nb.task(task):
+            await asyncio.sleep(0)
+            loop = asyncio.get_running_loop()
+            return [await asyncio.to_thread(name), await loop.run_in_executor(None, name)]
+
+    async def main() -> list[list[str]]:
+        return await asyncio.gather(*(work(f"task {number}") for number in range(50)))
+
+    assert asyncio.run(main()) == [[f"task {number}"] * 2 for number in range(50)]
+
+
+def test_callbacks_run_in_the_context_that_registered_them():
+    async def main() -> list[str]:
+        loop, names = asyncio.get_running_loop(), []
+        future = loop.create_future()
+        with thag_nb.task("registering"):
+            loop.call_soon(lambda: names.append(name()))
+            loop.call_later(0.001, lambda: names.append(name()))
+            future.add_done_callback(lambda _: names.append(name()))
+        future.set_result(None)
+        await asyncio.sleep(0.02)
+        return names
+
+    assert asyncio.run(main()) == ["registering"] * 3
+
+
+def test_a_done_callback_of_a_concurrent_future_runs_in_the_context_that_added_it():
+    names, future = [], concurrent.futures.Future()
+    with thag_nb.task("adding"):
+        future.add_done_callback(lambda _: names.append(name()))
+    with thag_nb.task("finishing"):
+        future.set_result(None)
+    assert names == ["adding"]
+
+
+def test_run_coroutine_threadsafe_takes_the_callers_context():
+    async def work() -> str:
+        await asyncio.sleep(0)
+        return name()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    with thag_nb.task("caller"):
+        result = asyncio.run_coroutine_threadsafe(work(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    assert result == "caller"
+
+
+def test_a_contextvars_context_moved_over_threads_takes_its_work_along():
+    with thag_nb.task("moving"):
+        context = contextvars.copy_context()
+    names: list[object] = []
+    for _ in range(20):
+        names += in_thread(lambda: context.run(name))
+    assert names == ["moving"] * 20
+
+
+def test_a_guard_closed_in_another_thread_leaves_neither_thread_in_the_wrong_context():
+    guard = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "handed over")
+    with thag_nb.untracked():
+        in_thread(guard.close)
+    assert name() == "handed over"
+    with thag_nb.task("inner"):
+        pass
+    assert name() == "root"  # the next guard that restores here passes over it
+
+
+def test_a_done_callback_that_runs_at_once_leaves_its_callers_context_alone():
+    future, names = concurrent.futures.Future(), []
+    future.set_result(None)
+    with thag_nb.task("caller"):
+        future.add_done_callback(lambda _: names.append(name()))
+        assert name() == "caller"
+    assert names == ["caller"]
+
+
+def test_a_thousand_short_threads_whose_blocks_others_free_lose_no_count():
+    keep: list[bytearray] = []
+    with thag_nb.task("many threads"):
+        for _ in range(50):
+            threads = [threading.Thread(target=lambda: keep.append(bytearray(SIZE))) for _ in range(20)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    assert 1000 * SIZE <= of("many threads").self_live_bytes < 1000 * (SIZE + 500)
+    keep.clear()
+    del threads, thread
+    assert of("many threads").self_live_bytes < 1000 * 500
+    assert_sums_hold()
+
+
+def test_a_wrapper_that_came_later_stays_when_we_leave_and_we_come_back_through_it():
+    code = """
+        import threading, thag_nb
+        calls = []
+        thag_nb.start(threads=True)
+        ours = threading.Thread.start
+        def theirs(thread):
+            calls.append(thread)
+            ours(thread)
+        threading.Thread.start = theirs
+        def run(task):
+            names = []
+            with thag_nb.task(task):
+                thread = threading.Thread(target=lambda: names.append(thag_nb.current_context().name))
+                thread.start()
+            thread.join()
+            return names
+        assert run("on") == ["on"]
+        thag_nb.stop()
+        assert threading.Thread.start is theirs
+        assert run("off") == ["root"]
+        thag_nb.start(threads=True)
+        assert threading.Thread.start is theirs
+        assert run("again") == ["again"]
+        assert len(calls) == 3
+    """
+    assert python(code) == ""
+
+
+def test_a_wrapper_that_came_earlier_is_called_and_left_in_place():
+    code = """
+        import threading, thag_nb
+        calls, original = [], threading.Thread.start
+        def theirs(thread):
+            calls.append(thread)
+            original(thread)
+        threading.Thread.start = theirs
+        thag_nb.start(threads=True)
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+        thag_nb.stop()
+        assert threading.Thread.start is theirs
+        assert len(calls) == 1
+    """
+    assert python(code) == ""
+
+
+def test_joblibs_threading_backend_follows():
+    joblib = pytest.importorskip("joblib")
+    with thag_nb.task("joblib"):
+        names = joblib.Parallel(n_jobs=2, backend="threading")(joblib.delayed(name)() for _ in range(8))
+    assert names == ["joblib"] * 8
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_worker_processes_work_as_ever(method):
+    context = multiprocessing.get_context(method)
+    with thag_nb.task("processes"), concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+        assert list(pool.map(abs, range(-20, 0))) == list(range(20, 0, -1))

@@ -1,0 +1,148 @@
+"""Contexts follow work that is handed over: to threads, to thread pools, to executors.
+
+asyncio carries contextvars by itself; threads and pools do not. So what hands work over is wrapped: it notes the
+context that is current, and the work runs under it. A thread stays with its context for its whole life. A pool's worker
+belongs to nobody, and each piece of work brings its own context.
+
+Others wrap the same functions (ipykernel 6 does). A wrapper that somebody has wrapped cannot be taken out; it is
+switched off, and on again when it is wanted.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from thag_nb import _native
+
+_MISSING = object()
+_POOL_WORKERS = {("concurrent.futures.thread", "_worker"), ("multiprocessing.pool", "worker")}
+
+
+class _Wrapping:
+    """One function of a class, wrapped while `on`."""
+
+    def __init__(self, owner: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        self._owner = owner
+        self._name = name
+        self._wrap = wrap
+        self._found: Any = _MISSING
+        self._wrapper: Callable[..., Any] | None = None
+        self.on = False
+
+    def install(self) -> None:
+        self.on = True
+        if self._wrapper is not None:
+            return  # still there, under somebody else's
+        self._found = self._owner.__dict__.get(self._name, _MISSING)
+        original = getattr(self._owner, self._name)
+        carrying = self._wrap(original)
+
+        @wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return (carrying if self.on else original)(*args, **kwargs)
+
+        self._wrapper = wrapper
+        setattr(self._owner, self._name, wrapper)
+
+    def remove(self) -> None:
+        self.on = False
+        if self._wrapper is None or self._owner.__dict__.get(self._name) is not self._wrapper:
+            return
+        if self._found is _MISSING:
+            delattr(self._owner, self._name)
+        else:
+            setattr(self._owner, self._name, self._found)
+        self._wrapper = None
+
+
+def carry(function: Callable[..., Any], context_id: int) -> Callable[..., Any]:
+    """`function`, to be called under a context wherever that happens. A pool's worker is in the root by itself."""
+    if context_id == _native.ROOT_ID:
+        return function
+
+    @wraps(function, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        frame = _native.adopt(context_id)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _native.leave(frame, False)
+
+    return call
+
+
+def _is_pool_worker(thread: threading.Thread) -> bool:
+    target = getattr(thread, "_target", None)
+    return (getattr(target, "__module__", None), getattr(target, "__name__", None)) in _POOL_WORKERS
+
+
+def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
+    # Since 3.14 a thread may be born with a copy of its starter's Context, a pool's worker with the first submitter's.
+    inherits = bool(getattr(sys.flags, "thread_inherit_context", 0))
+
+    def carrying(thread: threading.Thread) -> Any:
+        context_id = _native.ROOT_ID if _is_pool_worker(thread) else _native.current_id()
+        if context_id == _native.ROOT_ID and not inherits:
+            return start(thread)
+        run = thread.run  # whatever a subclass made of it
+
+        def run_once() -> None:
+            # Taken off again, so that the thread does not keep itself alive.
+            del thread.run
+            frame = _native.adopt(context_id)
+            try:
+                run()
+            finally:
+                _native.leave(frame, False)
+
+        thread.run = run_once  # type: ignore[method-assign]
+        try:
+            return start(thread)
+        except RuntimeError:
+            thread.__dict__.pop("run", None)
+            raise
+
+    return carrying
+
+
+def _with_function(submit: Callable[..., Any]) -> Callable[..., Any]:
+    """For methods whose first argument is the function to run elsewhere."""
+
+    def carrying(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return submit(pool, carry(function, _native.current_id()), *args, **kwargs)
+
+    return carrying
+
+
+def _wrappings() -> list[_Wrapping]:
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from multiprocessing.pool import ThreadPool
+
+    pools = ("apply_async", "_map_async", "imap", "imap_unordered")
+    return [
+        _Wrapping(threading.Thread, "start", _thread_start),
+        _Wrapping(ThreadPoolExecutor, "submit", _with_function),
+        _Wrapping(Future, "add_done_callback", _with_function),
+        *(_Wrapping(ThreadPool, name, _with_function) for name in pools),
+    ]
+
+
+_installed: list[_Wrapping] = []
+
+
+def install() -> None:
+    """Let contexts follow threads, `ThreadPoolExecutor` and `multiprocessing.pool.ThreadPool`. Twice is once."""
+    if not _installed:
+        _installed.extend(_wrappings())
+    for wrapping in _installed:
+        wrapping.install()
+
+
+def remove() -> None:
+    """Undo `install`, as far as nobody has wrapped it meanwhile; what remains passes calls through."""
+    for wrapping in _installed:
+        wrapping.remove()
