@@ -265,14 +265,19 @@ def test_an_interpreter_that_ends_while_recording_ends_well():
         assert python(code) == "end\n"
 
 
-def test_a_forked_child_keeps_its_owners_and_goes_on():
+def test_a_forked_child_keeps_its_owners_and_starts_its_own_timelines():
     code = """
         import os, thag_nb
         from thag_nb import _native
         with thag_nb.task("parent's"):
             block = [bytearray(100_000)]
+            bytearray(1_000_000)
         child = os.fork()
         if child == 0:
+            recording = thag_nb.read()
+            record = recording.find("parent's")
+            assert 100_000 < record.live_bytes == record.peak_bytes < 101_000, record
+            assert [bucket.high_bytes for bucket in recording.timeline(record.context_id)] == [record.peak_bytes]
             block.clear()
             assert thag_nb.read().find("parent's").live_bytes < 1000
             with thag_nb.task("child's"):
@@ -280,9 +285,42 @@ def test_a_forked_child_keeps_its_owners_and_goes_on():
             assert thag_nb.read().find("child's").self_live_bytes == 100_057
             assert all(counted == found for counted, found in _native.audit().values())
             os._exit(0)
-        print(os.waitpid(child, 0)[1])
+        print(os.waitpid(child, 0)[1], thag_nb.read().find("parent's").peak_bytes > 1_000_000)
     """
-    assert python(code) == "0\n"
+    assert python(code) == "0 True\n"
+
+
+def test_two_hundred_forks_from_a_busy_process_leave_no_child_hanging_and_all_sums_right():
+    code = """
+        import os, signal, sys, threading, thag_nb
+        sys.path.insert(0, "tests")
+        from blocks import RAW_WITHOUT_GIL
+        from thag_nb import _native
+        stop = threading.Event()
+        def with_gil():
+            while not stop.is_set():
+                [bytearray(1000) for _ in range(50)]
+        def without_gil():
+            while not stop.is_set():
+                RAW_WITHOUT_GIL.free(RAW_WITHOUT_GIL.malloc(1000))
+        thag_nb.start()
+        threads = [threading.Thread(target=work) for work in (with_gil, without_gil, without_gil)]
+        for thread in threads: thread.start()
+        failed = 0
+        for _ in range(200):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                with thag_nb.task("child"):
+                    block = bytearray(100_000)
+                right = all(counted == found for counted, found in _native.audit().values())
+                os._exit(0 if right and thag_nb.read().find("child").self_live_bytes >= 100_000 else 1)
+            failed += os.waitpid(child, 0)[1] != 0
+        stop.set()
+        for thread in threads: thread.join()
+        print(failed)
+    """
+    assert python(code, "-W", "ignore::DeprecationWarning") == "0\n"
 
 
 @pytest.mark.usefixtures("dispatcher")

@@ -99,6 +99,9 @@ def snapshot() -> list[Row]:
     integers: start, low, high, live, self live.
     """
 
+def after_fork() -> None:
+    """In a forked child: blocks keep their owners, and every context's figures and timeline start from what is live."""
+
 def audit() -> dict[int, tuple[int, int]]:
     """Each context's own live bytes, as counted and as added up from the owner table; those that are 0 are left out.
 

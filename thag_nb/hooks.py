@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -74,6 +75,7 @@ def start() -> None:
     if not _State.exit_registered:
         # Nothing of ours may look at Python objects once the interpreter takes itself apart.
         atexit.register(stop)
+        os.register_at_fork(after_in_child=_native.after_fork)
         _State.exit_registered = True
     attach_numpy()
 

@@ -99,7 +99,6 @@ extremes_note(thag_context *context, thag_detached *share)
 void
 thag_context_charge_detached(thag_context *context, const thag_change *change)
 {
-    (void)atomic_fetch_add(&thag_contexts.detached_begun, 1);
     thag_detached *own = thag_context_detached(context);
     cell_raise(&own->self_peak_bytes, thag_get(&own->self_live_bytes) + thag_get(&context->self_live_bytes));
     int64_t self_live = atomic_fetch_add(&own->self_live_bytes, change->live_bytes) + change->live_bytes;
@@ -114,7 +113,6 @@ thag_context_charge_detached(thag_context *context, const thag_change *change)
         (void)atomic_fetch_add(&share->live_bytes, change->live_bytes);
         extremes_note(context, share);
     }
-    (void)atomic_fetch_add(&thag_contexts.detached_finished, 1);
 }
 
 int64_t
@@ -315,6 +313,13 @@ thag_context_bequeath(thag_context *from, thag_context *heir)
     thag_put(&from->self_live_bytes, 0);
     counts_zero(from);
     thag_timeline_clear(&from->timeline);
+}
+
+void
+thag_context_correct(thag_context *context, int64_t missed_bytes)
+{
+    thag_context_move_chain(context, missed_bytes, thag_clock_read());
+    thag_context_move_self(context, missed_bytes);
 }
 
 void

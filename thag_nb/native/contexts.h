@@ -85,6 +85,9 @@ void thag_context_bequeath(thag_context *from, thag_context *heir);
 /* Starts the figures of an open context anew: peaks from what is live, totals from zero. GIL. */
 void thag_context_restart(thag_context *context);
 
+/* Adds to a context's own live bytes what its counters missed. GIL. */
+void thag_context_correct(thag_context *context, int64_t missed_bytes);
+
 /* Zeroes what is live, for a restart that missed frees. GIL, no hook installed. */
 void thag_context_forget_live(thag_context *context);
 
@@ -104,10 +107,25 @@ typedef struct {
     int64_t foreign_frees;
 } thag_change;
 
+/* Around a detached event, from before its first write to the owner table or a counter until after its last: so that a
+   reader can tell that it caught none half done. They may nest. Any thread. */
+static inline void
+thag_detached_begin(void)
+{
+    (void)atomic_fetch_add(&thag_contexts.detached_begun, 1);
+}
+
+static inline void
+thag_detached_finish(void)
+{
+    (void)atomic_fetch_add(&thag_contexts.detached_finished, 1);
+}
+
 /* Makes sure that the context and all above it can be charged without the GIL. False without memory. Any thread. */
 bool thag_context_ready_detached(thag_context *context);
 
-/* The detached lane: applies one event to a context that is ready for it. Any thread, no lock, no GIL. */
+/* The detached lane: applies one event to a context that is ready for it, between begin and finish. Any thread, no lock,
+   no GIL. */
 void thag_context_charge_detached(thag_context *context, const thag_change *change);
 
 /* A copy of a context's own figures and inclusive live bytes and peak, of both lanes together. */

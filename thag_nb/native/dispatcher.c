@@ -90,12 +90,7 @@ owner_debit(thag_context *context, size_t size, int64_t frees, bool foreign, boo
     int64_t bytes = (int64_t)size;
     if (THAG_UNLIKELY(!attached)) {
         thag_change change = {.live_bytes = -bytes, .frees = frees, .foreign_frees = foreign};
-        if (thag_context_ready_detached(context)) {
-            thag_context_charge_detached(context, &change);
-        }
-        else {
-            (void)thag_add(&thag_dispatcher_state.dropped, 1);
-        }
+        thag_context_charge_detached(context, &change);
         return;
     }
     thag_context_move_chain(context, -bytes, thag_clock_of_event(size));
@@ -106,20 +101,34 @@ owner_debit(thag_context *context, size_t size, int64_t frees, bool foreign, boo
     }
 }
 
-THAG_COLD static void
-stale_settle(const void *block, size_t size, bool attached)
+/* A free by somebody who is not the owner. After stop() nobody is anybody. */
+static inline bool
+is_foreign(const thag_context *owner, thag_flow flow)
 {
-    thag_owner stale;
-    while (thag_owners_take_stale(block, size, &stale)) {
-        owner_debit(thag_context_owner(stale.context_id), stale.size, 1, false, attached);
-        (void)thag_add(&thag_dispatcher_state.stale_records, 1);
-    }
+    return owner != flow.context && flow.context != NULL;
 }
 
 THAG_COLD static void
 event_drop(void)
 {
     (void)thag_add(&thag_dispatcher_state.dropped, 1);
+}
+
+/* Without memory to charge a stale record's owner, the record is given up, and counted. */
+THAG_COLD static void
+stale_settle(const void *block, size_t size, bool attached)
+{
+    thag_owner stale;
+    while (thag_owners_take_stale(block, size, &stale)) {
+        thag_context *owner = thag_context_owner(stale.context_id);
+        if (attached || thag_context_ready_detached(owner)) {
+            owner_debit(owner, stale.size, 1, false, attached);
+        }
+        else {
+            event_drop();
+        }
+        (void)thag_add(&thag_dispatcher_state.stale_records, 1);
+    }
 }
 
 /* Writes the record of a block and says so. False, and counted, if it cannot be kept. */
@@ -159,37 +168,68 @@ charges(thag_flow *flow)
     return THAG_LIKELY(flow->context != NULL && flow->context->records) || charges_heir(flow);
 }
 
-static inline void
-allocation_record(thag_thread *thread, thag_domain domain, void *block, size_t size)
+THAG_COLD static void
+allocation_record_detached(void *block, size_t size, thag_flow flow)
 {
-    thag_flow flow = flow_of(thread, domain);
-    if (THAG_LIKELY(charges(&flow)) && record_write(block, size, flow)) {
-        owner_credit(flow.context, size, flow.attached);
+    thag_detached_begin();
+    if (record_write(block, size, flow)) {
+        owner_credit(flow.context, size, false);
+    }
+    thag_detached_finish();
+}
+
+static inline void
+allocation_record(void *block, size_t size, thag_flow flow)
+{
+    if (THAG_UNLIKELY(!charges(&flow))) {
+        return;
+    }
+    if (THAG_UNLIKELY(!flow.attached)) {
+        allocation_record_detached(block, size, flow);
+    }
+    else if (record_write(block, size, flow)) {
+        owner_credit(flow.context, size, true);
     }
 }
 
-static inline bool
-owner_take(const void *block, thag_owner *owner)
+/* Without memory to charge the owner, the record stays, and is settled when the address is used again. */
+THAG_COLD static void
+free_record_detached(thag_entry *at, thag_flow flow)
 {
-    thag_entry *at = thag_owners_find((uintptr_t)block);
-    return at != NULL && thag_owners_take(at, owner);
+    thag_detached_begin();
+    thag_owner owner = thag_owners_look_at(at);
+    thag_context *context = thag_context_owner(owner.context_id);
+    if (thag_context_ready_detached(context)) {
+        owner = thag_owners_take(at);
+        owner_debit(context, owner.size, 1, is_foreign(context, flow), false);
+    }
+    else {
+        event_drop();
+    }
+    thag_detached_finish();
 }
 
 static inline void
 free_record(thag_thread *thread, thag_domain domain, void *block)
 {
-    thag_owner owner;
-    if (THAG_LIKELY(owner_take(block, &owner))) {
-        thag_flow flow = flow_of(thread, domain);
-        thag_context *context = thag_context_owner(owner.context_id);
-        owner_debit(context, owner.size, 1, context != flow.context && flow.context != NULL, flow.attached);
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    if (THAG_UNLIKELY(at == NULL || !thag_owners_begins(at))) {
+        return;
     }
+    thag_flow flow = flow_of(thread, domain);
+    if (THAG_UNLIKELY(!flow.attached)) {
+        free_record_detached(at, flow);
+        return;
+    }
+    thag_owner owner = thag_owners_take(at);
+    thag_context *context = thag_context_owner(owner.context_id);
+    owner_debit(context, owner.size, 1, is_foreign(context, flow), true);
 }
 
 void
 thag_record_allocation(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
-    allocation_record(thread, domain, block, size);
+    allocation_record(block, size, flow_of(thread, domain));
 }
 
 void
@@ -199,46 +239,67 @@ thag_record_free(thag_thread *thread, thag_domain domain, void *block)
 }
 
 thag_claim
-thag_record_claim(void *block)
+thag_record_claim(thag_thread *thread, thag_domain domain, void *block)
 {
     thag_claim claim = {.owned = false};
-    claim.owned = block != NULL && owner_take(block, &claim.owner);
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    if (at == NULL || !thag_owners_begins(at)) {
+        return claim;
+    }
+    claim.detached = !flow_of(thread, domain).attached;
+    if (claim.detached) {
+        thag_detached_begin();
+        if (!thag_context_ready_detached(thag_context_owner(thag_owners_look_at(at).context_id))) {
+            event_drop();
+            thag_detached_finish();
+            return (thag_claim){.owned = false};
+        }
+    }
+    claim.owned = true;
+    claim.owner = thag_owners_take(at);
     return claim;
 }
 
 /* The owner keeps a block that shrinks or stays; its record is written anew where the block is now. */
 static void
-owner_keep(thag_context *context, thag_claim claim, void *block, size_t size, bool attached)
+owner_keep(thag_context *context, thag_claim claim, void *block, size_t size)
 {
-    thag_flow keeper = {.context = context, .attached = attached};
+    thag_flow keeper = {.context = context, .attached = !claim.detached};
     bool kept = record_write(block, size, keeper);
     size_t gone = kept ? claim.owner.size - size : claim.owner.size;
     if (gone > 0) {
-        owner_debit(context, gone, !kept, false, attached);
+        owner_debit(context, gone, !kept, false, !claim.detached);
     }
 }
 
+/* What becomes of a claimed block. True if the block now at `block` still needs a record. */
+static bool
+claim_settle(thag_claim claim, void *old_block, void *block, size_t size, thag_flow flow)
+{
+    if (block == NULL) {
+        (void)thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
+        return false;
+    }
+    thag_context *owner = thag_context_owner(claim.owner.context_id);
+    if (size <= claim.owner.size) {
+        owner_keep(owner, claim, block, size);
+        return false;
+    }
+    owner_debit(owner, claim.owner.size, 1, is_foreign(owner, flow), !claim.detached);
+    return true;
+}
+
 void
-thag_record_reallocation(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *new_block,
+thag_record_reallocation(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block,
                          size_t size)
 {
-    if (new_block == NULL) {
-        if (claim.owned) {
-            (void)thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
-        }
-        return;
-    }
     thag_flow flow = flow_of(thread, domain);
-    if (claim.owned) {
-        thag_context *owner = thag_context_owner(claim.owner.context_id);
-        if (size <= claim.owner.size) {
-            owner_keep(owner, claim, new_block, size, flow.attached);
-            return;
-        }
-        owner_debit(owner, claim.owner.size, 1, owner != flow.context && flow.context != NULL, flow.attached);
+    bool unrecorded = claim.owned ? claim_settle(claim, old_block, block, size, flow) : block != NULL;
+    if (unrecorded && thread->depth == 0) {
+        allocation_record(block, size, flow);
     }
-    if (thread->depth == 0 && charges(&flow) && record_write(new_block, size, flow)) {
-        owner_credit(flow.context, size, flow.attached);
+    if (claim.detached) {
+        thag_detached_finish();
     }
 }
 
@@ -276,7 +337,7 @@ hook_malloc(thag_domain domain, void *word, size_t size)
     void *block = wrapped->malloc(wrapped->ctx, size);
     thread->depth = 0;
     if (THAG_LIKELY(block != NULL)) {
-        allocation_record(thread, domain, block, size);
+        allocation_record(block, size, flow_of(thread, domain));
     }
     return block;
 }
@@ -293,7 +354,7 @@ hook_calloc(thag_domain domain, void *word, size_t count, size_t size)
     void *block = wrapped->calloc(wrapped->ctx, count, size);
     thread->depth = 0;
     if (THAG_LIKELY(block != NULL)) {
-        allocation_record(thread, domain, block, count * size);
+        allocation_record(block, count * size, flow_of(thread, domain));
     }
     return block;
 }
@@ -303,7 +364,7 @@ hook_realloc(thag_domain domain, void *word, void *block, size_t size)
 {
     const PyMemAllocatorEx *wrapped = wrapped_by(domain, word);
     thag_thread *thread = &thag_this_thread;
-    thag_claim claim = thag_record_claim(block);
+    thag_claim claim = thag_record_claim(thread, domain, block);
     if (THAG_UNLIKELY(!outermost(thread, domain) && !claim.owned)) {
         return wrapped->realloc(wrapped->ctx, block, size);
     }

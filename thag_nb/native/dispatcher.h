@@ -52,11 +52,12 @@ void thag_record_free(thag_thread *thread, thag_domain domain, void *block);
 typedef struct {
     thag_owner owner;
     bool owned;
+    bool detached;      /* a detached event has begun, and the settling finishes it */
 } thag_claim;
 
-thag_claim thag_record_claim(void *block);
-void thag_record_reallocation(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block,
-                              void *new_block, size_t size);
+thag_claim thag_record_claim(thag_thread *thread, thag_domain domain, void *block);
+void thag_record_reallocation(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block,
+                              size_t size);
 
 /* Numpy: replaces the functions of the default handler in place, or puts them back. GIL. */
 typedef struct thag_numpy_handler thag_numpy_handler;

@@ -444,6 +444,39 @@ owner_count(uint32_t context_id, size_t size, void *data)
     ((int64_t *)data)[thag_context_owner(context_id)->id] += (int64_t)size;
 }
 
+/* A thread of the parent may have been in the middle of an event, and will not finish it here. */
+static void
+half_events_settle(uint32_t end)
+{
+    int64_t *sums = calloc(end, sizeof(*sums));
+    if (sums == NULL) {
+        return;
+    }
+    thag_owners_walk(owner_count, sums);
+    for (uint32_t id = 1; id < end; id++) {
+        thag_context *context = thag_context_by_id(id);
+        int64_t missed = sums[id] - thag_context_figures(context).self_live_bytes;
+        if (missed != 0) {
+            thag_context_correct(context, missed);
+        }
+    }
+    free(sums);
+}
+
+static PyObject *
+native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    int64_t begun = atomic_load(&thag_contexts.detached_begun);
+    if (begun != atomic_exchange(&thag_contexts.detached_finished, begun)) {
+        half_events_settle(end);
+    }
+    for (uint32_t id = 1; id < end; id++) {
+        thag_context_restart(thag_context_by_id(id));
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 audit_dict(uint32_t end, int64_t *sums)
 {
@@ -488,10 +521,11 @@ native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
     if (address == NULL && PyErr_Occurred()) {
         return NULL;
     }
-    thag_owner owner;
-    if (!thag_owners_look_at(address, &owner)) {
+    const thag_entry *at = thag_owners_find((uintptr_t)address);
+    if (at == NULL || !thag_owners_begins(at)) {
         Py_RETURN_NONE;
     }
+    thag_owner owner = thag_owners_look_at(at);
     return Py_BuildValue("kn", (unsigned long)thag_context_owner(owner.context_id)->id, (Py_ssize_t)owner.size);
 }
 
@@ -533,6 +567,7 @@ static PyMethodDef methods[] = {
     {"reset", native_reset, METH_NOARGS, NULL},
     {"forget", native_forget, METH_NOARGS, NULL},
     {"snapshot", native_snapshot, METH_NOARGS, NULL},
+    {"after_fork", native_after_fork, METH_NOARGS, NULL},
     {"audit", native_audit, METH_NOARGS, NULL},
     {"owner_of", native_owner_of, METH_O, NULL},
     {"health", native_health, METH_NOARGS, NULL},

@@ -72,7 +72,7 @@ static void *
 data_realloc(void *word, void *block, size_t size)
 {
     thag_thread *thread = &thag_this_thread;
-    thag_claim claim = thag_record_claim(block);
+    thag_claim claim = thag_record_claim(thread, THAG_NUMPY, block);
     if (!outermost(thread) && !claim.owned) {
         return numpy.wrapped.allocator.realloc(word, block, size);
     }

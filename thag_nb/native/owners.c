@@ -76,15 +76,17 @@ thag_owners_take_stale(const void *block, size_t size, thag_owner *stale)
         /* The second or third word of a record that starts one or two granules below. */
         size_t index = (address >> THAG_GRANULE_SHIFT) & (THAG_LEAF_ENTRIES - 1);
         for (size_t back = 1; back < HUGE_WORDS && back <= index; back++) {
-            if (at[-(ptrdiff_t)back] >> THAG_ENTRY_KIND != THAG_KIND_REST) {
-                return thag_owners_take(at - back, stale);
+            if (thag_owners_begins(at - back)) {
+                *stale = thag_owners_take(at - back);
+                return true;
             }
         }
         at[0] = 0;
     }
     int words = size <= THAG_TINY_BYTES ? 1 : size <= THAG_WORD_MASK ? 2 : HUGE_WORDS;
     for (int word = 0; word < words; word++) {
-        if (thag_owners_take(at + word, stale)) {
+        if (thag_owners_begins(at + word)) {
+            *stale = thag_owners_take(at + word);
             return true;
         }
         at[word] = 0;
@@ -122,10 +124,10 @@ leaf_listed(uint32_t place)
     return atomic_load(&thag_owners.leaves[atomic_load(&mapped.slots[place])]);
 }
 
-/* Decodes the record that starts at `at` without clearing it. The words behind it may lie in the next stretch of a leaf
-   that is one piece of memory, or in the room behind its last entry. */
-static bool
-record_read(const thag_entry *at, thag_owner *owner)
+/* Decodes the record that starts at `at` without clearing it. The words behind it may lie in the next page of a leaf that
+   is one piece of memory, or in the room behind its last entry. */
+thag_owner
+thag_owners_look_at(const thag_entry *at)
 {
     thag_entry copy[HUGE_WORDS] = {at[0]};
     uint32_t kind = at[0] >> THAG_ENTRY_KIND;
@@ -133,23 +135,23 @@ record_read(const thag_entry *at, thag_owner *owner)
         copy[1] = at[1];
         copy[2] = kind == THAG_KIND_HUGE ? at[2] : 0;
     }
-    return thag_owners_take(copy, owner);
+    return thag_owners_take(copy);
 }
 
-bool
-thag_owners_look_at(const void *block, thag_owner *owner)
-{
-    const thag_entry *at = thag_owners_find((uintptr_t)block);
-    return at != NULL && record_read(at, owner);
-}
+typedef struct {
+    void (*visit)(uint32_t context_id, size_t size, void *data);
+    void *data;
+} walker;
 
 static void
-stretch_walk(const thag_entry *entries, size_t count, void (*visit)(uint32_t, size_t, void *), void *data)
+page_walk(void *page, size_t page_bytes, void *data)
 {
-    thag_owner owner;
-    for (size_t i = 0; i < count; i++) {
-        if (record_read(entries + i, &owner)) {
-            visit(owner.context_id, owner.size, data);
+    const walker *walk = data;
+    const thag_entry *entries = page;
+    for (size_t i = 0; i < page_bytes / sizeof(thag_entry); i++) {
+        if (thag_owners_begins(entries + i)) {
+            thag_owner owner = thag_owners_look_at(entries + i);
+            walk->visit(owner.context_id, owner.size, walk->data);
         }
     }
 }
@@ -157,14 +159,10 @@ stretch_walk(const thag_entry *entries, size_t count, void (*visit)(uint32_t, si
 void
 thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), void *data)
 {
-    enum { STRETCH = 1024 };    /* entries in a page of 4 KiB */
+    walker walk = {visit, data};
     for (uint32_t place = 0; place < leaves_listed(); place++) {
-        thag_entry *leaf = leaf_listed(place);
-        for (size_t i = 0; i < THAG_LEAF_ENTRIES; i += STRETCH) {
-            if (thag_pages_resident(leaf + i, STRETCH * sizeof(thag_entry)) > 0) {
-                stretch_walk(leaf + i, STRETCH, visit, data);
-            }
-        }
+        /* Without the room behind the last entry, where no record begins. */
+        thag_pages_visit(leaf_listed(place), THAG_LEAF_ENTRIES * sizeof(thag_entry), page_walk, &walk);
     }
 }
 

@@ -52,8 +52,8 @@ THAG_COLD bool thag_owners_take_stale(const void *block, size_t size, thag_owner
 THAG_COLD bool thag_owners_put_huge(thag_entry *at, size_t size, uint32_t context_id);
 THAG_COLD size_t thag_owners_take_huge(thag_entry *at);
 
-/* Reads the record of a block and leaves it there. False if there is none. Whoever holds the block. */
-bool thag_owners_look_at(const void *block, thag_owner *owner);
+/* Reads the record that begins at `at`, and leaves it there. Whoever holds the block. */
+thag_owner thag_owners_look_at(const thag_entry *at);
 
 /* Calls `visit` for every record. Meant for checks: it reads every touched page. GIL; blocks that other threads free
    meanwhile may or may not be seen. */
@@ -113,28 +113,30 @@ thag_owners_put(thag_entry *at, size_t size, uint32_t context_id)
     return true;
 }
 
-/* Reads and clears the record that starts at `at`. False if none does. Whoever holds the block. */
+/* True if a record begins at `at`. Whoever holds the block. */
 static inline bool
-thag_owners_take(thag_entry *at, thag_owner *owner)
+thag_owners_begins(const thag_entry *at)
+{
+    return at[0] >> THAG_ENTRY_KIND != THAG_KIND_REST;
+}
+
+/* Reads and clears the record that begins at `at`. Whoever holds the block. */
+static inline thag_owner
+thag_owners_take(thag_entry *at)
 {
     uint32_t word = at[0];
     uint32_t kind = word >> THAG_ENTRY_KIND;
-    if (kind == THAG_KIND_REST) {
-        return false;
-    }
     at[0] = 0;
     if (kind == THAG_KIND_TINY) {
-        owner->context_id = (word & THAG_WORD_MASK) >> THAG_TINY_SIZE_BITS;
-        owner->size = word & ((1 << THAG_TINY_SIZE_BITS) - 1);
-        return true;
+        return (thag_owner){.context_id = (word & THAG_WORD_MASK) >> THAG_TINY_SIZE_BITS,
+                            .size = word & ((1 << THAG_TINY_SIZE_BITS) - 1)};
     }
-    owner->context_id = at[1];
-    owner->size = word & THAG_WORD_MASK;
+    thag_owner owner = {.context_id = at[1], .size = word & THAG_WORD_MASK};
     at[1] = 0;
     if (THAG_UNLIKELY(kind == THAG_KIND_HUGE)) {
-        owner->size |= thag_owners_take_huge(at);
+        owner.size |= thag_owners_take_huge(at);
     }
-    return true;
+    return owner;
 }
 
 #endif

@@ -35,29 +35,43 @@ thag_pages_unmap(void *pages, size_t bytes)
     (void)munmap(pages, bytes);
 }
 
+#ifdef __APPLE__
+typedef char page_state;
+#else
+typedef unsigned char page_state;
+#endif
+
+void
+thag_pages_visit(void *pages, size_t bytes, void (*visit)(void *page, size_t page_bytes, void *data), void *data)
+{
+    enum { PAGES_AT_ONCE = 1024 };
+    page_state states[PAGES_AT_ONCE];
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    size_t count = (bytes + page_bytes - 1) / page_bytes;
+    for (size_t first = 0; first < count; first += PAGES_AT_ONCE) {
+        size_t some = count - first < PAGES_AT_ONCE ? count - first : PAGES_AT_ONCE;
+        char *start = (char *)pages + first * page_bytes;
+        bool unknown = mincore(start, some * page_bytes, states) != 0;
+        for (size_t i = 0; i < some; i++) {
+            if (unknown || states[i] & 1) {
+                visit(start + i * page_bytes, page_bytes, data);
+            }
+        }
+    }
+}
+
+static void
+page_count(void *page, size_t page_bytes, void *data)
+{
+    (void)page;
+    *(size_t *)data += page_bytes;
+}
+
 size_t
 thag_pages_resident(void *pages, size_t bytes)
 {
-#ifdef __APPLE__
-    typedef char page_state;
-#else
-    typedef unsigned char page_state;
-#endif
-    page_state states[1024];
-    size_t page_size = (size_t)sysconf(_SC_PAGESIZE);
     size_t resident = 0;
-    for (size_t offset = 0; offset < bytes; offset += sizeof(states) * page_size) {
-        size_t stretch = bytes - offset;
-        if (stretch > sizeof(states) * page_size) {
-            stretch = sizeof(states) * page_size;
-        }
-        if (mincore((char *)pages + offset, stretch, states) != 0) {
-            return bytes;
-        }
-        for (size_t i = 0; i < (stretch + page_size - 1) / page_size; i++) {
-            resident += (states[i] & 1) ? page_size : 0;
-        }
-    }
+    thag_pages_visit(pages, bytes, page_count, &resident);
     return resident;
 }
 

@@ -41,7 +41,10 @@ thag_add(_Atomic int64_t *cell, int64_t value)
 void *thag_pages_map(size_t bytes);
 void thag_pages_unmap(void *pages, size_t bytes);
 
-/* How many bytes of [pages, pages + bytes) are in physical memory. Slow (a system call); any thread. */
+/* Calls `visit` for each page of [pages, pages + bytes) that is in physical memory. Slow (system calls); any thread. */
+void thag_pages_visit(void *pages, size_t bytes, void (*visit)(void *page, size_t page_bytes, void *data), void *data);
+
+/* How many bytes of [pages, pages + bytes) are in physical memory. As slow. */
 size_t thag_pages_resident(void *pages, size_t bytes);
 
 /* Zeroes the pages and gives their physical memory back. The caller must know that nobody else uses them. */
