@@ -578,6 +578,11 @@ static PyMethodDef methods[] = {
 static int
 module_exec(PyObject *module)
 {
+    /* The slot below says so from 3.12 on. */
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError, "thag_nb does not support sub-interpreters; import it in the main one");
+        return -1;
+    }
     if (!thag_owners_init() || !thag_contexts_init()) {
         PyErr_NoMemory();
         return -1;
