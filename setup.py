@@ -1,7 +1,7 @@
 """Builds the native core; everything else about the project is in pyproject.toml."""
 
 import os
-import sys
+import platform
 import zlib
 from pathlib import Path
 
@@ -27,8 +27,8 @@ compile_args = [
     "-fvisibility=hidden",
     f'-DTHAG_SOURCE_HASH="{source_hash()}"',
 ]
-if sys.platform == "linux":
-    # One instruction instead of a call for each thread-local; the module is small enough for the static TLS reserve.
+if platform.libc_ver()[0] == "glibc":
+    # One instruction instead of a call for each thread-local; glibc has a reserve for modules this small, musl has not.
     compile_args.append("-ftls-model=initial-exec")
 compile_args += os.environ.get("THAG_CFLAGS", "").split()
 

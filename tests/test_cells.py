@@ -258,7 +258,8 @@ def test_an_interrupt_in_a_cell_leaves_the_next_cell_clean():
         import io, contextlib
         run("import time, os, signal, threading")
         with contextlib.redirect_stdout(io.StringIO()):
-            run("%thag_task interrupted -q\\nthreading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\\ntime.sleep(10)")
+            interrupt = "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()"
+            run("%thag_task interrupted -q\\n" + interrupt + "\\ntime.sleep(10)")
         run("b = bytearray(100_000)")
         print(json.dumps([cells(), current()]))
     """

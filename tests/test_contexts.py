@@ -5,6 +5,7 @@ import random
 import pytest
 from blocks import RAW, SIZE
 from figures import assert_sums_hold, of
+from processes import python
 
 import thag_nb
 from thag_nb import Allocator, AllocatorContext, _native
@@ -55,6 +56,10 @@ def test_leaving_restores_the_context_before_and_not_the_highest_id():
     second.close()
     assert thag_nb.current_context() == contexts[4]
     fifth.close()
+    for context in contexts:
+        guard = ContextGuard(context)
+        guard.enter()
+        guard.close()
 
 
 def test_the_same_context_twice_is_counted_once_and_leaving_the_inner_stays_inside():
@@ -192,7 +197,139 @@ def test_a_flow_left_in_a_dropped_context_is_charged_to_the_heir():
 def test_opening_and_ending_many_contexts_costs_records_only():
     overhead = thag_nb.status().overhead_bytes
     for _ in range(20_000):
-        ContextGuard(registry.open("many", "task"))
+        push("many").close()
     grown = thag_nb.status().overhead_bytes - overhead
     assert grown < 20_000 * 512
     thag_nb.reset()
+
+
+def test_an_interrupt_anywhere_in_opening_and_closing_a_task_leaves_the_right_context():
+    """Interrupts from a timer land between any two instructions."""
+    code = """
+        import signal, sys, thag_nb
+        landed = wrong = 0
+        def opened():
+            scope = thag_nb.task("interrupted")
+            with scope:
+                with thag_nb.task("inner"):
+                    pass
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        opened()
+        for round in range(3000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.000001 + (round % 60) * 0.0000007)
+                opened()
+                while True:
+                    pass
+            except KeyboardInterrupt:
+                landed += 1
+            name = thag_nb.current_context().name
+            wrong += name != "root"
+            if name != "root":
+                thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "repair")
+        print(landed, wrong)
+    """
+    landed, wrong = map(int, python(code).split())
+    assert landed == 3000
+    assert wrong == 0
+
+
+def test_a_guard_entered_twice_is_entered_once():
+    guard = push("once")
+    guard.enter()
+    guard.close()
+    assert thag_nb.current_context().name == "root"
+
+
+def test_leaving_a_scope_that_nobody_is_in_does_nothing():
+    scope = thag_nb.task("not entered")
+    scope.__exit__(None, None, None)
+    with scope:
+        pass
+    scope.__exit__(None, None, None)
+    assert thag_nb.current_context().name == "root"
+
+
+def test_a_value_in_our_variable_that_is_not_ours_is_the_root():
+    import contextvars
+
+    with push("here"):
+        variable = next(var for var in contextvars.copy_context() if var.name == "thag_nb_frame")
+
+    def intrude() -> str:
+        variable.set("not a frame")
+        block = bytearray(SIZE)
+        with push("inside"):
+            pass
+        del block
+        return thag_nb.current_context().name
+
+    assert contextvars.copy_context().run(intrude) == "root"
+
+
+def test_work_that_reschedules_itself_in_a_task_does_not_nest_for_ever():
+    async def main() -> int:
+        loop, ticks, done = asyncio.get_running_loop(), 0, asyncio.Event()
+
+        def tick() -> None:
+            nonlocal ticks
+            ticks += 1
+            with thag_nb.task("tick"):
+                loop.call_soon(tick if ticks < 2000 else done.set)
+
+        tick()
+        await done.wait()
+        return ticks
+
+    assert asyncio.run(main()) == 2000
+    parents = {record.context_id: record.parent_id for record in thag_nb.read().contexts}
+    depth, context_id = 0, max(parents)
+    while context_id:
+        depth, context_id = depth + 1, parents[context_id]
+    assert depth < 100
+
+
+def test_children_of_a_dropped_context_are_shown_under_its_heir():
+    async def child() -> str:
+        await asyncio.sleep(0)
+        with thag_nb.task("grandchild"):
+            thag_nb.reset()
+            await asyncio.sleep(0)
+            return thag_nb.read().find("grandchild").parent_id
+
+    async def main() -> int:
+        with thag_nb.task("dropped"):
+            running = asyncio.create_task(child())
+        return await running
+
+    assert asyncio.run(main()) == _native.ROOT_ID
+    ids = {record.context_id for record in thag_nb.read().contexts}
+    assert all(record.parent_id in ids | {0} for record in thag_nb.read().contexts)
+
+
+def test_resets_while_other_threads_open_tasks_break_neither():
+    import threading
+
+    failures, stop = [], threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                with thag_nb.task("racing"):
+                    bytearray(100)
+                thag_nb.current_context()
+            except Exception as error:
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        thag_nb.reset()
+        thag_nb.read()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert_sums_hold()

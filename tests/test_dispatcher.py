@@ -334,3 +334,57 @@ def test_garbage_of_one_context_collected_in_another_repays_its_owner():
     assert of("cycle").live_bytes < SIZE
     assert of("collecting").live_bytes < SIZE
     assert_sums_hold()
+
+
+def test_a_hook_that_comes_back_after_stop_can_be_taken_out():
+    before = _native.allocators()
+    thag_nb.start()
+    tracemalloc.start()
+    thag_nb.stop()
+    tracemalloc.stop()  # puts back what it found: us
+    assert thag_nb.status().state == "pass-through"
+    thag_nb.stop()
+    assert _native.allocators() == before
+    assert thag_nb.status().state == "off"
+
+
+def test_figures_without_the_gil_add_up_in_every_recording_and_across_resets():
+    code = """
+        import sys, threading, thag_nb
+        sys.path.insert(0, "tests")
+        from blocks import RAW_WITHOUT_GIL
+        from thag_nb import _native
+        stop = threading.Event()
+        def churn():
+            while not stop.is_set():
+                RAW_WITHOUT_GIL.free(RAW_WITHOUT_GIL.malloc(1000))
+        thag_nb.start(threads=True)
+        wrong = 0
+        for _ in range(30):
+            stop.clear()
+            with thag_nb.task("churning"):
+                threads = [threading.Thread(target=churn) for _ in range(2)]
+                for thread in threads: thread.start()
+            for _ in range(5):
+                contexts = thag_nb.read().contexts
+                wrong += contexts[0].live_bytes != sum(record.self_live_bytes for record in contexts)
+                thag_nb.reset()
+            stop.set()
+            for thread in threads: thread.join()
+            wrong += any(counted != found for counted, found in _native.audit().values())
+        print(wrong)
+    """
+    assert python(code) == "0\n"
+
+
+def test_starting_after_the_exit_handlers_records_nothing():
+    code = """
+        import atexit, thag_nb
+        def late():
+            with thag_nb.task("late"):
+                bytearray(1000)
+            print(thag_nb.status().state)
+        atexit.register(late)
+        thag_nb.start()
+    """
+    assert python(code) == "off\n"

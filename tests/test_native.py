@@ -191,6 +191,19 @@ def test_a_spike_without_the_gil_is_in_the_peak_and_on_the_timeline():
     assert max(bucket.high_bytes for bucket in recording.timeline(context.id)) == record.peak_bytes
 
 
+@pytest.mark.usefixtures("dispatcher")
+def test_a_growing_block_draws_no_fall_that_did_not_happen(slots):
+    with thag_nb.task("growing") as context:
+        slots[0] = RAW.malloc(1 << 20)
+        bytearray(1 << 22)  # reads the clock, and opens a bucket
+        slots[0] = RAW.realloc(slots[0], 2 << 20)
+    lows = [bucket.low_bytes for bucket in thag_nb.read().timeline(context.id)[1:]]
+    assert all(low >= 1 << 20 for low in lows)
+    assert of("root").peak_bytes < of("root").live_bytes + (5 << 20)
+    RAW.free(slots[0])
+    assert_sums_hold()
+
+
 operation = st.tuples(
     st.sampled_from(["malloc", "calloc", "realloc", "free", "enter", "leave", "leave outermost"]),
     st.integers(0, 2),
@@ -244,7 +257,7 @@ class Model:
             self.guards.pop().close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(operation, max_size=40))
 def test_after_random_operations_every_block_has_its_owner_and_the_sums_hold(operations):
     thag_nb.start()

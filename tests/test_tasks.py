@@ -267,3 +267,104 @@ def test_one_scope_used_by_concurrent_flows_leaves_each_where_it_was():
         return await asyncio.gather(work(0.02), work(0.0), work(0.01))
 
     assert asyncio.run(main()) == ["root"] * 3
+
+
+def test_a_decorated_generator_keeps_values_and_errors_no_longer_than_a_plain_one():
+    import weakref
+
+    class Value:
+        pass
+
+    @thag_nb.task("keeping")
+    def values():
+        while True:
+            try:
+                received = yield Value()
+                del received
+            except KeyError:
+                pass
+
+    generator = values()
+    first = weakref.ref(next(generator))
+    assert first() is None
+    sent = Value()
+    sent_reference = weakref.ref(sent)
+    generator.send(sent)
+    del sent
+    assert sent_reference() is None
+
+    class Thrown(KeyError):
+        pass
+
+    error = Thrown()
+    thrown_reference = weakref.ref(error)
+    generator.throw(error)
+    del error
+    assert thrown_reference() is None
+    generator.close()
+
+
+def test_a_decorated_generator_obeys_the_protocol():
+    @thag_nb.task("protocol")
+    def stubborn():
+        try:
+            yield 1
+        except GeneratorExit:
+            yield 2
+
+    generator = stubborn()
+    next(generator)
+    assert generator.throw(GeneratorExit) == 2
+    with pytest.raises(StopIteration):
+        next(generator)
+
+    @thag_nb.task("failing")
+    def failing():
+        yield 1
+        raise LookupError("mine")
+
+    generator = failing()
+    next(generator)
+    with pytest.raises(LookupError, match="mine"):
+        next(generator)
+    with pytest.raises(StopIteration):
+        next(generator)
+
+    @thag_nb.task("passing")
+    def passing():
+        yield 1
+
+    generator = passing()
+    next(generator)
+    with pytest.raises(ZeroDivisionError):
+        generator.throw(ZeroDivisionError())
+    assert of("passing").state == "ended"
+
+
+def test_a_decorated_async_generator_obeys_the_protocol():
+    seen = []
+
+    @thag_nb.task("async protocol")
+    async def values():
+        try:
+            received = yield 1
+            seen.append(received)
+            yield 2
+        except LookupError:
+            seen.append("thrown")
+            yield 3
+        finally:
+            seen.append(thag_nb.current_context().name)
+
+    async def main() -> None:
+        generator = values()
+        assert await generator.asend(None) == 1
+        assert await generator.asend("sent") == 2
+        assert await generator.athrow(LookupError()) == 3
+        await generator.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await generator.asend(None)
+
+    asyncio.run(main())
+    assert seen == ["sent", "thrown", "async protocol"]
+    assert of("async protocol").state == "ended"

@@ -11,9 +11,25 @@ ROOT_ID: int  # what no other context is charged for
 SYSTEM_ID: int  # the shared context of untracked work
 SOURCE_HASH: str  # of the C sources that this module was built from
 
+Description: TypeAlias = tuple[int, int, bool, object]
+"""A context: id, parent id or 0, whether it records, and the label it was opened with."""
+
 @final
-class Frame:
-    """A context made current, and what was current before it. Opaque."""
+class Entering:
+    """What undoes the entering of a context. Dropping it does so as well, whatever interrupts the one who entered."""
+
+    def leave(self, orphan: bool, /) -> bool:
+        """Restore what was current before, once. True if the context was current here, or had been left already.
+
+        If it was not: with `orphan`, every flow passes over it from now on, and it is counted; else nothing is done.
+        Never raises.
+        """
+
+    def is_current(self) -> bool:
+        """Whether this is the innermost entering of this flow."""
+
+    def is_around(self) -> bool:
+        """Whether this flow is inside, however deep."""
 
 def start() -> int:
     """Hook every domain of CPython that does not reach us, and record. How many domains were hooked.
@@ -37,29 +53,32 @@ def attach_numpy(api: object, /) -> bool:
     Raises ValueError if the handler is not what we know.
     """
 
-def open_context(parent_id: int, records: bool, /) -> int:
+def open_context(parent_id: int, records: bool, label: object, /) -> int:
     """A new context's id.
 
     Raises ValueError for an unknown id, MemoryError without memory.
     """
 
-def enter(context_id: int, detach: bool, /) -> Frame:
+def context(context_id: int, /) -> Description | None:
+    """What a context is, or None if a reset has dropped it. Raises ValueError for an id that there never was."""
+
+def context_ids() -> list[int]:
+    """The contexts that no reset has dropped, oldest first."""
+
+def enter(context_id: int, detach: bool, /) -> Entering:
     """Make a context current in this flow and hold it open; with `detach` nothing of what was current is kept.
 
-    Raises ValueError for an unknown id, MemoryError without memory; then nothing has changed.
+    Raises ValueError for an unknown or dropped id, MemoryError without memory; then nothing has changed.
     """
 
-def adopt(context_id: int, /) -> Frame:
+def adopt(context_id: int, /) -> Entering:
     """Make a context current for work that was handed over, without keeping it open; its heir, if a reset dropped it.
 
     Raises ValueError for an unknown id, MemoryError without memory.
     """
 
-def leave(frame: Frame, orphan: bool, /) -> bool:
-    """Undo `enter`, once. True if the frame was current here (or had been left before).
-
-    If it was not: with `orphan`, later restores pass over it and it is counted; without, nothing more happens.
-    """
+def bookkeeping() -> Entering:
+    """Make the system context current and keep the collector off, for what must not be charged to anybody."""
 
 def hold(context_id: int, /) -> None:
     """Keep a context open though nobody is inside it, until `release`."""
@@ -71,14 +90,11 @@ def current_id() -> int:
 def parent_id() -> int:
     """The context that a new one would be started under: the innermost one here that records."""
 
-def current_frame() -> Frame | None:
-    """The innermost frame of this flow, or None where nothing was ever entered."""
-
 def set_foreground(context_id: int, /) -> None:
     """Who is charged for threads that no Python flow reaches."""
 
-def reset() -> list[int]:
-    """Drop the ended contexts and start the figures of the others anew. The ids dropped.
+def reset() -> None:
+    """Drop the contexts that have ended and start the figures of the others anew.
 
     What dropped contexts still hold passes to the nearest context above them that stays.
     """
@@ -89,14 +105,14 @@ def forget() -> int:
     Only while no domain is hooked.
     """
 
-Row: TypeAlias = tuple[int, int, bool, int, int, int, int, int, int, int, int, int, int, int, int, int, bytes]
+Row: TypeAlias = tuple[Description, bool, int, int, int, int, int, int, int, int, int, int, int, int, int, bytes]
 
 def snapshot() -> list[Row]:
     """All contexts as of one moment, in the order of their ids.
 
-    Each is (id, parent id or 0, ended, live, peak, total, self live, self peak, self total, allocations, frees, foreign
-    frees, retained, started, ended at or -1, buckets dropped, buckets). The buckets are rows of five native 64-bit
-    integers: start, low, high, live, self live.
+    Each is (description, ended, live, peak, total, self live, self peak, self total, allocations, frees, foreign frees,
+    retained, started, ended at or -1, buckets dropped, buckets). The buckets are rows of five native 64-bit integers:
+    start, low, high, live, self live.
     """
 
 def after_fork() -> None:

@@ -6,10 +6,10 @@ import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from thag_nb import _native, hooks
-from thag_nb.errors import AllocatorError, ContextNameError
+from thag_nb.errors import AllocatorError, ContextNameError, UnknownContextError
 from thag_nb.recording import Kind
 
 
@@ -42,12 +42,7 @@ def check_name(name: object) -> str:
 
 
 class ContextRegistry:
-    """Every context by its id. The dispatcher keeps the figures of the same contexts natively."""
-
-    def __init__(self) -> None:
-        self._contexts: dict[int, AllocatorContext] = {}
-        self._add(AllocatorContext(_native.ROOT_ID, Allocator.TASK_AWARE, "root", "root", 0))
-        self._add(AllocatorContext(_native.SYSTEM_ID, Allocator.SYSTEM, "system", "system", _native.ROOT_ID))
+    """Every context by its id. The dispatcher keeps them; this is how Python sees the same records."""
 
     def open(
         self, name: str, kind: Kind, allocator: Allocator = Allocator.TASK_AWARE, parent_id: int | None = None
@@ -58,31 +53,42 @@ class ContextRegistry:
         """
         check_name(name)
         parent = _native.parent_id() if parent_id is None else parent_id
-        context_id = _native.open_context(parent, allocator is Allocator.TASK_AWARE)
-        return self._add(AllocatorContext(context_id, allocator, name, kind, parent))
-
-    def drop(self, context_ids: list[int]) -> None:
-        """Forget contexts whose figures are gone."""
-        for context_id in context_ids:
-            self._contexts.pop(context_id, None)
-
-    def __contains__(self, context_id: int) -> bool:
-        return context_id in self._contexts
+        context_id = _native.open_context(parent, allocator is Allocator.TASK_AWARE, (name, kind))
+        return AllocatorContext(context_id, allocator, name, kind, parent)
 
     def __getitem__(self, context_id: int) -> AllocatorContext:
-        return self._contexts[context_id]
+        """Raises `UnknownContextError` for an id that there never was, or that a reset has dropped."""
+        description = self._find(context_id)
+        if description is None:
+            raise UnknownContextError(context_id, [f"{len(self)} ids from {_native.ROOT_ID} on"])
+        return describe(description)
+
+    def __contains__(self, context_id: int) -> bool:
+        return self._find(context_id) is not None
 
     def __iter__(self) -> Iterator[AllocatorContext]:
-        return iter(tuple(self._contexts.values()))
+        return (self[context_id] for context_id in _native.context_ids())
 
     def __len__(self) -> int:
-        return len(self._contexts)
+        return len(_native.context_ids())
 
-    def _add(self, context: AllocatorContext) -> AllocatorContext:
-        self._contexts[context.id] = context
-        return context
+    @staticmethod
+    def _find(context_id: int) -> _native.Description | None:
+        try:
+            return _native.context(context_id)
+        except ValueError:
+            return None
 
 
+def describe(description: _native.Description) -> AllocatorContext:
+    """The context of a native description."""
+    context_id, parent_id, records, label = description
+    allocator = Allocator.TASK_AWARE if records else Allocator.SYSTEM
+    name, kind = _BUILT_IN[context_id] if label is None else cast(tuple[str, Kind], label)
+    return AllocatorContext(context_id, allocator, name, kind, parent_id)
+
+
+_BUILT_IN: dict[int, tuple[str, Kind]] = {_native.ROOT_ID: ("root", "root"), _native.SYSTEM_ID: ("system", "system")}
 registry = ContextRegistry()
 
 
@@ -91,25 +97,29 @@ class ContextGuard:
     raising. A guard that is dropped closes itself. As a context manager it closes at the end of the block.
     """
 
-    __slots__ = ("context", "frame")
+    __slots__ = ("context", "entering")
 
     def __init__(self, context: AllocatorContext) -> None:
-        self.frame: _native.Frame | None = None
+        self.entering: _native.Entering | None = None
         self.context = context
 
     def enter(self, *, detach: bool = False) -> None:
-        """Make the context current; with `detach`, nothing of what was current here is kept. May raise MemoryError."""
-        self.frame = _native.enter(self.context.id, detach)
+        """Make the context current; with `detach`, nothing of what was current here is kept. Twice is once.
+
+        Raises MemoryError without memory; then nothing has changed.
+        """
+        if self.entering is None:
+            self.entering = _native.enter(self.context.id, detach)
 
     def close(self, *, orphan: bool = True) -> None:
         """Leave the context. Twice is once.
 
-        A guard that is not innermost here is passed over by those that are closed later; with `orphan` False it is left
+        A guard that is not innermost here is passed over by every flow from now on; with `orphan` False it is left
         alone, for a flow that has ended elsewhere.
         """
-        frame, self.frame = self.frame, None
-        if frame is not None:
-            _native.leave(frame, orphan)
+        entering, self.entering = self.entering, None
+        if entering is not None:
+            entering.leave(orphan)
 
     def __enter__(self) -> AllocatorContext:
         return self.context
@@ -117,9 +127,6 @@ class ContextGuard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
         self.close()
 
 
@@ -137,11 +144,11 @@ def prepare_guard(
 
     Raises `ContextNameError` for a name that is not a non-empty str.
     """
-    bookkeeping = _native.enter(_native.SYSTEM_ID, False)
+    bookkeeping = _native.bookkeeping()
     try:
         return make_guard(registry.open(name, kind, allocator, parent_id))
     finally:
-        _native.leave(bookkeeping, True)
+        bookkeeping.leave(True)
 
 
 def push_allocator_context(allocator: Allocator, name: str | None = None) -> ContextGuard:
@@ -165,4 +172,7 @@ def push_allocator_context(allocator: Allocator, name: str | None = None) -> Con
 
 def current_context() -> AllocatorContext:
     """The context that an allocation made here would be charged to."""
-    return registry[_native.current_id()]
+    while True:
+        description = _native.context(_native.current_id())
+        if description is not None:  # else another thread has just dropped it, and its heir is current
+            return describe(description)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from thag_nb import _native, hooks, propagation
-from thag_nb.contexts import registry
+from thag_nb.contexts import describe
 from thag_nb.recording import ContextRecord, Recording, Status
 
 
@@ -36,20 +36,16 @@ def reset() -> None:
 
     What forgotten contexts still hold goes to the nearest context above them that is open, at last the root.
     """
-    bookkeeping = _native.enter(_native.SYSTEM_ID, False)
-    try:
-        registry.drop(_native.reset())
-    finally:
-        _native.leave(bookkeeping, True)
+    _native.reset()
 
 
 def read() -> Recording:
     """All contexts and their timelines as of now. Reading is charged to nobody."""
-    bookkeeping = _native.enter(_native.SYSTEM_ID, False)
+    bookkeeping = _native.bookkeeping()
     try:
         return _read()
     finally:
-        _native.leave(bookkeeping, True)
+        bookkeeping.leave(True)
 
 
 def _read() -> Recording:
@@ -58,7 +54,7 @@ def _read() -> Recording:
     health = _native.health()
     return Recording(
         contexts=tuple(_record(row, taken_ns) for row in rows),
-        timelines={row[0]: row[-1] for row in rows},
+        timelines={row[0][0]: row[-1] for row in rows},
         taken_ns=taken_ns,
         overhead_bytes=health["overhead_bytes"],
         dropped=health["dropped"],
@@ -66,17 +62,16 @@ def _read() -> Recording:
 
 
 def _record(row: _native.Row, taken_ns: int) -> ContextRecord:
-    context_id, parent_id, ended = row[:3]
-    started_ns, ended_ns = row[13:15]
-    context = registry[context_id]
+    context, ended = describe(row[0]), row[1]
+    started_ns, ended_ns = row[12:14]
     return ContextRecord(
-        context_id,
+        context.id,
         context.name,
         context.kind,
-        parent_id,
+        context.parent_id,
         context.allocator.value,
         "ended" if ended else "open",
-        *row[3:13],
+        *row[2:12],
         started_ns,
         (ended_ns if ended else taken_ns) - started_ns,
     )
@@ -84,11 +79,11 @@ def _record(row: _native.Row, taken_ns: int) -> ContextRecord:
 
 def status() -> Status:
     """How the dispatcher stands, and anything that makes its figures less than complete."""
-    bookkeeping = _native.enter(_native.SYSTEM_ID, False)
+    bookkeeping = _native.bookkeeping()
     try:
         return _status()
     finally:
-        _native.leave(bookkeeping, True)
+        bookkeeping.leave(True)
 
 
 def _status() -> Status:
@@ -137,7 +132,7 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
 
 _IMPERFECTIONS = {
     "dropped": "{:,} events could not be recorded for lack of memory or for an unusual address",
-    "stale_records": "{:,} blocks were freed without passing us; they were repaid when their address was used again",
+    "stale_records": "{:,} blocks were freed without passing us, and repaid when their address was used again",
     "stale_lookups": "{:,} allocations without the GIL were charged to their thread's last known context",
     "orphaned_guards": "{:,} guards were closed while another one was innermost",
     "failed_restores": "{:,} guards could not restore the context before them for lack of memory",

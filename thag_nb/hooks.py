@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from types import ModuleType
 from thag_nb import _native
 from thag_nb.errors import DispatcherError
 
+_CPYTHON_DOMAINS = 3
 _NUMPY_CORE = "numpy._core._multiarray_umath"
 
 
@@ -40,7 +42,7 @@ class _NumpyFinder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != _NUMPY_CORE:
             return None
-        _stop_waiting_for_numpy()
+        _stop_waiting(self)
         spec = find_spec(fullname)
         if spec is not None and spec.loader is not None:
             spec.loader = _NumpyLoader(spec.loader)
@@ -52,6 +54,7 @@ class _State:
 
     finder: _NumpyFinder | None = None
     exit_registered = False
+    exiting = False
     reattached = 0
     forgotten_bytes = 0
     frees_missed = False
@@ -63,6 +66,8 @@ def start() -> None:
 
     Raises `DispatcherError` if a domain cannot be hooked.
     """
+    if _State.exiting:
+        return
     was_recording = _native.is_recording()
     if _State.frees_missed:
         _State.forgotten_bytes += _native.forget()
@@ -74,7 +79,7 @@ def start() -> None:
     _State.reattached += put if was_recording else 0
     if not _State.exit_registered:
         # Nothing of ours may look at Python objects once the interpreter takes itself apart.
-        atexit.register(stop)
+        atexit.register(_exit)
         os.register_at_fork(after_in_child=_native.after_fork)
         _State.exit_registered = True
     attach_numpy()
@@ -82,13 +87,20 @@ def start() -> None:
 
 def stop() -> None:
     """Stop recording and take the hooks out where nobody stands on top of them. Twice is once."""
-    if not _native.is_recording():
-        return
-    _stop_waiting_for_numpy()
+    if _State.finder is not None:
+        _stop_waiting(_State.finder)
+    was_recording = _native.is_recording()
     reached = _native.stop()
-    # Blocks freed from here on are not repaid in a domain that no longer reaches us.
-    _State.frees_missed = reached < 3
+    if was_recording or reached == 0:
+        # Blocks freed from here on are not repaid in a domain that no longer reaches us.
+        _State.frees_missed = _State.exit_registered and reached < _CPYTHON_DOMAINS
     _State.numpy_problem = None
+
+
+def _exit() -> None:
+    """Stop for good: whoever runs after this may still open tasks, but nothing is recorded any more."""
+    _State.exiting = True
+    stop()
 
 
 def repair() -> None:
@@ -129,7 +141,8 @@ def _attach_numpy_core(core: ModuleType) -> None:
         _State.numpy_problem = f"NumPy's array data is not seen: {error}"
 
 
-def _stop_waiting_for_numpy() -> None:
-    if _State.finder is not None and _State.finder in sys.meta_path:
-        sys.meta_path.remove(_State.finder)
-    _State.finder = None
+def _stop_waiting(finder: _NumpyFinder) -> None:
+    with contextlib.suppress(ValueError):  # somebody has cleared the path
+        sys.meta_path.remove(finder)
+    if _State.finder is finder:
+        _State.finder = None

@@ -66,11 +66,11 @@ def carry(function: Callable[..., Any], context_id: int) -> Callable[..., Any]:
 
     @wraps(function, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
-        frame = _native.adopt(context_id)
+        entering = _native.adopt(context_id)
         try:
             return function(*args, **kwargs)
         finally:
-            _native.leave(frame, False)
+            entering.leave(False)
 
     return call
 
@@ -93,11 +93,11 @@ def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
         def run_once() -> None:
             # Taken off again, so that the thread does not keep itself alive.
             del thread.run
-            frame = _native.adopt(context_id)
+            entering = _native.adopt(context_id)
             try:
                 run()
             finally:
-                _native.leave(frame, False)
+                entering.leave(False)
 
         thread.run = run_once  # type: ignore[method-assign]
         try:

@@ -62,23 +62,30 @@ class Scope(ABC):
         guard = self.guard()
         # Remembered first, so that the list does not grow inside the task.
         self._guards.append(guard)
-        guard.enter()
+        try:
+            guard.enter()
+        except BaseException:
+            self._guards.remove(guard)
+            raise
         return guard.context
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Nothing is allocated before the guard is closed: it would be charged to the task.
-        guard = self._guards[-1]
-        if guard.frame is not _native.current_frame():
-            guard = self._innermost()
-        guard.close()
-        self._guards.remove(guard)
+        guard = self._guards[-1] if self._guards else None
+        if guard is None or guard.entering is None or not guard.entering.is_current():
+            guard = self._of_this_flow()
+        if guard is not None:
+            guard.close()
+            self._guards.remove(guard)
 
-    def _innermost(self) -> ContextGuard:
-        """The guard that this flow entered last; of several flows, each finds its own."""
-        current = _native.current_frame()
-        return next((guard for guard in reversed(self._guards) if guard.frame is current), self._guards[-1])
+    def _of_this_flow(self) -> ContextGuard | None:
+        """The guard that this flow entered last, or the only one there is if it was entered elsewhere."""
+        for guard in reversed(self._guards):
+            if guard.entering is not None and guard.entering.is_around():
+                return guard
+        return self._guards[0] if len(self._guards) == 1 else None
 
     async def __aenter__(self) -> AllocatorContext:
         return self.__enter__()
@@ -126,19 +133,18 @@ class Scope(ABC):
         def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             with _Resumes(self.guard()) as inside:
                 generator = inside(function, *args, **kwargs)
-                resume, value = generator.send, None
+                del args, kwargs
+                # Values and errors are kept nowhere else: the wrapper must not make them live longer.
+                resume = [generator.send, None]
                 while True:
                     try:
-                        item = inside(resume, value)
-                    except StopIteration as stop:
-                        return stop.value
-                    try:
-                        resume, value = generator.send, (yield item)
-                    except GeneratorExit:
-                        inside(generator.close)
-                        raise
+                        resume = [generator.send, (yield inside(*_taken_out(resume)))]
+                    except _Finished as finished:
+                        return finished.value
                     except BaseException as error:
-                        resume, value = generator.throw, error
+                        if inside.failed:
+                            raise
+                        resume = [generator.throw, error]
 
         return call
 
@@ -147,30 +153,43 @@ class Scope(ABC):
         async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             with _Resumes(self.guard()) as inside:
                 generator = inside(function, *args, **kwargs)
-                resume, value = generator.asend, None
+                del args, kwargs
+                resume = [generator.asend, None]
                 while True:
                     try:
-                        item = await inside.wait_for(resume, value)
-                    except StopAsyncIteration:
+                        resume = [generator.asend, (yield await inside.wait_for(*_taken_out(resume)))]
+                    except _Finished:
                         return
-                    try:
-                        resume, value = generator.asend, (yield item)
-                    except GeneratorExit:
-                        await inside.wait_for(generator.aclose)
-                        raise
                     except BaseException as error:
-                        resume, value = generator.athrow, error
+                        if inside.failed:
+                            raise
+                        resume = [generator.athrow, error]
 
         return call
+
+
+class _Finished(Exception):  # noqa: N818 - not an error
+    """The wrapped generator has returned."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+def _taken_out(resume: list[Any]) -> list[Any]:
+    """What is to be resumed and with what, no longer held by the one who waits."""
+    taken = resume[:]
+    resume.clear()
+    return taken
 
 
 class _Resumes:
     """Enters a guard around every resume of a generator, and keeps its context open in between."""
 
-    __slots__ = ("_guard",)
+    __slots__ = ("_guard", "failed")
 
     def __init__(self, guard: ContextGuard) -> None:
         self._guard = guard
+        self.failed = False  # whether an exception came out of the generator, not from the one who resumed it
 
     def __enter__(self) -> _Resumes:
         _native.hold(self._guard.context.id)
@@ -181,13 +200,27 @@ class _Resumes:
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._guard.enter()
-        with self._guard:
-            return function(*args, **kwargs)
+        self.failed = True
+        try:
+            result = function(*args, **kwargs)
+            self.failed = False
+            return result
+        except StopIteration as stop:
+            raise _Finished(stop.value) from None
+        finally:
+            self._guard.close()
 
     async def wait_for(self, function: Callable[..., Any], *args: Any) -> Any:
         self._guard.enter()
-        with self._guard:
-            return await function(*args)
+        self.failed = True
+        try:
+            result = await function(*args)
+            self.failed = False
+            return result
+        except StopAsyncIteration:
+            raise _Finished(None) from None
+        finally:
+            self._guard.close()
 
 
 class task(Scope):  # noqa: N801 - reads as a function where it is used

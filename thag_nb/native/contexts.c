@@ -25,6 +25,7 @@ typedef struct {
     thag_detached shares[SHARES_PER_CHUNK];
 } share_chunk;
 static share_chunk *_Atomic shares;
+static thag_detached root_share;    /* so that charging the root never fails */
 static _Atomic int64_t mapped_bytes;
 
 static thag_detached *
@@ -75,7 +76,7 @@ thag_context_ready_detached(thag_context *context)
         if (THAG_LIKELY(thag_context_detached(context) != NULL)) {
             continue;
         }
-        thag_detached *share = share_take();
+        thag_detached *share = context->parent == NULL ? &root_share : share_take();
         if (share == NULL) {
             return false;
         }
@@ -115,7 +116,7 @@ thag_context_charge_detached(thag_context *context, const thag_change *change)
     }
 }
 
-int64_t
+void
 thag_context_fold(thag_context *context)
 {
     thag_detached *share = thag_context_detached(context);
@@ -130,7 +131,6 @@ thag_context_fold(thag_context *context)
     if (low < thag_get(&context->low_bytes)) {
         thag_put(&context->low_bytes, low);
     }
-    return thag_get(&share->live_bytes);
 }
 
 static uint64_t
@@ -174,42 +174,57 @@ timeline_restart(thag_context *context, uint64_t now_ns, int64_t live_bytes)
     thag_put(&context->high_bytes, live_bytes);
 }
 
-/* The record for an id that has never been used, its chunk mapped. */
-static thag_context *
-record_take(void)
+/* True if the chunk that an id belongs to is mapped now. */
+static bool
+chunk_map(uint32_t id)
 {
-    uint32_t id = atomic_fetch_add(&thag_contexts.next_id, 1);
     uint32_t place = id >> THAG_CHUNK_SHIFT;
     if (place >= THAG_CHUNKS) {
-        return NULL;
+        return false;
     }
-    if (atomic_load(&thag_contexts.chunks[place]) == NULL) {
-        thag_context *chunk = thag_pages_map(CHUNK_BYTES);
-        if (chunk == NULL) {
-            return NULL;
-        }
-        thag_context *winner = NULL;
-        if (atomic_compare_exchange_strong(&thag_contexts.chunks[place], &winner, chunk)) {
-            (void)thag_add(&mapped_bytes, (int64_t)CHUNK_BYTES);
-        }
-        else {
-            thag_pages_unmap(chunk, CHUNK_BYTES);
-        }
+    if (atomic_load(&thag_contexts.chunks[place]) != NULL) {
+        return true;
     }
-    thag_context *context = thag_context_by_id(id);
-    context->id = id;
-    return context;
+    thag_context *chunk = thag_pages_map(CHUNK_BYTES);
+    if (chunk == NULL) {
+        return false;
+    }
+    thag_context *winner = NULL;
+    if (atomic_compare_exchange_strong(&thag_contexts.chunks[place], &winner, chunk)) {
+        (void)thag_add(&mapped_bytes, (int64_t)CHUNK_BYTES);
+    }
+    else {
+        thag_pages_unmap(chunk, CHUNK_BYTES);
+    }
+    return true;
+}
+
+/* An id is given out only once its record can be read. */
+static bool
+id_take(uint32_t *id)
+{
+    *id = atomic_load(&thag_contexts.next_id);
+    do {
+        if (!chunk_map(*id)) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_strong(&thag_contexts.next_id, id, *id + 1));
+    return true;
 }
 
 thag_context *
-thag_context_create(thag_context *parent, bool records)
+thag_context_create(thag_context *parent, bool records, PyObject *label)
 {
-    thag_context *context = record_take();
-    if (context == NULL) {
+    uint32_t id;
+    if (!id_take(&id)) {
         return NULL;
     }
+    thag_context *context = thag_context_by_id(id);
+    context->id = id;
     context->parent = parent;
+    context->depth = parent == NULL ? 0 : parent->depth + 1;
     context->records = records;
+    context->label = Py_NewRef(label);
     context->started_ns = thag_clock_read();
     timeline_restart(context, context->started_ns, 0);
     return context;
@@ -222,8 +237,9 @@ thag_contexts_init(void)
         return true;
     }
     atomic_store(&thag_contexts.next_id, THAG_ROOT_ID);
-    thag_contexts.root = thag_context_create(NULL, true);
-    thag_contexts.system = thag_contexts.root == NULL ? NULL : thag_context_create(thag_contexts.root, false);
+    thag_contexts.root = thag_context_create(NULL, true, Py_None);
+    thag_contexts.system =
+        thag_contexts.root == NULL ? NULL : thag_context_create(thag_contexts.root, false, Py_None);
     return thag_contexts.system != NULL;
 }
 
@@ -231,6 +247,7 @@ void
 thag_context_hold(thag_context *context)
 {
     if (atomic_fetch_add(&context->holds, 1) == 0) {
+        context->entered = true;
         context->ended = false;
     }
 }
@@ -250,7 +267,11 @@ thag_figures
 thag_context_figures(thag_context *context)
 {
     thag_detached *share = thag_context_detached(context);
-    int64_t detached_live = share == NULL ? 0 : thag_context_fold(context);
+    int64_t detached_live = 0;
+    if (share != NULL) {
+        thag_context_fold(context);
+        detached_live = thag_get(&share->live_bytes);
+    }
     thag_figures figures = {
         .live_bytes = thag_get(&context->live_bytes) + detached_live,
         .peak_bytes = thag_get(&context->peak_bytes),
@@ -303,22 +324,49 @@ thag_context_restart(thag_context *context)
 }
 
 void
-thag_context_bequeath(thag_context *from, thag_context *heir)
+thag_context_pass_on(thag_context *from)
 {
-    atomic_store(&from->heir, heir);
-    from->records = false;
+    thag_context *heir = thag_context_today(from);
     thag_detached *share = thag_context_detached(from);
     int64_t detached = share == NULL ? 0 : atomic_exchange(&share->self_live_bytes, 0);
     thag_put(&heir->self_live_bytes, thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes) + detached);
     thag_put(&from->self_live_bytes, 0);
     counts_zero(from);
+}
+
+void
+thag_context_bequeath(thag_context *from, thag_context *heir)
+{
+    atomic_store(&from->heir, heir);
+    from->records = false;
+    thag_context_pass_on(from);
     thag_timeline_clear(&from->timeline);
+    Py_CLEAR(from->label);
+}
+
+void
+thag_context_move_between(thag_context *from, int64_t fall_bytes, thag_context *to, int64_t rise_bytes,
+                          uint64_t now_ns)
+{
+    thag_context *common = from;
+    thag_context *other = to;
+    while (common != other) {
+        if (common->depth >= other->depth) {
+            common = common->parent;
+        }
+        else {
+            other = other->parent;
+        }
+    }
+    thag_context_move_chain(from, common, -fall_bytes, now_ns);
+    thag_context_move_chain(to, common, rise_bytes, now_ns);
+    thag_context_move_chain(common, NULL, rise_bytes - fall_bytes, now_ns);
 }
 
 void
 thag_context_correct(thag_context *context, int64_t missed_bytes)
 {
-    thag_context_move_chain(context, missed_bytes, thag_clock_read());
+    thag_context_move_chain(context, NULL, missed_bytes, thag_clock_read());
     thag_context_move_self(context, missed_bytes);
 }
 
@@ -327,7 +375,7 @@ thag_context_forget_live(thag_context *context)
 {
     thag_detached *share = thag_context_detached(context);
     if (share != NULL) {
-        (void)thag_context_fold(context);
+        thag_context_fold(context);
         thag_put(&share->live_bytes, 0);
         thag_put(&share->self_live_bytes, 0);
     }

@@ -46,10 +46,13 @@ typedef struct thag_context {
     _Atomic int64_t frees;
     _Atomic int64_t foreign_frees;
     uint32_t id;
+    uint32_t depth;                     /* 0 for the root */
     bool records;                       /* Allocator.TASK_AWARE; false for Allocator.SYSTEM, and with an heir */
+    bool entered;                       /* at least once */
     bool ended;
     _Atomic int32_t holds;              /* any thread: guards and others that keep the context open */
     /* Touched when a bucket closes, or never. */
+    PyObject *label;                    /* owned: whatever Python wants to know it by */
     uint64_t bucket_start_ns;
     thag_timeline timeline;
     uint64_t started_ns;
@@ -72,15 +75,18 @@ extern thag_context_table thag_contexts;
 /* Makes root and system. False without memory. GIL, once. */
 bool thag_contexts_init(void);
 
-/* Makes a context, or returns NULL without memory. GIL. */
-thag_context *thag_context_create(thag_context *parent, bool records);
+/* Makes a context known by `label`, which it keeps; NULL without memory. GIL. */
+thag_context *thag_context_create(thag_context *parent, bool records, PyObject *label);
 
 /* One more, or one fewer, that keeps the context open; the last one ends it. GIL. */
 void thag_context_hold(thag_context *context);
 void thag_context_release(thag_context *context);
 
-/* Makes `from`, which has ended, leave its own live bytes to `heir`, a context it was started under. GIL. */
+/* Drops `from`, which has ended, in favour of `heir`, a context it was started under. GIL. */
 void thag_context_bequeath(thag_context *from, thag_context *heir);
+
+/* Passes on what a dropped context was charged for by threads that had looked it up just before. GIL. */
+void thag_context_pass_on(thag_context *from);
 
 /* Starts the figures of an open context anew: peaks from what is live, totals from zero. GIL. */
 void thag_context_restart(thag_context *context);
@@ -91,9 +97,8 @@ void thag_context_correct(thag_context *context, int64_t missed_bytes);
 /* Zeroes what is live, for a restart that missed frees. GIL, no hook installed. */
 void thag_context_forget_live(thag_context *context);
 
-/* Moves the extremes that were seen without the GIL into the open bucket and the peak; returns the detached live bytes.
-   GIL. */
-int64_t thag_context_fold(thag_context *context);
+/* Moves the extremes that were seen without the GIL into the open bucket and the peak. GIL. */
+THAG_COLD void thag_context_fold(thag_context *context);
 
 /* Closes the open bucket, `live_bytes` being the level that it ended with, and opens the one of `now_ns`. GIL. */
 THAG_COLD void thag_context_turn_bucket(thag_context *context, uint64_t now_ns, int64_t live_bytes);
@@ -194,16 +199,25 @@ thag_context_move_self(thag_context *context, int64_t delta_bytes)
     }
 }
 
-/* Moves the live bytes of the context and of all it was started under, their peaks and their timelines. Goes before
-   thag_context_move_self: a bucket that closes here wants the context's own live bytes from before the event. GIL. */
+/* The live bytes of `from` and of all above it fall by `fall_bytes`, those of `to` rise by `rise_bytes`, and what both
+   stand under moves only by the difference: no timeline sees a fall that did not happen. GIL. */
+void thag_context_move_between(thag_context *from, int64_t fall_bytes, thag_context *to, int64_t rise_bytes,
+                               uint64_t now_ns);
+
+/* Moves the live bytes of the context and of all it was started under, their peaks and their timelines. Stops before `up_to`,
+   which may be NULL. Goes before thag_context_move_self: a bucket that closes here wants the context's own live bytes from before the event. GIL. */
 static inline void
-thag_context_move_chain(thag_context *context, int64_t delta_bytes, uint64_t now_ns)
+thag_context_move_chain(thag_context *context, const thag_context *up_to, int64_t delta_bytes, uint64_t now_ns)
 {
-    for (; context != NULL; context = context->parent) {
+    for (; context != up_to; context = context->parent) {
         int64_t live = thag_get(&context->live_bytes) + delta_bytes;
         thag_put(&context->live_bytes, live);
-        if (THAG_UNLIKELY(thag_context_detached(context) != NULL)) {
-            live += thag_context_fold(context);
+        const thag_detached *detached = thag_context_detached(context);
+        if (THAG_UNLIKELY(detached != NULL)) {
+            live += thag_get(&detached->live_bytes);
+            if (THAG_UNLIKELY(thag_get(&detached->high_bytes) != INT64_MIN)) {
+                thag_context_fold(context);
+            }
         }
         if (THAG_UNLIKELY(now_ns >= context->bucket_end_ns)) {
             thag_context_turn_bucket(context, now_ns, live - delta_bytes);

@@ -14,8 +14,11 @@
    thread that Python never saw is charged to the foreground context; another interpreter's thread to the root.
 
    Frames form a chain, innermost first. Leaving one that is current restores the next that is not orphaned; a frame left
-   when it is not current is orphaned, so whoever restores later passes over it. A frame left in order is not: another
-   flow may have inherited it, and there it goes on being what its work is charged to. */
+   when it is not current is orphaned: look-ups and restores pass over it, wherever it went. A frame left in order is not:
+   another flow may have inherited it, and there it goes on being what its work is charged to.
+
+   One thing escapes the cache: Python code that copies all ContextVars of one Context into another with set() moves our
+   variable without entering or leaving anything. It is seen at the next switch of flow, or the next guard. */
 
 #include "current.h"
 
@@ -50,54 +53,127 @@ PyTypeObject thag_frame_type = {
     .tp_doc = PyDoc_STR("A context made current, and what was current before it."),
 };
 
+static void
+entering_dealloc(PyObject *object)
+{
+    thag_entering *entering = (thag_entering *)object;
+    (void)thag_current_leave(entering, true);
+    Py_DECREF((PyObject *)entering->frame);
+    PyObject_Free(entering);
+}
+
+static PyObject *
+entering_leave(PyObject *self, PyObject *orphan)
+{
+    return PyBool_FromLong(thag_current_leave((thag_entering *)self, PyObject_IsTrue(orphan)));
+}
+
+static PyObject *
+entering_is_current(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(thag_current_frame() == ((thag_entering *)self)->frame);
+}
+
+static PyObject *
+entering_is_around(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const thag_frame *frame = thag_current_frame();
+    while (frame != NULL && frame != ((thag_entering *)self)->frame) {
+        frame = frame->parent;
+    }
+    return PyBool_FromLong(frame != NULL);
+}
+
+static PyMethodDef entering_methods[] = {
+    {"leave", entering_leave, METH_O, NULL},
+    {"is_current", entering_is_current, METH_NOARGS, NULL},
+    {"is_around", entering_is_around, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+PyTypeObject thag_entering_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "thag_nb._native.Entering",
+    .tp_basicsize = sizeof(thag_entering),
+    .tp_dealloc = entering_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .tp_methods = entering_methods,
+    .tp_doc = PyDoc_STR("What undoes the entering of a context; dropping it does so as well."),
+};
+
 /* Our own allocations are not charged to anybody, and nobody else's may happen meanwhile: before 3.12 an allocation can
-   run the collector, and with it any finalizer. Returns what
-   thag_bookkeeping_end wants. */
+   run the collector, and with it any finalizer. Returns what thag_bookkeeping_end wants. */
 int
 thag_bookkeeping_begin(void)
 {
     thag_this_thread.depth++;
-#if PY_VERSION_HEX < 0x030C0000
     return PyGC_Disable();
-#else
-    return 0;
-#endif
 }
 
 void
 thag_bookkeeping_end(int collector_was_on)
 {
-#if PY_VERSION_HEX < 0x030C0000
     if (collector_was_on) {
         PyGC_Enable();
     }
-#else
-    (void)collector_was_on;
-#endif
     thag_this_thread.depth--;
 }
 
 static void
 cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *context)
 {
-    thread->tstate = (PyThreadState *)tstate;
+    /* Nothing is known while not recording. */
+    thread->tstate = thag_is_recording() ? (PyThreadState *)tstate : NULL;
     thread->tstate_id = tstate->id;
     thread->contextvars = tstate->context;
     thread->contextvars_version = tstate->context_ver;
+    thread->generation = thag_generation();
     thread->context = context;
 }
 
-/* An exception that was set before must survive, and one that comparing keys raises (it may, at the recursion limit,
-   when two variables' hashes collide) must not be seen. */
+/* What a frame found in the wild stands for: orphans are passed over, and so is anything that is not a frame. */
+static thag_context *
+frame_context(PyObject *found)
+{
+    thag_frame *frame = Py_IS_TYPE(found, &thag_frame_type) ? (thag_frame *)found : NULL;
+    while (frame != NULL && frame->orphaned) {
+        frame = frame->parent;
+    }
+    return frame == NULL ? thag_contexts.root : frame->context;
+}
+
+/* An exception that is set stays out of the way of what we call, and what we call may not see it. */
+typedef struct {
+    PyObject *type, *value, *traceback;     /* since 3.12, only the value */
+} exception_state;
+
+static exception_state
+exception_put_aside(void)
+{
+    exception_state pending = {NULL, NULL, NULL};
+#if PY_VERSION_HEX >= 0x030C0000
+    pending.value = PyErr_GetRaisedException();
+#else
+    PyErr_Fetch(&pending.type, &pending.value, &pending.traceback);
+#endif
+    return pending;
+}
+
+static void
+exception_put_back(exception_state pending)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(pending.value);
+#else
+    PyErr_Restore(pending.type, pending.value, pending.traceback);
+#endif
+}
+
+/* Comparing keys may raise, at the recursion limit, when two variables' hashes collide; nobody must see that. */
 static thag_context *
 mapping_look_up(PyObject *contextvars, thag_context *otherwise)
 {
-#if PY_VERSION_HEX >= 0x030C0000
-    PyObject *pending = PyErr_GetRaisedException();
-#else
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-#endif
+    exception_state pending = exception_put_aside();
     thag_context *found = otherwise;
     int contained = PySequence_Contains(contextvars, variable);
     if (contained == 0) {
@@ -106,21 +182,21 @@ mapping_look_up(PyObject *contextvars, thag_context *otherwise)
     else if (contained == 1) {
         PyObject *frame = PyObject_GetItem(contextvars, variable);
         if (frame != NULL) {
-            found = ((thag_frame *)frame)->context;
+            found = frame_context(frame);
             Py_DECREF(frame);
         }
     }
-#if PY_VERSION_HEX >= 0x030C0000
-    PyErr_SetRaisedException(pending);
-#else
-    PyErr_Restore(type, value, traceback);
-#endif
+    exception_put_back(pending);
     return found;
 }
 
 thag_flow
 thag_current_look_up(thag_thread *thread, PyThreadState *tstate)
 {
+    bool attached = tstate->interp == thag_flow_state.interpreter && !thag_flow_state.gil_off;
+    if (!thag_is_recording()) {
+        return (thag_flow){.context = NULL, .attached = attached};
+    }
     if (tstate->interp != thag_flow_state.interpreter) {
         return (thag_flow){.context = thag_contexts.root, .attached = false};
     }
@@ -132,13 +208,17 @@ thag_current_look_up(thag_thread *thread, PyThreadState *tstate)
         thread->depth--;
         cache_fill(thread, tstate, context);
     }
-    return (thag_flow){.context = thread->context, .attached = !thag_flow_state.gil_off};
+    return (thag_flow){.context = thread->context, .attached = attached};
 }
 
 thag_flow
 thag_current_without_gil(thag_thread *thread)
 {
-    thag_flow flow = {.context = atomic_load(&thag_flow_state.foreground), .attached = false};
+    thag_flow flow = {.context = NULL, .attached = false};
+    if (!thag_is_recording()) {
+        return flow;
+    }
+    flow.context = atomic_load(&thag_flow_state.foreground);
     const PyThreadState *own = PyGILState_GetThisThreadState();
     if (own == NULL) {
         return flow;
@@ -165,7 +245,7 @@ thag_current_frame(void)
         return NULL;
     }
     Py_DECREF(frame);       /* the Context still holds it */
-    return (thag_frame *)frame;
+    return Py_IS_TYPE(frame, &thag_frame_type) ? (thag_frame *)frame : NULL;
 }
 
 static bool
@@ -184,14 +264,37 @@ static thag_frame *
 frame_new(thag_context *context, thag_frame *parent)
 {
     thag_frame *frame = PyObject_New(thag_frame, &thag_frame_type);
-    if (frame != NULL) {
-        frame->context = context;
-        frame->parent = (thag_frame *)Py_XNewRef((PyObject *)parent);
-        frame->holds = false;
-        frame->left = false;
-        frame->orphaned = false;
+    if (frame == NULL) {
+        return NULL;
     }
+    while (parent != NULL && parent->orphaned) {
+        parent = parent->parent;
+    }
+    if (parent != NULL && parent->left && parent->context->records) {
+        /* It came from a flow that is through with it, so nothing will ever pass over it: what it found is not needed,
+           and callbacks that schedule themselves inside a task do not grow a chain. */
+        Py_CLEAR(parent->parent);
+    }
+    frame->context = context;
+    frame->parent = (thag_frame *)Py_XNewRef((PyObject *)parent);
+    frame->left = false;
+    frame->orphaned = false;
     return frame;
+}
+
+/* Takes over the frame. */
+static thag_entering *
+entering_new(thag_frame *frame)
+{
+    thag_entering *entering = PyObject_New(thag_entering, &thag_entering_type);
+    if (entering == NULL) {
+        Py_DECREF((PyObject *)frame);
+        return NULL;
+    }
+    entering->frame = frame;
+    entering->holds = false;
+    entering->collector_was_on = false;
+    return entering;
 }
 
 int
@@ -200,7 +303,7 @@ thag_current_init(void)
     if (variable != NULL) {
         return 0;
     }
-    if (PyType_Ready(&thag_frame_type) < 0) {
+    if (PyType_Ready(&thag_frame_type) < 0 || PyType_Ready(&thag_entering_type) < 0) {
         return -1;
     }
     root_frame = frame_new(thag_contexts.root, NULL);
@@ -213,24 +316,52 @@ thag_current_init(void)
     return 0;
 }
 
+thag_context *
+thag_current_context(void)
+{
+    thag_frame *frame = thag_current_frame();
+    return frame == NULL ? thag_contexts.root : frame_context((PyObject *)frame);
+}
+
+void
+thag_current_record(bool on)
+{
+    static uint32_t last_generation;
+    last_generation = last_generation == UINT32_MAX ? 1 : last_generation + 1;
+    atomic_store(&thag_flow_state.generation, on ? last_generation : 0);
+}
+
+static thag_entering *
+current_change(thag_context *context, thag_entry_mode mode)
+{
+    thag_frame *parent = mode == THAG_ENTER_DETACHED ? NULL : thag_current_frame();
+    thag_frame *frame = PyErr_Occurred() ? NULL : frame_new(context, parent);
+    thag_entering *entering = frame == NULL ? NULL : entering_new(frame);
+    if (entering != NULL && !frame_set(frame)) {
+        frame->left = true;
+        Py_CLEAR(entering);
+    }
+    return entering;
+}
+
 PyObject *
 thag_current_enter(thag_context *context, thag_entry_mode mode)
 {
     int collector_was_on = thag_bookkeeping_begin();
-    thag_frame *parent = mode == THAG_ENTER_DETACHED ? NULL : thag_current_frame();
-    thag_frame *frame = PyErr_Occurred() ? NULL : frame_new(context, parent);
-    if (frame != NULL && !frame_set(frame)) {
-        Py_CLEAR(frame);
-    }
-    if (frame != NULL) {
-        frame->holds = mode != THAG_ENTER_ADOPTED;
-        if (frame->holds) {
+    thag_entering *entering = current_change(context, mode);
+    if (entering != NULL) {
+        entering->holds = mode == THAG_ENTER_NESTED || mode == THAG_ENTER_DETACHED;
+        if (entering->holds) {
             thag_context_hold(context);
+        }
+        if (mode == THAG_ENTER_BOOKKEEPING) {
+            entering->collector_was_on = collector_was_on;
+            collector_was_on = 0;
         }
         thag_shared_clock.events_left = 0;
     }
     thag_bookkeeping_end(collector_was_on);
-    return (PyObject *)frame;
+    return (PyObject *)entering;
 }
 
 /* Makes the nearest frame below `frame` current that is not orphaned. */
@@ -244,33 +375,49 @@ restore_below(thag_frame *frame)
     if (!frame_set(below == NULL ? root_frame : below)) {
         PyErr_Clear();
         frame->orphaned = true;
+        thag_current_record(thag_is_recording());
         (void)thag_add(&thag_flow_state.failed_restores, 1);
     }
 }
 
-bool
-thag_current_leave(thag_frame *frame, bool orphan)
+static bool
+frame_leave(thag_frame *frame, bool orphan)
 {
+    frame->left = true;
+    if (thag_current_frame() == frame) {
+        restore_below(frame);
+        return true;
+    }
+    if (orphan) {
+        frame->orphaned = true;
+        thag_current_record(thag_is_recording());
+        (void)thag_add(&thag_flow_state.orphans, 1);
+    }
+    return false;
+}
+
+bool
+thag_current_leave(thag_entering *entering, bool orphan)
+{
+    thag_frame *frame = entering->frame;
     if (frame->left) {
         return true;
     }
-    frame->left = true;
+    exception_state pending = exception_put_aside();
     int collector_was_on = thag_bookkeeping_begin();
-    bool innermost = thag_current_frame() == frame;
-    if (innermost) {
-        restore_below(frame);
-    }
-    else if (orphan) {
-        frame->orphaned = true;
-        (void)thag_add(&thag_flow_state.orphans, 1);
-    }
-    if (frame->holds) {
+    bool innermost = frame_leave(frame, orphan);
+    if (entering->holds) {
         thag_context_release(frame->context);
     }
     thag_shared_clock.events_left = 0;
-    thag_bookkeeping_end(collector_was_on);
+    thag_bookkeeping_end(collector_was_on || entering->collector_was_on);
+    exception_put_back(pending);
     return innermost;
 }
+
+/* How deep contexts nest before those that have ended are passed over as parents: work that goes on for ever, each piece
+   started by the one before it, must not walk an ever longer chain for each allocation. */
+enum { DEEP = 64 };
 
 thag_context *
 thag_current_parent(void)
@@ -279,5 +426,9 @@ thag_current_parent(void)
     while (frame != NULL && (frame->orphaned || !thag_context_today(frame->context)->records)) {
         frame = frame->parent;
     }
-    return frame == NULL ? thag_contexts.root : thag_context_today(frame->context);
+    thag_context *context = frame == NULL ? thag_contexts.root : thag_context_today(frame->context);
+    while (context->depth > DEEP && context->ended) {
+        context = context->parent;
+    }
+    return context;
 }

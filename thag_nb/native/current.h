@@ -16,6 +16,7 @@ typedef struct {
     uint64_t tstate_id;
     PyObject *contextvars;          /* borrowed, compared only */
     uint64_t contextvars_version;
+    uint32_t generation;
     thag_context *context;
     unsigned depth;                 /* > 0: inside a hooked call, or inside our own bookkeeping */
     unsigned probed;                /* bits of the domains whose hook was called while probing */
@@ -31,6 +32,9 @@ typedef struct {
 } thag_flow;
 
 typedef struct {
+    /* 0: not recording; forward, and only untrack what is freed. Else a number that moves when frames are orphaned, so
+       that no thread's cache goes on with what it found before. Any thread reads it; written with the GIL. */
+    _Atomic uint32_t generation;
     thag_context *_Atomic foreground;   /* for threads that no Python flow reaches */
     PyInterpreterState *interpreter;    /* the one whose flows we know */
     bool gil_off;                       /* a free-threaded build that runs without its GIL */
@@ -41,38 +45,54 @@ typedef struct {
 
 extern thag_flows thag_flow_state;
 
-/* A frame: a context made current, and the frame it found. Frames are immutable but for `orphaned`. */
+/* A frame: a context made current, and the frame it found. It lives in contextvars, which may copy it to other flows. */
 typedef struct thag_frame {
     PyObject_HEAD
     thag_context *context;
     struct thag_frame *parent;      /* owned, or NULL */
-    bool holds;                     /* keeps the context open */
     bool left;
-    bool orphaned;                  /* left while not current: restoring skips it */
+    bool orphaned;                  /* left while not current: looking up and restoring pass over it */
 } thag_frame;
 
-extern PyTypeObject thag_frame_type;
+/* An entry: what undoes the making of a frame. Whoever entered owns it, and dropping it leaves: so an interrupt between
+   entering and remembering leaves nothing behind. */
+typedef struct {
+    PyObject_HEAD
+    thag_frame *frame;              /* owned */
+    bool holds;                     /* keeps the context open */
+    bool collector_was_on;          /* bookkeeping: to be turned on again */
+} thag_entering;
 
-/* Makes the ContextVar and the type. -1 with an exception. GIL, once. */
+extern PyTypeObject thag_frame_type;
+extern PyTypeObject thag_entering_type;
+
+/* Makes the ContextVar and the types. -1 with an exception. GIL, once. */
 int thag_current_init(void);
+
+/* Records from now on, or not. GIL. */
+void thag_current_record(bool on);
 
 /* How a context is made current. */
 typedef enum {
     THAG_ENTER_NESTED,      /* under the frame found here; keeps the context open */
     THAG_ENTER_DETACHED,    /* under none; keeps the context open */
     THAG_ENTER_ADOPTED,     /* nested; for work handed over, which does not keep its context open */
+    THAG_ENTER_BOOKKEEPING, /* nested; the collector is off until it is left: no finalizer runs meanwhile */
 } thag_entry_mode;
 
-/* Makes `context` current in this flow. A new reference to the frame, or NULL with an exception and nothing changed.
-   GIL. */
+/* Makes `context` current in this flow. A new reference to what undoes it, or NULL with an exception and nothing
+   changed. GIL. */
 PyObject *thag_current_enter(thag_context *context, thag_entry_mode mode);
+
+/* Undoes it, once: restores what was found if it is current here; if not, and if `orphan`, makes everybody pass over it.
+   Never raises, and an exception that is set stays. True if it was current. GIL. */
+bool thag_current_leave(thag_entering *entering, bool orphan);
 
 /* A borrowed reference to the frame that is current in this flow, or NULL if there is none. GIL. */
 thag_frame *thag_current_frame(void);
 
-/* Leaves a frame: restores what it found if it is current here; if not, and if `orphan`, makes later restores skip it.
-   Never raises. True if it was current. GIL. */
-bool thag_current_leave(thag_frame *frame, bool orphan);
+/* The context of this flow, whether it is recorded or not. GIL. */
+thag_context *thag_current_context(void);
 
 /* Between these two, the calling thread's allocations are bookkeeping of ours and charged to nobody. GIL. */
 int thag_bookkeeping_begin(void);
@@ -109,14 +129,27 @@ thag_tstate_if_attached(void)
 #endif
 }
 
+static inline uint32_t
+thag_generation(void)
+{
+    return atomic_load_explicit(&thag_flow_state.generation, memory_order_relaxed);
+}
+
+static inline bool
+thag_is_recording(void)
+{
+    return THAG_LIKELY(thag_generation() != 0);
+}
+
+/* False while not recording: no cache is ever filled with generation 0. */
 static inline bool
 thag_current_is_known(const thag_thread *thread, const PyThreadState *tstate)
 {
     return tstate == thread->tstate && tstate->id == thread->tstate_id && tstate->context == thread->contextvars
-           && tstate->context_ver == thread->contextvars_version;
+           && tstate->context_ver == thread->contextvars_version && thread->generation == thag_generation();
 }
 
-/* Who is charged for what this thread does now. `surely_attached` where CPython promises it (mem and obj domains). */
+/* Who is charged for what this thread does now; while not recording, nobody (NULL). `surely_attached` where CPython promises it (mem and obj domains). */
 static inline thag_flow
 thag_current_flow(thag_thread *thread, bool surely_attached)
 {

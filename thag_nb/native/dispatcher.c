@@ -48,25 +48,10 @@ wrapped_by(thag_domain domain, void *word)
 
 /* ---- recording ---- */
 
-/* After stop() nobody is current: a free only repays its owner, and no Python object is looked at. */
-THAG_COLD static thag_flow
-passive_flow(void)
-{
-    const PyThreadState *tstate = thag_tstate_if_attached();
-    bool attached = tstate != NULL && tstate->interp == thag_flow_state.interpreter && !thag_flow_state.gil_off;
-    return (thag_flow){.context = NULL, .attached = attached};
-}
-
-static inline bool
-is_recording(void)
-{
-    return THAG_LIKELY(atomic_load_explicit(&thag_dispatcher_state.recording, memory_order_relaxed));
-}
-
 static inline thag_flow
 flow_of(thag_thread *thread, thag_domain domain)
 {
-    return is_recording() ? thag_current_flow(thread, domain == THAG_MEM || domain == THAG_OBJ) : passive_flow();
+    return thag_current_flow(thread, domain == THAG_MEM || domain == THAG_OBJ);
 }
 
 static inline void
@@ -78,7 +63,7 @@ owner_credit(thag_context *context, size_t size, bool attached)
         thag_context_charge_detached(context, &change);
         return;
     }
-    thag_context_move_chain(context, bytes, thag_clock_of_event(size));
+    thag_context_move_chain(context, NULL, bytes, thag_clock_of_event(size));
     thag_context_move_self(context, bytes);
     thag_put(&context->self_total_bytes, thag_get(&context->self_total_bytes) + bytes);
     thag_put(&context->allocations, thag_get(&context->allocations) + 1);
@@ -93,7 +78,7 @@ owner_debit(thag_context *context, size_t size, int64_t frees, bool foreign, boo
         thag_context_charge_detached(context, &change);
         return;
     }
-    thag_context_move_chain(context, -bytes, thag_clock_of_event(size));
+    thag_context_move_chain(context, NULL, -bytes, thag_clock_of_event(size));
     thag_context_move_self(context, -bytes);
     thag_put(&context->frees, thag_get(&context->frees) + frees);
     if (THAG_UNLIKELY(foreign)) {
@@ -105,7 +90,7 @@ owner_debit(thag_context *context, size_t size, int64_t frees, bool foreign, boo
 static inline bool
 is_foreign(const thag_context *owner, thag_flow flow)
 {
-    return owner != flow.context && flow.context != NULL;
+    return owner != flow.context && flow.context != NULL && owner != thag_context_today(flow.context);
 }
 
 THAG_COLD static void
@@ -272,21 +257,45 @@ owner_keep(thag_context *context, thag_claim claim, void *block, size_t size)
     }
 }
 
-/* What becomes of a claimed block. True if the block now at `block` still needs a record. */
-static bool
-claim_settle(thag_claim claim, void *old_block, void *block, size_t size, thag_flow flow)
+/* A block that grew: the owner is repaid and the current context charged, in one movement. */
+static void
+owner_change(thag_context *owner, size_t old_size, size_t size, thag_flow flow)
 {
+    int64_t fall = (int64_t)old_size, rise = (int64_t)size;
+    if (!flow.attached) {
+        owner_debit(owner, old_size, 1, is_foreign(owner, flow), false);
+        owner_credit(flow.context, size, false);
+        return;
+    }
+    thag_context_move_between(owner, fall, flow.context, rise, thag_clock_of_event(size));
+    bool foreign = owner != flow.context;
+    thag_context_move_self(owner, foreign ? -fall : rise - fall);
+    if (foreign) {
+        thag_context_move_self(flow.context, rise);
+        thag_put(&owner->foreign_frees, thag_get(&owner->foreign_frees) + 1);
+    }
+    thag_put(&owner->frees, thag_get(&owner->frees) + 1);
+    thag_put(&flow.context->self_total_bytes, thag_get(&flow.context->self_total_bytes) + rise);
+    thag_put(&flow.context->allocations, thag_get(&flow.context->allocations) + 1);
+}
+
+static void
+claim_settle(thag_claim claim, void *old_block, void *block, size_t size, thag_flow flow, bool outermost)
+{
+    flow.attached = !claim.detached;
+    thag_context *owner = thag_context_owner(claim.owner.context_id);
     if (block == NULL) {
         (void)thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
-        return false;
     }
-    thag_context *owner = thag_context_owner(claim.owner.context_id);
-    if (size <= claim.owner.size) {
+    else if (size <= claim.owner.size) {
         owner_keep(owner, claim, block, size);
-        return false;
     }
-    owner_debit(owner, claim.owner.size, 1, is_foreign(owner, flow), !claim.detached);
-    return true;
+    else if (outermost && charges(&flow) && record_write(block, size, flow)) {
+        owner_change(owner, claim.owner.size, size, flow);
+    }
+    else {
+        owner_debit(owner, claim.owner.size, 1, is_foreign(owner, flow), flow.attached);
+    }
 }
 
 void
@@ -294,8 +303,11 @@ thag_record_reallocation(thag_thread *thread, thag_domain domain, thag_claim cla
                          size_t size)
 {
     thag_flow flow = flow_of(thread, domain);
-    bool unrecorded = claim.owned ? claim_settle(claim, old_block, block, size, flow) : block != NULL;
-    if (unrecorded && thread->depth == 0) {
+    bool outermost = thread->depth == 0;
+    if (claim.owned) {
+        claim_settle(claim, old_block, block, size, flow, outermost);
+    }
+    else if (block != NULL && outermost) {
         allocation_record(block, size, flow);
     }
     if (claim.detached) {
@@ -322,7 +334,7 @@ outermost(thag_thread *thread, thag_domain domain)
         }
         return false;
     }
-    return is_recording();
+    return thag_is_recording();
 }
 
 static inline void *

@@ -25,10 +25,8 @@ typedef enum {
 } thag_hook;
 
 typedef struct {
-    _Atomic bool recording;         /* false: forward, and only untrack what is freed */
     _Atomic int64_t dropped;        /* events that could not be kept */
     _Atomic int64_t stale_records;  /* records found where a new block started: frees that never reached us */
-    int64_t reattached;             /* domains hooked anew after somebody had removed us. GIL */
 } thag_dispatcher;
 
 extern thag_dispatcher thag_dispatcher_state;

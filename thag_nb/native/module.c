@@ -35,16 +35,6 @@ context_argument(PyObject *argument)
     return thag_context_by_id((uint32_t)id);
 }
 
-static thag_frame *
-frame_argument(PyObject *argument)
-{
-    if (!Py_IS_TYPE(argument, &thag_frame_type)) {
-        PyErr_Format(PyExc_TypeError, "expected a Frame, not %.100s", Py_TYPE(argument)->tp_name);
-        return NULL;
-    }
-    return (thag_frame *)argument;
-}
-
 /* ---- hooks ---- */
 
 /* A free-threaded interpreter may run with its GIL off; then nobody is alone in the attached lane. */
@@ -73,25 +63,31 @@ native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     }
     int put = thag_dispatcher_hook();
     if (put < 0) {
+        (void)thag_dispatcher_unhook();
         PyErr_SetString(PyExc_RuntimeError, "an allocator domain was wrapped too often to be hooked again");
         return NULL;
     }
-    atomic_store(&thag_dispatcher_state.recording, true);
+    if (!thag_is_recording()) {
+        thag_current_record(true);
+    }
     return PyLong_FromLong(put);
 }
 
 static PyObject *
 native_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    atomic_store(&thag_dispatcher_state.recording, false);
-    (void)thag_numpy_detach();
-    return PyLong_FromLong(thag_dispatcher_unhook());
+    thag_current_record(false);
+    int left = thag_dispatcher_unhook();
+    if (left < THAG_CPYTHON_DOMAINS) {
+        (void)thag_numpy_detach();
+    }
+    return PyLong_FromLong(left);
 }
 
 static PyObject *
 native_is_recording(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(atomic_load(&thag_dispatcher_state.recording));
+    return PyBool_FromLong(thag_is_recording());
 }
 
 static const char *
@@ -161,14 +157,14 @@ native_attach_numpy(PyObject *Py_UNUSED(module), PyObject *api)
 static PyObject *
 native_open_context(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count != 2) {
-        return PyErr_Format(PyExc_TypeError, "open_context takes 2 arguments, not %zd", count);
+    if (count != 3) {
+        return PyErr_Format(PyExc_TypeError, "open_context takes 3 arguments, not %zd", count);
     }
     thag_context *parent = context_argument(arguments[0]);
     if (parent == NULL) {
         return NULL;
     }
-    thag_context *context = thag_context_create(parent, PyObject_IsTrue(arguments[1]));
+    thag_context *context = thag_context_create(parent, PyObject_IsTrue(arguments[1]), arguments[2]);
     return context == NULL ? PyErr_NoMemory() : PyLong_FromUnsignedLong(context->id);
 }
 
@@ -196,13 +192,31 @@ native_adopt(PyObject *Py_UNUSED(module), PyObject *id)
 }
 
 static PyObject *
-native_leave(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+native_bookkeeping(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    if (count != 2) {
-        return PyErr_Format(PyExc_TypeError, "leave takes 2 arguments, not %zd", count);
+    return thag_current_enter(thag_contexts.system, THAG_ENTER_BOOKKEEPING);
+}
+
+/* (id, parent id or 0, records, label) */
+static PyObject *
+context_description(const thag_context *context)
+{
+    unsigned long parent = context->parent == NULL ? 0 : thag_context_today(context->parent)->id;
+    return Py_BuildValue("kkOO", (unsigned long)context->id, parent, context->records ? Py_True : Py_False,
+                         context->label);
+}
+
+static PyObject *
+native_context(PyObject *Py_UNUSED(module), PyObject *id)
+{
+    thag_context *context = context_argument(id);
+    if (context == NULL) {
+        return NULL;
     }
-    thag_frame *frame = frame_argument(arguments[0]);
-    return frame == NULL ? NULL : PyBool_FromLong(thag_current_leave(frame, PyObject_IsTrue(arguments[1])));
+    if (atomic_load(&context->heir) != NULL) {
+        Py_RETURN_NONE;
+    }
+    return context_description(context);
 }
 
 static PyObject *
@@ -231,20 +245,14 @@ static PyObject *
 native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     thag_flow flow = thag_current_flow(&thag_this_thread, true);
-    return PyLong_FromUnsignedLong(thag_context_today(flow.context)->id);
+    thag_context *context = flow.context == NULL ? thag_current_context() : flow.context;
+    return PyLong_FromUnsignedLong(thag_context_today(context)->id);
 }
 
 static PyObject *
 native_parent_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromUnsignedLong(thag_current_parent()->id);
-}
-
-static PyObject *
-native_current_frame(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    PyObject *frame = (PyObject *)thag_current_frame();
-    return frame == NULL ? Py_NewRef(Py_None) : Py_NewRef(frame);
 }
 
 static PyObject *
@@ -261,15 +269,14 @@ native_set_foreground(PyObject *Py_UNUSED(module), PyObject *id)
 static bool
 survives_reset(const thag_context *context)
 {
-    return context->id <= THAG_SYSTEM_ID || atomic_load(&context->holds) > 0;
+    return context->id <= THAG_SYSTEM_ID || !context->entered || atomic_load(&context->holds) > 0;
 }
 
 static PyObject *
 native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     uint32_t end = atomic_load(&thag_contexts.next_id);
-    PyObject *dropped = PyList_New(0);
-    for (uint32_t id = end - 1; dropped != NULL && id > 0; id--) {
+    for (uint32_t id = end - 1; id > 0; id--) {
         thag_context *context = thag_context_by_id(id);
         if (survives_reset(context) || atomic_load(&context->heir) != NULL) {
             continue;
@@ -278,11 +285,6 @@ native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         while (!survives_reset(heir)) {
             heir = heir->parent;
         }
-        PyObject *number = PyLong_FromUnsignedLong(id);
-        if (number == NULL || PyList_Append(dropped, number) < 0) {
-            Py_CLEAR(dropped);
-        }
-        Py_XDECREF(number);
         thag_context_bequeath(context, heir);
     }
     for (uint32_t id = 1; id < end; id++) {
@@ -290,7 +292,7 @@ native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
             thag_context_restart(thag_context_by_id(id));
         }
     }
-    return dropped;
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -310,7 +312,8 @@ native_forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
 typedef struct {
     thag_figures own;
-    int64_t total_bytes;        /* these four with what was started below */
+    int64_t live_bytes;         /* these five with what was started below */
+    int64_t total_bytes;
     int64_t allocations;
     int64_t frees;
     int64_t foreign_frees;
@@ -320,17 +323,23 @@ static void
 rows_copy(context_row *rows, uint32_t end)
 {
     for (uint32_t id = 1; id < end; id++) {
-        thag_figures own = thag_context_figures(thag_context_by_id(id));
-        rows[id] = (context_row){own, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
+        thag_context *context = thag_context_by_id(id);
+        if (atomic_load(&context->heir) != NULL) {
+            thag_context_pass_on(context);
+        }
+        thag_figures own = thag_context_figures(context);
+        rows[id] = (context_row){own, own.self_live_bytes, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
     }
 }
 
-/* A parent is always older than its children, so one pass from the youngest adds everything up. */
+/* A parent is always older than its children, so one pass from the youngest adds everything up. Live bytes are added up
+   too, though every context counts them: so the sums hold even if threads without the GIL never let us read in peace. */
 static void
 rows_add_up(context_row *rows, uint32_t end)
 {
     for (uint32_t id = end - 1; id > THAG_ROOT_ID; id--) {
         context_row *parent = &rows[thag_context_by_id(id)->parent->id];
+        parent->live_bytes += rows[id].live_bytes;
         parent->total_bytes += rows[id].total_bytes;
         parent->allocations += rows[id].allocations;
         parent->frees += rows[id].frees;
@@ -370,7 +379,7 @@ bucket_row_of(const thag_bucket *bucket)
 }
 
 static PyObject *
-timeline_bytes(const thag_context *context, const thag_figures *own)
+timeline_bytes(const thag_context *context, const context_row *row)
 {
     uint32_t count = context->timeline.count;
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((count + 1) * sizeof(bucket_row)));
@@ -382,7 +391,7 @@ timeline_bytes(const thag_context *context, const thag_figures *own)
         rows[i] = bucket_row_of(&context->timeline.buckets[i]);
     }
     thag_bucket open = {context->bucket_start_ns, thag_get(&context->low_bytes), thag_get(&context->high_bytes),
-                        own->live_bytes, own->self_live_bytes};
+                        row->live_bytes, row->own.self_live_bytes};
     rows[count] = bucket_row_of(&open);
     return bytes;
 }
@@ -390,14 +399,16 @@ timeline_bytes(const thag_context *context, const thag_figures *own)
 static PyObject *
 context_tuple(const thag_context *context, const context_row *row)
 {
-    PyObject *timeline = timeline_bytes(context, &row->own);
-    if (timeline == NULL) {
+    PyObject *description = context_description(context);
+    PyObject *timeline = timeline_bytes(context, row);
+    if (description == NULL || timeline == NULL) {
+        Py_XDECREF(description);
+        Py_XDECREF(timeline);
         return NULL;
     }
-    return Py_BuildValue("kkOLLLLLLLLLLLLLN", (unsigned long)context->id,
-                         context->parent == NULL ? 0ul : (unsigned long)context->parent->id,
-                         context->ended ? Py_True : Py_False, (long long)row->own.live_bytes,
-                         (long long)row->own.peak_bytes, (long long)row->total_bytes,
+    int64_t peak = row->own.peak_bytes > row->live_bytes ? row->own.peak_bytes : row->live_bytes;
+    return Py_BuildValue("NOLLLLLLLLLLLLLN", description, context->ended ? Py_True : Py_False,
+                         (long long)row->live_bytes, (long long)peak, (long long)row->total_bytes,
                          (long long)row->own.self_live_bytes, (long long)row->own.self_peak_bytes,
                          (long long)row->own.self_total_bytes, (long long)row->allocations, (long long)row->frees,
                          (long long)row->foreign_frees, (long long)(context->ended ? context->retained_bytes : 0),
@@ -482,6 +493,11 @@ audit_dict(uint32_t end, int64_t *sums)
 {
     PyObject *dict = PyDict_New();
     /* Nothing of Python runs between the two readings of a context. */
+    for (uint32_t id = 1; id < end; id++) {
+        if (atomic_load(&thag_context_by_id(id)->heir) != NULL) {
+            thag_context_pass_on(thag_context_by_id(id));
+        }
+    }
     thag_owners_walk(owner_count, sums);
     for (uint32_t id = 1; dict != NULL && id < end; id++) {
         int64_t counted = thag_context_figures(thag_context_by_id(id)).self_live_bytes;
@@ -512,6 +528,23 @@ native_audit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     thag_bookkeeping_end(collector_was_on);
     free(sums);
     return dict;
+}
+
+static PyObject *
+native_context_ids(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *ids = PyList_New(0);
+    for (uint32_t id = 1; ids != NULL && id < atomic_load(&thag_contexts.next_id); id++) {
+        if (atomic_load(&thag_context_by_id(id)->heir) != NULL) {
+            continue;
+        }
+        PyObject *number = PyLong_FromUnsignedLong(id);
+        if (number == NULL || PyList_Append(ids, number) < 0) {
+            Py_CLEAR(ids);
+        }
+        Py_XDECREF(number);
+    }
+    return ids;
 }
 
 static PyObject *
@@ -557,12 +590,13 @@ static PyMethodDef methods[] = {
     {"open_context", (PyCFunction)(void (*)(void))native_open_context, METH_FASTCALL, NULL},
     {"enter", (PyCFunction)(void (*)(void))native_enter, METH_FASTCALL, NULL},
     {"adopt", native_adopt, METH_O, NULL},
-    {"leave", (PyCFunction)(void (*)(void))native_leave, METH_FASTCALL, NULL},
+    {"bookkeeping", native_bookkeeping, METH_NOARGS, NULL},
+    {"context", native_context, METH_O, NULL},
+    {"context_ids", native_context_ids, METH_NOARGS, NULL},
     {"hold", native_hold, METH_O, NULL},
     {"release", native_release, METH_O, NULL},
     {"current_id", native_current_id, METH_NOARGS, NULL},
     {"parent_id", native_parent_id, METH_NOARGS, NULL},
-    {"current_frame", native_current_frame, METH_NOARGS, NULL},
     {"set_foreground", native_set_foreground, METH_O, NULL},
     {"reset", native_reset, METH_NOARGS, NULL},
     {"forget", native_forget, METH_NOARGS, NULL},
@@ -587,7 +621,7 @@ module_exec(PyObject *module)
         PyErr_NoMemory();
         return -1;
     }
-    if (thag_current_init() < 0 || PyModule_AddType(module, &thag_frame_type) < 0) {
+    if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "ROOT_ID", THAG_ROOT_ID) < 0

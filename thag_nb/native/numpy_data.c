@@ -33,7 +33,7 @@ static struct {
 static inline bool
 outermost(const thag_thread *thread)
 {
-    return thread->depth == 0 && atomic_load_explicit(&thag_dispatcher_state.recording, memory_order_relaxed);
+    return thread->depth == 0 && thag_is_recording();
 }
 
 static void *
