@@ -293,7 +293,7 @@ def test_a_decorated_generator_keeps_values_and_errors_no_longer_than_a_plain_on
     del sent
     assert sent_reference() is None
 
-    class Thrown(KeyError):
+    class Thrown(KeyError):  # noqa: N818 - it must be weakly referable, which KeyError is not
         pass
 
     error = Thrown()

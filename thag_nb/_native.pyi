@@ -121,7 +121,7 @@ def after_fork() -> None:
 def audit() -> dict[int, tuple[int, int]]:
     """Each context's own live bytes, as counted and as added up from the owner table; those that are 0 are left out.
 
-    The two are equal unless a thread without the GIL is in the middle of an event. Slow: it reads the whole table.
+    The two are equal, unless threads without the GIL never leave off meanwhile. Slow: it reads the whole table.
     """
 
 def owner_of(address: int, /) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@
 #include "timeline.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #ifndef THAG_SOURCE_HASH
 #error "setup.py passes THAG_SOURCE_HASH"
@@ -319,15 +320,24 @@ typedef struct {
     int64_t foreign_frees;
 } context_row;
 
+/* Dropped contexts may have been charged since, by threads that had looked them up just before. */
 static void
-rows_copy(context_row *rows, uint32_t end)
+dropped_pass_on(uint32_t end)
 {
     for (uint32_t id = 1; id < end; id++) {
         thag_context *context = thag_context_by_id(id);
         if (atomic_load(&context->heir) != NULL) {
             thag_context_pass_on(context);
         }
-        thag_figures own = thag_context_figures(context);
+    }
+}
+
+static void
+rows_copy(context_row *rows, uint32_t end)
+{
+    dropped_pass_on(end);
+    for (uint32_t id = 1; id < end; id++) {
+        thag_figures own = thag_context_figures(thag_context_by_id(id));
         rows[id] = (context_row){own, own.self_live_bytes, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
     }
 }
@@ -488,24 +498,56 @@ native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-static PyObject *
-audit_dict(uint32_t end, int64_t *sums)
+/* What each context holds, as counted and as found in the table. */
+typedef struct {
+    int64_t counted;
+    int64_t found;
+} audit_row;
+
+static void
+audit_count(uint32_t context_id, size_t size, void *data)
 {
-    PyObject *dict = PyDict_New();
-    /* Nothing of Python runs between the two readings of a context. */
+    ((audit_row *)data)[thag_context_owner(context_id)->id].found += (int64_t)size;
+}
+
+static void
+audit_read(audit_row *rows, uint32_t end)
+{
+    memset(rows, 0, end * sizeof(*rows));
+    dropped_pass_on(end);
+    thag_owners_walk(audit_count, rows);
     for (uint32_t id = 1; id < end; id++) {
-        if (atomic_load(&thag_context_by_id(id)->heir) != NULL) {
-            thag_context_pass_on(thag_context_by_id(id));
+        rows[id].counted = thag_context_figures(thag_context_by_id(id)).self_live_bytes;
+    }
+}
+
+/* Once more if a thread without the GIL did anything meanwhile: the walk takes milliseconds. */
+static audit_row *
+audit_rows(uint32_t end)
+{
+    enum { TRIES = 100 };
+    audit_row *rows = calloc(end, sizeof(*rows));
+    for (int i = 0; rows != NULL && i < TRIES; i++) {
+        int64_t begun = atomic_load(&thag_contexts.detached_begun);
+        bool quiet = begun == atomic_load(&thag_contexts.detached_finished);
+        audit_read(rows, end);
+        if (quiet && begun == atomic_load(&thag_contexts.detached_begun)) {
+            break;
         }
     }
-    thag_owners_walk(owner_count, sums);
+    return rows;
+}
+
+static PyObject *
+audit_dict(const audit_row *rows, uint32_t end)
+{
+    PyObject *dict = PyDict_New();
     for (uint32_t id = 1; dict != NULL && id < end; id++) {
-        int64_t counted = thag_context_figures(thag_context_by_id(id)).self_live_bytes;
-        if (sums[id] == 0 && counted == 0) {
+        if (rows[id].counted == 0 && rows[id].found == 0) {
             continue;
         }
         PyObject *key = PyLong_FromUnsignedLong(id);
-        PyObject *value = Py_BuildValue("LL", (long long)counted, (long long)sums[id]);
+        PyObject *value = Py_BuildValue("LL", (long long)rows[id].counted, (long long)rows[id].found);
         if (key == NULL || value == NULL || PyDict_SetItem(dict, key, value) < 0) {
             Py_CLEAR(dict);
         }
@@ -519,14 +561,14 @@ static PyObject *
 native_audit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     uint32_t end = atomic_load(&thag_contexts.next_id);
-    int64_t *sums = calloc(end, sizeof(*sums));
-    if (sums == NULL) {
+    audit_row *rows = audit_rows(end);
+    if (rows == NULL) {
         return PyErr_NoMemory();
     }
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *dict = audit_dict(end, sums);
+    PyObject *dict = audit_dict(rows, end);
     thag_bookkeeping_end(collector_was_on);
-    free(sums);
+    free(rows);
     return dict;
 }
 

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The tests of the native core under a sanitizer: `tests/sanitize.sh address` (with undefined behaviour) or `thread`.
+# Needs gcc with its sanitizer libraries, and the interpreter's environment with the test extra; PYTHON names it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$(realpath -s "${PYTHON:-.venv/bin/python}")
+tests=(tests/test_native.py tests/test_contexts.py tests/test_tasks.py tests/test_dispatcher.py tests/test_hooks.py
+    tests/test_propagation.py tests/test_stateful.py)
+
+case ${1:-} in
+address)
+    flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    libraries="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
+    # The interpreter itself leaks on purpose, and some tests ask for more memory than there is.
+    export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_segv=0
+    run=()
+    ;;
+thread)
+    flags="-fsanitize=thread"
+    libraries="$(gcc -print-file-name=libtsan.so)"
+    # CPython is not built for it: only races between two accesses of the native core are ours. A report fails the run.
+    export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.suppressions:exitcode=66:allocator_may_return_null=1"
+    # Its shadow memory wants addresses where they used to be.
+    run=(setarch "$(uname -m)" --addr-no-randomize)
+    ;;
+*)
+    echo "usage: tests/sanitize.sh address|thread" >&2
+    exit 2
+    ;;
+esac
+
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
+cd "$copy"
+THAG_CFLAGS="$flags -g -O1 -fno-omit-frame-pointer" THAG_LDFLAGS="$flags" "$python" setup.py -q build_ext --inplace
+LD_PRELOAD=$libraries PYTHONPATH=$copy "${run[@]}" "$python" -m pytest -q -p no:cacheprovider "${@:2}" "${tests[@]}"
