@@ -1,6 +1,6 @@
 """``python notebooks/make.py``: executes the notebooks in place, so that what is committed is what they say.
 
-With ``--html DIR`` each becomes a page in DIR as well. The kernel is the interpreter that runs this file, whatever
+With ``--html DIR`` each becomes a page in DIR instead, and the notebooks are left alone. The kernel is the interpreter that runs this file, whatever
 kernels are installed elsewhere.
 """
 
@@ -34,7 +34,7 @@ class NotebookError(Exception):
 def main() -> None:
     """Execute every notebook beside this file; with ``--html``, write the pages too."""
     parser = argparse.ArgumentParser(prog="python notebooks/make.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--html", type=Path, metavar="DIR", help="write a page of each notebook into DIR")
+    parser.add_argument("--html", type=Path, metavar="DIR", help="write a page of each notebook into DIR, and leave the notebooks as they are")
     options = parser.parse_args()
     paths = sorted(HERE.glob("*.ipynb"))
     try:
@@ -43,19 +43,20 @@ def main() -> None:
     except (NotebookError, OSError) as error:
         sys.exit(str(error))
     for path in paths:
-        print(f"to open it: {Path(sys.executable).parent / 'jupyter'} lab {_shown(path)}")
+        print(f"to open the notebook: {Path(sys.executable).parent / 'jupyter'} lab {_shown(path)}")
 
 
 def make(path: Path, html: Path | None) -> None:
-    """Execute a notebook in place, take its picture out of it, and write its page."""
+    """Execute a notebook; save it and the picture in it, or write its page and leave the file alone."""
     print(f"executing {_shown(path)}", flush=True)
     notebook = nbformat.read(path, as_version=4)
     execute(notebook, path)
     normalise(notebook)
-    nbformat.write(notebook, path)
-    write_picture(notebook, path)
     if html is not None:
         print(f"wrote {_shown(write_page(notebook, path, html))}")
+        return
+    nbformat.write(notebook, path)
+    write_picture(notebook, path)
 
 
 def execute(notebook: NotebookNode, path: Path) -> None:

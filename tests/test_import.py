@@ -46,7 +46,7 @@ def test_a_missing_native_module_is_told_in_one_sentence():
     """
     text = python(code)
     assert text.startswith("NativeModuleError 0 the native module of thag_nb cannot be loaded by cpython-3")
-    assert "python -m pip install ." in text
+    assert "run `python -m pip install -e .`" in text
 
 
 def test_a_stale_native_module_is_told_at_import():

@@ -170,7 +170,22 @@ def test_status_says_that_it_records(session):
     assert session["%thag_status"].text.startswith("thag_nb is recording; hooks: raw on top, mem on top")
 
 
+def test_a_comment_behind_a_magic_is_not_part_of_the_name():
+    found = kernels.run(LOAD, "%thag_task load  # the big one")[1]
+    assert found.displays[0]["text/plain"].startswith("load · ")
+
+
+def test_many_tasks_in_one_cell_are_reported_briefly():
+    found = kernels.run(
+        LOAD, "for number in range(30):\n    get_ipython().run_line_magic('thag_task', f'step {number}')"
+    )[1]
+    assert [set(bundle) for bundle in found.displays] == [{"text/plain"}] * 10
+    assert found.displays[-1]["text/plain"].startswith("step 29 · ")
+    assert found.text == "... and 20 tasks before these; %thag and thag_nb.contexts() have them all\n"
+
+
 BAD = {
+    "%thag_task 'open": "%thag_task: No closing quotation; see %thag_task?",
     "%%thag_task\npass": "context name must be a non-empty str, not ''",
     "%%thag_task x --nosuch\npass": "%thag_task: unrecognized arguments: --nosuch; see %thag_task?",
     "%thag all": "%thag takes no arguments, not 'all'",
@@ -194,7 +209,7 @@ def test_a_missing_native_module_is_one_sentence_in_a_kernel():
     hide = "import sys; sys.modules['thag_nb._native'] = None"
     found = kernels.run(hide, "%load_ext thag_nb")[1]
     assert "the native module of thag_nb cannot be loaded" in found.traceback
-    assert "python -m pip install ." in found.traceback
+    assert "run `python -m pip install -e .`" in found.traceback
     assert "Traceback" not in found.traceback
 
 

@@ -43,7 +43,7 @@ def test_find_all_by_name_is_oldest_first() -> None:
 
 
 def test_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(UnknownContextError, match=r"^no context is called 'lode'; known: load, parse, root$"):
+    with pytest.raises(UnknownContextError, match=r"^no context is called 'lode'; known: parse, load, root$"):
         busy().find("lode")
 
 

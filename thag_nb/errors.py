@@ -28,9 +28,12 @@ class AllocatorError(ThagError, TypeError):
 class UnknownContextError(ThagError, LookupError):
     """A name or id that no recorded context has."""
 
+    _SHOWN = 12
+
     def __init__(self, wanted: object, known: list[str]) -> None:
-        names = ", ".join(known) if known else "nothing has been recorded yet"
-        super().__init__(f"no context is called {wanted!r}; known: {names}")
+        """`known` are the names there are, likeliest first."""
+        names = ", ".join(known[: self._SHOWN]) + (", ..." if len(known) > self._SHOWN else "")
+        super().__init__(f"no context is called {wanted!r}; known: {names or 'nothing has been recorded yet'}")
 
 
 class NativeModuleError(ThagError, ImportError):

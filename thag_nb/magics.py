@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _CELL_MAGIC = re.compile(r"%(%(?:thag_task|thag_system)(?:\s|$))")
 _COMPLETED = ("%%thag_task", "%thag_task")
+_REPORTS = 10  # tasks of one cell that are shown, the last ones
+_REPORTS_WITH_PICTURES = 4
 _OPTIONS = ("--no-plot", "--quiet")
 
 
@@ -81,19 +84,25 @@ class ThagNb(Magics):
         dispatcher.reset()
 
     def report(self, ended: list[AllocatorContext]) -> None:
-        """Show the line and the timeline of each task that ended with a cell."""
+        """Show the line of each task that ended with a cell, and its timeline if there are few."""
         if not ended:
             return
         recording = dispatcher.read()
-        for context in ended:
-            figure = self._plots.pop(context.id) and self._shows_pictures()
-            display(reports.task_bundle(recording, context.id, figure=figure), raw=True)
+        plots = [self._plots.pop(context.id) for context in ended]
+        few = len(ended) <= _REPORTS_WITH_PICTURES and self._shows_pictures()
+        for context, plot in zip(ended[-_REPORTS:], plots[-_REPORTS:], strict=True):
+            display(reports.task_bundle(recording, context.id, figure=plot and few), raw=True)
+        if len(ended) > _REPORTS:
+            print(f"... and {len(ended) - _REPORTS:,} tasks before these; %thag and thag_nb.contexts() have them all")
 
     def _options(self, line: str) -> Any:
         try:
-            return parse_argstring(self.thag_task, line)
-        except UsageError as error:
+            options = parse_argstring(self.thag_task, line)
+        except (UsageError, ValueError) as error:  # an unknown option, a quotation that does not end
             raise UsageError(f"%thag_task: {error}; see %thag_task?") from None
+        # IPython hands a comment behind a magic over as if it were arguments.
+        options.name = list(itertools.takewhile(lambda word: not word.startswith("#"), options.name))
+        return options
 
     @staticmethod
     def _refuse_arguments(name: str, line: str) -> None:

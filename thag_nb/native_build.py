@@ -17,9 +17,11 @@ def check() -> None:
     try:
         from thag_nb import _native
     except ImportError as error:
+        # In a checkout, the sources shadow what is installed elsewhere.
+        target = "-e ." if os.path.isdir(_SOURCES) else "thag_nb"
         raise NativeModuleError(
             f"the native module of thag_nb cannot be loaded by {sys.implementation.cache_tag}: {error}; "
-            "install a C compiler and run `python -m pip install .` with this Python"
+            f"with a C compiler, run `python -m pip install {target}` with this Python"
         ) from None
     if os.path.isdir(_SOURCES) and _source_hash() != _native.SOURCE_HASH:
         warnings.warn(

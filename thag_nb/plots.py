@@ -6,6 +6,7 @@ to nobody but its axes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -114,7 +115,10 @@ def figure_png(axes: Axes, dpi: int = 100) -> bytes:
     png = BytesIO()
     # Transparent, because the page may be dark or white and a saved notebook is read on both: our greys and the palette
     # read on either, whereas a white box in a dark page dazzles.
-    axes.figure.figure.savefig(png, format="png", dpi=dpi, transparent=True)
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the text beside the picture has it right.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        axes.figure.figure.savefig(png, format="png", dpi=dpi, transparent=True)
     return png.getvalue()
 
 

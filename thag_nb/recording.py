@@ -76,8 +76,13 @@ class Recording:
         """The contexts of this id or name, oldest first. Raises `UnknownContextError` if there is none."""
         found = tuple(record for record in self.contexts if wanted in (record.name, record.context_id))
         if not found:
-            raise UnknownContextError(wanted, sorted({record.name for record in self.contexts}))
+            raise UnknownContextError(wanted, self._names())
         return found
+
+    def _names(self) -> list[str]:
+        """All names, tasks first and the newest of them leading."""
+        newest_first = sorted(self.contexts, key=lambda record: (record.kind != "task", -record.context_id))
+        return list(dict.fromkeys(record.name for record in newest_first))
 
     def children(self, context_id: int) -> tuple[ContextRecord, ...]:
         """The contexts started directly under this one, oldest first."""
