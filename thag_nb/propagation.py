@@ -11,12 +11,14 @@ switched off, and on again when it is wanted.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thag_nb import _native
+
+if TYPE_CHECKING:
+    import threading
 
 _MISSING = object()
 _POOL_WORKERS = {("concurrent.futures.thread", "_worker"), ("multiprocessing.pool", "worker")}
@@ -119,6 +121,8 @@ def _with_function(submit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrappings() -> list[_Wrapping]:
+    # Here, because importing thag_nb must not bring threading along.
+    import threading
     from concurrent.futures import Future, ThreadPoolExecutor
     from multiprocessing.pool import ThreadPool
 

@@ -253,9 +253,16 @@ frame_set(thag_frame *frame)
 {
     PyObject *token = PyContextVar_Set(variable, (PyObject *)frame);
     if (token == NULL) {
-        return false;
+        /* CPython 3.11 does not notice a token that finds no memory: the variable may have moved all the same. */
+        exception_state failure = exception_put_aside();
+        bool moved = thag_current_frame() == frame;
+        exception_put_back(failure);
+        if (!moved) {
+            return false;
+        }
+        PyErr_Clear();
     }
-    Py_DECREF(token);
+    Py_XDECREF(token);
     cache_fill(&thag_this_thread, thag_tstate_attached(), frame->context);
     return true;
 }
