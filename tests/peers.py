@@ -43,10 +43,12 @@ SUITES = {
 
 # From the weakest: a test's outcome is the strongest that its parts had. A test that a crash cut off stays unfinished.
 OUTCOMES = ("unfinished", "passed", "skipped", "expected failure", "unexpected success", "failed")
-# Not the dispatcher's doing, and why; shown all the same.
+
+# Not the dispatcher's doing: what such a test says when it fails, and why. Shown all the same.
 KNOWN = {
     "test.test_threading.ThreadTests.test_import_from_another_thread": (
-        "wants an interpreter that has not imported threading yet, and importing thag_nb does"
+        "Exception: threading is already imported",
+        "it wants an interpreter that has not imported threading yet, and importing thag_nb does",
     ),
 }
 
@@ -280,7 +282,8 @@ def _read(report: Path, problem: str) -> Run:
             state = json.loads(reason)
         elif OUTCOMES.index(outcome) >= OUTCOMES.index(outcomes.get(test, OUTCOMES[0])):
             outcomes[test], reasons[test] = outcome, reason
-    return Run(outcomes, reasons, *state, problem or ("" if outcomes else "ran no test"))
+    recording, allocations, notes = state
+    return Run(outcomes, reasons, recording, allocations, notes, problem or ("" if outcomes else "ran no test"))
 
 
 def _last_line(path: Path) -> str:
@@ -296,9 +299,15 @@ class Difference(NamedTuple):
     reason: str
 
     @property
+    def known(self) -> str:
+        """Why this test fails as it does, if that is known."""
+        text, why = KNOWN.get(self.test, ("", ""))
+        return why if text in self.reason else ""
+
+    @property
     def verdict(self) -> str:
         """A test is flaky if it differs from itself with the dispatcher off, or if it is the same when run again."""
-        if self.test in KNOWN:
+        if self.known:
             return "known"
         if len(set(self.off)) > 1 or any(off == on for off, on in zip(self.off, self.on, strict=True)):
             return "flaky"
@@ -306,7 +315,7 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         sentence = f"  {self.verdict}: {self.test}: off {', '.join(self.off)}; on {', '.join(self.on)}"
-        return f"{sentence}\n      {KNOWN.get(self.test, self.reason)}"
+        return "\n      ".join(filter(None, [sentence, self.known or self.reason]))
 
 
 def _compare(place: Place, module: str, off: Run, on: Run) -> list[Difference]:

@@ -335,3 +335,48 @@ def test_resets_while_other_threads_open_tasks_break_neither():
         thread.join()
     assert failures == []
     assert_sums_hold()
+
+
+def test_the_records_of_dropped_contexts_are_given_back_and_their_blocks_stay_exact():
+    def round_of_work(keep: list[bytearray]) -> None:
+        for number in range(10_000):
+            with thag_nb.task("passing"):
+                if number % 1000 == 0:
+                    keep.append(bytearray(SIZE))
+
+    keep: list[bytearray] = []
+    round_of_work(keep)
+    thag_nb.reset()
+    overhead = thag_nb.status().overhead_bytes
+    for _ in range(5):
+        round_of_work(keep)
+        thag_nb.reset()
+        assert_sums_hold()
+    assert thag_nb.status().overhead_bytes - overhead < 1 << 20  # 50,000 records would be more than ten times that
+    assert of("root").self_live_bytes >= len(keep) * SIZE
+    keep.clear()
+    assert of("root").self_live_bytes < SIZE
+    assert_sums_hold()
+
+
+def test_a_flow_that_holds_on_to_a_dropped_context_keeps_its_record_and_is_charged_to_the_heir():
+    async def waiting(go: asyncio.Event) -> list[bytearray]:
+        await go.wait()
+        return [bytearray(SIZE)]
+
+    async def main() -> list[bytearray]:
+        go = asyncio.Event()
+        with thag_nb.task("held"):
+            running = asyncio.create_task(waiting(go))
+        for _ in range(3):
+            for _ in range(6_000):
+                with thag_nb.task("passing"):
+                    pass
+            thag_nb.reset()
+        go.set()
+        return await running
+
+    keep = asyncio.run(main())
+    assert of("root").self_live_bytes >= SIZE
+    assert_sums_hold()
+    assert len(keep) == 1

@@ -182,7 +182,7 @@ class Model:
             return
         frame.left = True
         self.contexts[frame.context_id].holds -= 1
-        if flow.frame is frame:
+        if not_orphaned(flow.frame) is frame:
             flow.frame = not_orphaned(frame.parent)
         else:
             frame.orphaned = True
@@ -555,3 +555,19 @@ def test_looking_leaves_a_flow_where_it_was_when_its_guard_had_been_closed_elsew
         assert thag_nb.current_context() == before
     assert thag_nb.current_context().name == "root"
     assert_sums_hold()
+
+
+@pytest.mark.parametrize("look", [thag_nb.status, thag_nb.current_context], ids=["after bookkeeping", "untouched"])
+def test_what_closing_an_inherited_guard_means_does_not_depend_on_whether_the_flow_has_done_bookkeeping(look):
+    thag_nb.start()
+    outer = thag_nb.push_allocator_context(Allocator.TASK_AWARE, "outer")
+    inner = thag_nb.push_allocator_context(Allocator.TASK_AWARE, "inner")
+    heir = contextvars.copy_context()
+    worker = Worker()
+    worker.do(inner.close)  # passed over by every flow from now on: both of ours are in "outer"
+    worker.stop()
+    heir.run(look)
+    heir.run(outer.close)  # so there it is innermost, and here it goes on being what work is charged to
+    found = (heir.run(thag_nb.current_context).name, thag_nb.current_context().name)
+    _native.enter(_native.ROOT_ID, True).leave(True)
+    assert found == ("root", "outer")

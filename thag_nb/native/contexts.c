@@ -14,6 +14,8 @@
 
 #include "contexts.h"
 
+#include "owners.h"
+
 thag_context_table thag_contexts;
 
 static const size_t CHUNK_BYTES = sizeof(thag_context) << THAG_CHUNK_SHIFT;
@@ -342,6 +344,75 @@ thag_context_bequeath(thag_context *from, thag_context *heir)
     thag_context_pass_on(from);
     thag_timeline_clear(&from->timeline);
     Py_CLEAR(from->label);
+}
+
+static bool
+detached_quiet(int64_t begun)
+{
+    return begun == atomic_load(&thag_contexts.detached_begun)
+           && begun == atomic_load(&thag_contexts.detached_finished);
+}
+
+static bool
+chunk_is_unused(uint32_t place, uint32_t end)
+{
+    uint32_t first = place << THAG_CHUNK_SHIFT;
+    uint32_t after = first + (1u << THAG_CHUNK_SHIFT);
+    if (after > end) {
+        return false;
+    }
+    for (uint32_t id = first == 0 ? 1 : first; id < after; id++) {
+        const thag_context *context = thag_context_by_id(id);
+        if (atomic_load(&context->heir) == NULL || atomic_load(&context->frames) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Contexts that stay are put right under the ones that stay above them. */
+static void
+parents_relink(uint32_t end)
+{
+    for (uint32_t id = THAG_SYSTEM_ID; id < end; id++) {
+        if (thag_context_is_discarded(id)) {
+            id |= (1u << THAG_CHUNK_SHIFT) - 1;
+            continue;
+        }
+        thag_context *context = thag_context_by_id(id);
+        if (atomic_load(&context->heir) == NULL) {
+            context->parent = thag_context_today(context->parent);
+            context->depth = context->parent->depth + 1;
+        }
+    }
+}
+
+static uint32_t
+owner_today(uint32_t context_id)
+{
+    return thag_context_owner(context_id)->id;
+}
+
+void
+thag_contexts_discard_dropped(void)
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    int64_t begun = atomic_load(&thag_contexts.detached_begun);
+    if (!detached_quiet(begun)) {
+        return;
+    }
+    parents_relink(end);
+    thag_owners_rename(owner_today);
+    if (!detached_quiet(begun)) {
+        return;
+    }
+    for (uint32_t place = 0; place << THAG_CHUNK_SHIFT < end; place++) {
+        if (!thag_contexts.discarded[place] && chunk_is_unused(place, end)) {
+            thag_pages_clear(atomic_load(&thag_contexts.chunks[place]), CHUNK_BYTES);
+            thag_contexts.discarded[place] = true;
+            (void)thag_add(&mapped_bytes, -(int64_t)CHUNK_BYTES);
+        }
+    }
 }
 
 void

@@ -51,6 +51,7 @@ typedef struct thag_context {
     bool entered;                       /* at least once */
     bool ended;
     _Atomic int32_t holds;              /* any thread: guards and others that keep the context open */
+    _Atomic int32_t frames;             /* frames that point here, in whatever flow */
     /* Touched when a bucket closes, or never. */
     PyObject *label;                    /* owned: whatever Python wants to know it by */
     uint64_t bucket_start_ns;
@@ -62,6 +63,7 @@ typedef struct thag_context {
 
 typedef struct {
     thag_context *_Atomic chunks[THAG_CHUNKS];
+    bool discarded[THAG_CHUNKS];        /* all contexts of the chunk were dropped, and their records given back. GIL */
     _Atomic uint32_t next_id;
     thag_context *root;
     thag_context *system;
@@ -84,6 +86,10 @@ void thag_context_release(thag_context *context);
 
 /* Drops `from`, which has ended, in favour of `heir`, a context it was started under. GIL. */
 void thag_context_bequeath(thag_context *from, thag_context *heir);
+
+/* Gives back the records of chunks whose contexts were all dropped and that nothing points to any more: no frame, no
+   block, no context below. Nothing is done while a thread without the GIL is in the middle of an event. GIL. */
+void thag_contexts_discard_dropped(void);
 
 /* Passes on what a dropped context was charged for by threads that had looked it up just before. GIL. */
 void thag_context_pass_on(thag_context *from);
@@ -168,6 +174,13 @@ thag_context_today(thag_context *context)
         context = heir;
     }
     return context;
+}
+
+/* True if the record of an id was given back, with those of its whole chunk. GIL. */
+static inline bool
+thag_context_is_discarded(uint32_t id)
+{
+    return thag_contexts.discarded[id >> THAG_CHUNK_SHIFT];
 }
 
 /* Whom a block's owner id stands for today. Any thread, no GIL. */

@@ -35,6 +35,7 @@ frame_dealloc(PyObject *object)
     thag_frame *frame = (thag_frame *)object;
     while (frame != NULL) {
         thag_frame *parent = frame->parent;
+        (void)atomic_fetch_sub(&frame->context->frames, 1);
         PyObject_Free(frame);
         if (parent == NULL || Py_REFCNT(parent) > 1) {
             Py_XDECREF(parent);
@@ -131,14 +132,20 @@ cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *conte
     thread->context = context;
 }
 
-/* What a frame found in the wild stands for: orphans are passed over, and so is anything that is not a frame. */
-static thag_context *
-frame_context(PyObject *found)
+/* The frame that a value of our variable stands for: orphans are passed over, and so is anything that is no frame. */
+static thag_frame *
+frame_of_value(PyObject *value)
 {
-    thag_frame *frame = Py_IS_TYPE(found, &thag_frame_type) ? (thag_frame *)found : NULL;
+    thag_frame *frame = Py_IS_TYPE(value, &thag_frame_type) ? (thag_frame *)value : NULL;
     while (frame != NULL && frame->orphaned) {
         frame = frame->parent;
     }
+    return frame;
+}
+
+static thag_context *
+frame_context(const thag_frame *frame)
+{
     return frame == NULL ? thag_contexts.root : frame->context;
 }
 
@@ -182,7 +189,7 @@ mapping_look_up(PyObject *contextvars, thag_context *otherwise)
     else if (contained == 1) {
         PyObject *frame = PyObject_GetItem(contextvars, variable);
         if (frame != NULL) {
-            found = frame_context(frame);
+            found = frame_context(frame_of_value(frame));
             Py_DECREF(frame);
         }
     }
@@ -227,7 +234,7 @@ thag_current_without_gil(thag_thread *thread)
         flow.context = thag_contexts.root;
         return flow;
     }
-    if (thread->tstate != own || thread->tstate_id != own->id) {
+    if (thread->tstate != own || thread->tstate_id != own->id || thread->generation != thag_generation()) {
         flow.context = own->context == NULL ? thag_contexts.root : flow.context;
         (void)thag_add(&thag_flow_state.stale_lookups, own->context != NULL);
         return flow;
@@ -245,7 +252,7 @@ thag_current_frame(void)
         return NULL;
     }
     Py_DECREF(frame);       /* the Context still holds it */
-    return Py_IS_TYPE(frame, &thag_frame_type) ? (thag_frame *)frame : NULL;
+    return frame_of_value(frame);
 }
 
 static bool
@@ -274,15 +281,13 @@ frame_new(thag_context *context, thag_frame *parent)
     if (frame == NULL) {
         return NULL;
     }
-    while (parent != NULL && parent->orphaned) {
-        parent = parent->parent;
-    }
     if (parent != NULL && parent->left && parent->context->records) {
         /* It came from a flow that is through with it, so nothing will ever pass over it: what it found is not needed,
            and callbacks that schedule themselves inside a task do not grow a chain. */
         Py_CLEAR(parent->parent);
     }
     frame->context = context;
+    (void)atomic_fetch_add(&context->frames, 1);
     frame->parent = (thag_frame *)Py_XNewRef((PyObject *)parent);
     frame->left = false;
     frame->orphaned = false;
@@ -326,8 +331,7 @@ thag_current_init(void)
 thag_context *
 thag_current_context(void)
 {
-    thag_frame *frame = thag_current_frame();
-    return frame == NULL ? thag_contexts.root : frame_context((PyObject *)frame);
+    return frame_context(thag_current_frame());
 }
 
 void

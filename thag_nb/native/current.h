@@ -88,7 +88,7 @@ PyObject *thag_current_enter(thag_context *context, thag_entry_mode mode);
    Never raises, and an exception that is set stays. True if it was current. GIL. */
 bool thag_current_leave(thag_entering *entering, bool orphan);
 
-/* A borrowed reference to the frame that is current in this flow, or NULL if there is none. GIL. */
+/* A borrowed reference to the frame that is current in this flow, orphans passed over; NULL if there is none. GIL. */
 thag_frame *thag_current_frame(void);
 
 /* The context of this flow, whether it is recorded or not. GIL. */

@@ -16,11 +16,26 @@
 
 static uint64_t origin_ns;      /* when the dispatcher was first started; times in Python count from here */
 
+#define CHUNK_MASK ((1u << THAG_CHUNK_SHIFT) - 1)
+
+/* The first id from `id` on whose record was not given back: how all contexts are gone through. */
+static uint32_t
+kept(uint32_t id)
+{
+    while (id >> THAG_CHUNK_SHIFT < THAG_CHUNKS && thag_context_is_discarded(id)) {
+        id = (id | CHUNK_MASK) + 1;
+    }
+    return id;
+}
+
 static long long
 since_origin(uint64_t time_ns)
 {
     return time_ns > origin_ns ? (long long)(time_ns - origin_ns) : 0;
 }
+
+/* Stands for every context whose record was given back. */
+static thag_context discarded;
 
 /* The context of an id that Python passes, or NULL with ValueError or TypeError. */
 static thag_context *
@@ -33,7 +48,8 @@ context_argument(PyObject *argument)
     if (id < THAG_ROOT_ID || id >= atomic_load(&thag_contexts.next_id)) {
         return PyErr_Format(PyExc_ValueError, "no context has the id %lu", id), NULL;
     }
-    return thag_context_by_id((uint32_t)id);
+    /* What a dropped one's record may have been given back for. */
+    return thag_context_is_discarded((uint32_t)id) ? &discarded : thag_context_by_id((uint32_t)id);
 }
 
 /* ---- hooks ---- */
@@ -180,7 +196,7 @@ native_enter(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t
         return NULL;
     }
     if (atomic_load(&context->heir) != NULL) {
-        return PyErr_Format(PyExc_ValueError, "the context %lu has been dropped by a reset", (unsigned long)context->id);
+        return PyErr_Format(PyExc_ValueError, "the context %S has been dropped by a reset", arguments[0]);
     }
     return thag_current_enter(context, PyObject_IsTrue(arguments[1]) ? THAG_ENTER_DETACHED : THAG_ENTER_NESTED);
 }
@@ -278,6 +294,10 @@ native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     uint32_t end = atomic_load(&thag_contexts.next_id);
     for (uint32_t id = end - 1; id > 0; id--) {
+        if (thag_context_is_discarded(id)) {
+            id &= ~CHUNK_MASK;
+            continue;
+        }
         thag_context *context = thag_context_by_id(id);
         if (survives_reset(context) || atomic_load(&context->heir) != NULL) {
             continue;
@@ -288,11 +308,14 @@ native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         }
         thag_context_bequeath(context, heir);
     }
-    for (uint32_t id = 1; id < end; id++) {
+    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
         if (survives_reset(thag_context_by_id(id))) {
             thag_context_restart(thag_context_by_id(id));
         }
     }
+    /* No thread's cache may go on with a record that is given back. */
+    thag_current_record(thag_is_recording());
+    thag_contexts_discard_dropped();
     Py_RETURN_NONE;
 }
 
@@ -300,7 +323,7 @@ static PyObject *
 native_forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     long long forgotten = 0;
-    for (uint32_t id = 1; id < atomic_load(&thag_contexts.next_id); id++) {
+    for (uint32_t id = kept(1); id < atomic_load(&thag_contexts.next_id); id = kept(id + 1)) {
         thag_context *context = thag_context_by_id(id);
         forgotten += thag_context_figures(context).self_live_bytes;
         thag_context_forget_live(context);
@@ -324,7 +347,7 @@ typedef struct {
 static void
 dropped_pass_on(uint32_t end)
 {
-    for (uint32_t id = 1; id < end; id++) {
+    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
         thag_context *context = thag_context_by_id(id);
         if (atomic_load(&context->heir) != NULL) {
             thag_context_pass_on(context);
@@ -336,7 +359,7 @@ static void
 rows_copy(context_row *rows, uint32_t end)
 {
     dropped_pass_on(end);
-    for (uint32_t id = 1; id < end; id++) {
+    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
         thag_figures own = thag_context_figures(thag_context_by_id(id));
         rows[id] = (context_row){own, own.self_live_bytes, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
     }
@@ -348,6 +371,10 @@ static void
 rows_add_up(context_row *rows, uint32_t end)
 {
     for (uint32_t id = end - 1; id > THAG_ROOT_ID; id--) {
+        if (thag_context_is_discarded(id)) {
+            id &= ~CHUNK_MASK;
+            continue;
+        }
         context_row *parent = &rows[thag_context_by_id(id)->parent->id];
         parent->live_bytes += rows[id].live_bytes;
         parent->total_bytes += rows[id].total_bytes;
@@ -435,7 +462,7 @@ snapshot_list(void)
         return PyErr_NoMemory();
     }
     PyObject *list = PyList_New(0);
-    for (uint32_t id = 1; list != NULL && id < end; id++) {
+    for (uint32_t id = kept(1); list != NULL && id < end; id = kept(id + 1)) {
         const thag_context *context = thag_context_by_id(id);
         if (atomic_load(&context->heir) != NULL) {
             continue;
@@ -474,7 +501,7 @@ half_events_settle(uint32_t end)
         return;
     }
     thag_owners_walk(owner_count, sums);
-    for (uint32_t id = 1; id < end; id++) {
+    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
         thag_context *context = thag_context_by_id(id);
         int64_t missed = sums[id] - thag_context_figures(context).self_live_bytes;
         if (missed != 0) {
@@ -492,7 +519,7 @@ native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     if (begun != atomic_exchange(&thag_contexts.detached_finished, begun)) {
         half_events_settle(end);
     }
-    for (uint32_t id = 1; id < end; id++) {
+    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
         thag_context_restart(thag_context_by_id(id));
     }
     Py_RETURN_NONE;
@@ -516,7 +543,7 @@ audit_read(audit_row *rows, uint32_t end)
     memset(rows, 0, end * sizeof(*rows));
     dropped_pass_on(end);
     thag_owners_walk(audit_count, rows);
-    for (uint32_t id = 1; id < end; id++) {
+    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
         rows[id].counted = thag_context_figures(thag_context_by_id(id)).self_live_bytes;
     }
 }
@@ -542,7 +569,7 @@ static PyObject *
 audit_dict(const audit_row *rows, uint32_t end)
 {
     PyObject *dict = PyDict_New();
-    for (uint32_t id = 1; dict != NULL && id < end; id++) {
+    for (uint32_t id = kept(1); dict != NULL && id < end; id = kept(id + 1)) {
         if (rows[id].counted == 0 && rows[id].found == 0) {
             continue;
         }
@@ -576,7 +603,7 @@ static PyObject *
 native_context_ids(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     PyObject *ids = PyList_New(0);
-    for (uint32_t id = 1; ids != NULL && id < atomic_load(&thag_contexts.next_id); id++) {
+    for (uint32_t id = kept(1); ids != NULL && id < atomic_load(&thag_contexts.next_id); id = kept(id + 1)) {
         if (atomic_load(&thag_context_by_id(id)->heir) != NULL) {
             continue;
         }
@@ -663,6 +690,7 @@ module_exec(PyObject *module)
         PyErr_NoMemory();
         return -1;
     }
+    atomic_store(&discarded.heir, thag_contexts.root);
     if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0) {
         return -1;
     }

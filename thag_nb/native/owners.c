@@ -166,6 +166,42 @@ thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), vo
     }
 }
 
+static void
+word_replace(thag_entry *word, thag_entry old, thag_entry new)
+{
+    /* Whoever holds the block may clear the record at this moment: then it stays cleared. */
+    (void)__atomic_compare_exchange_n(word, &old, new, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+static void
+page_rename(void *page, size_t page_bytes, void *data)
+{
+    uint32_t (*const *rename)(uint32_t) = data;
+    thag_entry *entries = page;
+    for (size_t i = 0; i < page_bytes / sizeof(thag_entry); i++) {
+        thag_entry word = entries[i];
+        uint32_t kind = word >> THAG_ENTRY_KIND;
+        if (kind == THAG_KIND_TINY) {
+            uint32_t size = word & ((1u << THAG_TINY_SIZE_BITS) - 1);
+            uint32_t owner = (*rename)((word & THAG_WORD_MASK) >> THAG_TINY_SIZE_BITS);
+            word_replace(&entries[i], word,
+                         (uint32_t)THAG_KIND_TINY << THAG_ENTRY_KIND | owner << THAG_TINY_SIZE_BITS | size);
+        }
+        else if (kind != THAG_KIND_REST && entries[i + 1] != 0) {
+            thag_entry owner = entries[i + 1];
+            word_replace(&entries[i + 1], owner, (*rename)(owner));
+        }
+    }
+}
+
+void
+thag_owners_rename(uint32_t (*rename)(uint32_t context_id))
+{
+    for (uint32_t place = 0; place < leaves_listed(); place++) {
+        thag_pages_visit(leaf_listed(place), THAG_LEAF_ENTRIES * sizeof(thag_entry), page_rename, &rename);
+    }
+}
+
 void
 thag_owners_clear(void)
 {

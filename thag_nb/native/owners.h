@@ -59,6 +59,9 @@ thag_owner thag_owners_look_at(const thag_entry *at);
    meanwhile may or may not be seen. */
 void thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), void *data);
 
+/* Gives every record the owner that `rename` says. GIL; blocks that threads without it free meanwhile are left alone. */
+void thag_owners_rename(uint32_t (*rename)(uint32_t context_id));
+
 /* Forgets every block. Only while no hook is installed. */
 void thag_owners_clear(void);
 
