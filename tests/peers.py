@@ -45,12 +45,7 @@ SUITES = {
 OUTCOMES = ("unfinished", "passed", "skipped", "expected failure", "unexpected success", "failed")
 
 # Not the dispatcher's doing: what such a test says when it fails, and why. Shown all the same.
-KNOWN = {
-    "test.test_threading.ThreadTests.test_import_from_another_thread": (
-        "Exception: threading is already imported",
-        "it wants an interpreter that has not imported threading yet, and importing thag_nb does",
-    ),
-}
+KNOWN: dict[str, tuple[str, str]] = {}
 
 RERUNS = 2
 RERUN_LIMIT = 20
