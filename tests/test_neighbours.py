@@ -1,7 +1,5 @@
 """Living with others: sub-interpreters, other memory tools, greenlets."""
 
-import sys
-
 import pytest
 from figures import assert_sums_hold, of
 from processes import python
@@ -32,11 +30,7 @@ SUBINTERPRETER = """
 
 
 def test_another_interpreters_work_is_the_roots_and_importing_there_is_refused():
-    if sys.version_info[:2] == (3, 12):
-        code = SUBINTERPRETER.replace("import _interpreters", "import _xxsubinterpreters")
-    else:
-        code = SUBINTERPRETER
-    assert python(code) == "alive\n"
+    assert python(SUBINTERPRETER) == "alive\n"
 
 
 MEMRAY = """
