@@ -19,7 +19,8 @@ thread)
     flags="-fsanitize=thread"
     libraries="$(gcc -print-file-name=libtsan.so)"
     # CPython is not built for it: only races between two accesses of the native core are ours. A report fails the run.
-    export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.suppressions:exitcode=66:allocator_may_return_null=1"
+    reports=$(mktemp -d)/report
+    export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.suppressions:exitcode=66:allocator_may_return_null=1:log_path=$reports"
     # Its shadow memory wants addresses where they used to be.
     run=(setarch "$(uname -m)" --addr-no-randomize)
     ;;
@@ -30,7 +31,7 @@ thread)
 esac
 
 copy=$(mktemp -d)
-trap 'rm -rf "$copy"' EXIT
+trap 'rm -rf "$copy"; cat "${reports:-/dev/null}"* 2>/dev/null || true' EXIT
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
 cd "$copy"
 THAG_CFLAGS="$flags -g -O1 -fno-omit-frame-pointer" THAG_LDFLAGS="$flags" "$python" setup.py -q build_ext --inplace

@@ -195,6 +195,24 @@ def test_a_flow_left_in_a_dropped_context_is_charged_to_the_heir():
     assert_sums_hold()
 
 
+def test_a_flow_left_in_a_dropped_untracked_context_stays_untracked():
+    async def child() -> bytearray:
+        await asyncio.sleep(0)
+        thag_nb.reset()
+        assert thag_nb.current_context().allocator is Allocator.SYSTEM
+        return bytearray(SIZE)
+
+    async def main() -> bytearray:
+        with thag_nb.push_allocator_context(Allocator.SYSTEM, "unseen"):
+            running = asyncio.create_task(child())
+        return await running
+
+    keep = asyncio.run(main())
+    assert _native.owner_of(id(keep)) is None
+    assert of("root").self_live_bytes < SIZE
+    assert_sums_hold()
+
+
 def test_opening_and_ending_many_contexts_costs_records_only():
     overhead = thag_nb.status().overhead_bytes
     for _ in range(20_000):

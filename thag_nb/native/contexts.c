@@ -18,43 +18,8 @@
 
 thag_context_table thag_contexts;
 
-static const size_t CHUNK_BYTES = sizeof(thag_context) << THAG_CHUNK_SHIFT;
-
-/* Detached shares are cut from chunks by any thread; a chunk that is replaced while half used is left. */
-enum { SHARES_PER_CHUNK = 1024 };
-typedef struct {
-    _Atomic uint32_t used;
-    thag_detached shares[SHARES_PER_CHUNK];
-} share_chunk;
-static share_chunk *_Atomic shares;
-static thag_detached root_share;    /* so that charging the root never fails */
 static _Atomic int64_t mapped_bytes;
 
-static thag_detached *
-share_take(void)
-{
-    for (;;) {
-        share_chunk *chunk = atomic_load(&shares);
-        if (chunk != NULL) {
-            uint32_t place = atomic_fetch_add(&chunk->used, 1);
-            if (place < SHARES_PER_CHUNK) {
-                return &chunk->shares[place];
-            }
-        }
-        share_chunk *fresh = thag_pages_map(sizeof(*fresh));
-        if (fresh == NULL) {
-            return NULL;
-        }
-        if (atomic_compare_exchange_strong(&shares, &chunk, fresh)) {
-            (void)thag_add(&mapped_bytes, (int64_t)sizeof(*fresh));
-        }
-        else {
-            thag_pages_unmap(fresh, sizeof(*fresh));
-        }
-    }
-}
-
-/* Raises `cell` to at least `value`, or lowers it to at most that. */
 static void
 cell_raise(_Atomic int64_t *cell, int64_t value)
 {
@@ -63,46 +28,36 @@ cell_raise(_Atomic int64_t *cell, int64_t value)
     }
 }
 
-static void
-cell_lower(_Atomic int64_t *cell, int64_t value)
+/* The share, which from now on belongs to the context's figures. */
+static thag_detached *
+share_touch(thag_context *context)
 {
-    int64_t seen = thag_get(cell);
-    while (value < seen && !atomic_compare_exchange_weak(cell, &seen, value)) {
+    thag_detached *share = thag_context_detached(context);
+    if (THAG_UNLIKELY(share == NULL)) {
+        thag_context_chunk *chunk = atomic_load(&thag_contexts.chunks[context->id >> THAG_CHUNK_SHIFT]);
+        share = &chunk->shares[context->id & (THAG_CHUNK_CONTEXTS - 1)];
+        if (atomic_exchange(&context->detached, share) == NULL) {
+            (void)thag_add(&mapped_bytes, (int64_t)sizeof(*share));
+        }
     }
+    return share;
 }
 
-bool
-thag_context_ready_detached(thag_context *context)
-{
-    for (; context != NULL; context = context->parent) {
-        if (THAG_LIKELY(thag_context_detached(context) != NULL)) {
-            continue;
-        }
-        thag_detached *share = context->parent == NULL ? &root_share : share_take();
-        if (share == NULL) {
-            return false;
-        }
-        thag_put(&share->high_bytes, INT64_MIN);
-        thag_put(&share->low_bytes, INT64_MAX);
-        thag_detached *winner = NULL;
-        (void)atomic_compare_exchange_strong(&context->detached, &winner, share);
-    }
-    return true;
-}
-
-/* Compares both lanes' sum with the extremes; called with the level before a fall and after a rise. */
+/* Compares both lanes' sum with the extremes; called with the level before a fall and after a rise. A sum below 0 is one
+   whose halves were not read at the same moment. */
 static void
 extremes_note(thag_context *context, thag_detached *share)
 {
     int64_t live = thag_get(&share->live_bytes) + thag_get(&context->live_bytes);
+    live = live < 0 ? 0 : live;
     cell_raise(&share->high_bytes, live);
-    cell_lower(&share->low_bytes, live);
+    cell_raise(&share->fall_bytes, INT64_MAX - live);
 }
 
 void
 thag_context_charge_detached(thag_context *context, const thag_change *change)
 {
-    thag_detached *own = thag_context_detached(context);
+    thag_detached *own = share_touch(context);
     cell_raise(&own->self_peak_bytes, thag_get(&own->self_live_bytes) + thag_get(&context->self_live_bytes));
     int64_t self_live = atomic_fetch_add(&own->self_live_bytes, change->live_bytes) + change->live_bytes;
     cell_raise(&own->self_peak_bytes, self_live + thag_get(&context->self_live_bytes));
@@ -111,7 +66,7 @@ thag_context_charge_detached(thag_context *context, const thag_change *change)
     (void)thag_add(&own->frees, change->frees);
     (void)thag_add(&own->foreign_frees, change->foreign_frees);
     for (; context != NULL; context = context->parent) {
-        thag_detached *share = thag_context_detached(context);
+        thag_detached *share = share_touch(context);
         extremes_note(context, share);
         (void)atomic_fetch_add(&share->live_bytes, change->live_bytes);
         extremes_note(context, share);
@@ -122,8 +77,8 @@ void
 thag_context_fold(thag_context *context)
 {
     thag_detached *share = thag_context_detached(context);
-    int64_t high = atomic_exchange(&share->high_bytes, INT64_MIN);
-    int64_t low = atomic_exchange(&share->low_bytes, INT64_MAX);
+    int64_t high = atomic_exchange(&share->high_bytes, 0);
+    int64_t low = INT64_MAX - atomic_exchange(&share->fall_bytes, 0);
     if (high > thag_get(&context->high_bytes)) {
         thag_put(&context->high_bytes, high);
     }
@@ -187,16 +142,16 @@ chunk_map(uint32_t id)
     if (atomic_load(&thag_contexts.chunks[place]) != NULL) {
         return true;
     }
-    thag_context *chunk = thag_pages_map(CHUNK_BYTES);
+    thag_context_chunk *chunk = thag_pages_map(sizeof(*chunk));
     if (chunk == NULL) {
         return false;
     }
-    thag_context *winner = NULL;
+    thag_context_chunk *winner = NULL;
     if (atomic_compare_exchange_strong(&thag_contexts.chunks[place], &winner, chunk)) {
-        (void)thag_add(&mapped_bytes, (int64_t)CHUNK_BYTES);
+        (void)thag_add(&mapped_bytes, (int64_t)sizeof(chunk->contexts));
     }
     else {
-        thag_pages_unmap(chunk, CHUNK_BYTES);
+        thag_pages_unmap(chunk, sizeof(*chunk));
     }
     return true;
 }
@@ -357,7 +312,7 @@ static bool
 chunk_is_unused(uint32_t place, uint32_t end)
 {
     uint32_t first = place << THAG_CHUNK_SHIFT;
-    uint32_t after = first + (1u << THAG_CHUNK_SHIFT);
+    uint32_t after = first + THAG_CHUNK_CONTEXTS;
     if (after > end) {
         return false;
     }
@@ -370,13 +325,26 @@ chunk_is_unused(uint32_t place, uint32_t end)
     return true;
 }
 
+static void
+chunk_discard(uint32_t place)
+{
+    thag_context_chunk *chunk = atomic_load(&thag_contexts.chunks[place]);
+    int64_t bytes = sizeof(chunk->contexts);
+    for (int i = 0; i < THAG_CHUNK_CONTEXTS; i++) {
+        bytes += thag_context_detached(&chunk->contexts[i]) == NULL ? 0 : (int64_t)sizeof(chunk->shares[i]);
+    }
+    thag_pages_clear(chunk, sizeof(*chunk));
+    thag_contexts.discarded[place] = true;
+    (void)thag_add(&mapped_bytes, -bytes);
+}
+
 /* Contexts that stay are put right under the ones that stay above them. */
 static void
 parents_relink(uint32_t end)
 {
     for (uint32_t id = THAG_SYSTEM_ID; id < end; id++) {
         if (thag_context_is_discarded(id)) {
-            id |= (1u << THAG_CHUNK_SHIFT) - 1;
+            id |= THAG_CHUNK_CONTEXTS - 1;
             continue;
         }
         thag_context *context = thag_context_by_id(id);
@@ -408,9 +376,7 @@ thag_contexts_discard_dropped(void)
     }
     for (uint32_t place = 0; place << THAG_CHUNK_SHIFT < end; place++) {
         if (!thag_contexts.discarded[place] && chunk_is_unused(place, end)) {
-            thag_pages_clear(atomic_load(&thag_contexts.chunks[place]), CHUNK_BYTES);
-            thag_contexts.discarded[place] = true;
-            (void)thag_add(&mapped_bytes, -(int64_t)CHUNK_BYTES);
+            chunk_discard(place);
         }
     }
 }

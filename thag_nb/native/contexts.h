@@ -11,14 +11,16 @@ enum {
     THAG_ROOT_ID = 1,           /* what no other context is charged for */
     THAG_SYSTEM_ID = 2,         /* the shared context of untracked work */
     THAG_CHUNK_SHIFT = 12,      /* contexts come in chunks of 4096 */
+    THAG_CHUNK_CONTEXTS = 1 << THAG_CHUNK_SHIFT,
     THAG_CHUNKS = 1 << 13,
 };
 
-/* The share of a context's figures that was written without the GIL. Any thread; atomic read-modify-writes. */
+/* The share of a context's figures that was written without the GIL. Any thread; atomic read-modify-writes. All zeros is
+   how it begins. */
 typedef struct {
     _Atomic int64_t live_bytes;
-    _Atomic int64_t high_bytes;     /* extremes of both lanes' sum since the attached lane last took them over */
-    _Atomic int64_t low_bytes;
+    _Atomic int64_t high_bytes;     /* extremes of both lanes' sum since the attached lane last took them over: the */
+    _Atomic int64_t fall_bytes;     /* highest, and how far the lowest lay below INT64_MAX; 0 if nothing happened since */
     _Atomic int64_t self_live_bytes;
     _Atomic int64_t self_peak_bytes;
     _Atomic int64_t self_total_bytes;
@@ -36,7 +38,7 @@ typedef struct thag_context {
     _Atomic int64_t low_bytes;
     uint64_t bucket_end_ns;
     struct thag_context *parent;
-    _Atomic(thag_detached *) detached;  /* made by the first event without the GIL */
+    _Atomic(thag_detached *) detached;  /* NULL until the first event without the GIL */
     struct thag_context *_Atomic heir;  /* who took over the figures, after a reset */
     /* Touched for every event of this context. */
     _Atomic int64_t self_live_bytes;
@@ -61,8 +63,14 @@ typedef struct thag_context {
     int64_t retained_bytes;
 } thag_context;
 
+/* Contexts and, behind them, their detached shares, most of which are never touched. */
 typedef struct {
-    thag_context *_Atomic chunks[THAG_CHUNKS];
+    thag_context contexts[THAG_CHUNK_CONTEXTS];
+    thag_detached shares[THAG_CHUNK_CONTEXTS];
+} thag_context_chunk;
+
+typedef struct {
+    thag_context_chunk *_Atomic chunks[THAG_CHUNKS];
     bool discarded[THAG_CHUNKS];        /* all contexts of the chunk were dropped, and their records given back. GIL */
     _Atomic uint32_t next_id;
     thag_context *root;
@@ -84,7 +92,8 @@ thag_context *thag_context_create(thag_context *parent, bool records, PyObject *
 void thag_context_hold(thag_context *context);
 void thag_context_release(thag_context *context);
 
-/* Drops `from`, which has ended, in favour of `heir`, a context it was started under. GIL. */
+/* Drops `from`, which has ended, in favour of `heir`: a context it was started under or, if it never recorded, the
+   system context. GIL. */
 void thag_context_bequeath(thag_context *from, thag_context *heir);
 
 /* Gives back the records of chunks whose contexts were all dropped and that nothing points to any more: no frame, no
@@ -132,11 +141,7 @@ thag_detached_finish(void)
     (void)atomic_fetch_add(&thag_contexts.detached_finished, 1);
 }
 
-/* Makes sure that the context and all above it can be charged without the GIL. False without memory. Any thread. */
-bool thag_context_ready_detached(thag_context *context);
-
-/* The detached lane: applies one event to a context that is ready for it, between begin and finish. Any thread, no lock,
-   no GIL. */
+/* The detached lane: applies one event, between begin and finish. Any thread, no lock, no GIL. */
 void thag_context_charge_detached(thag_context *context, const thag_change *change);
 
 /* A copy of a context's own figures and inclusive live bytes and peak, of both lanes together. */
@@ -161,8 +166,9 @@ size_t thag_contexts_mapped(void);
 static inline thag_context *
 thag_context_by_id(uint32_t id)
 {
-    return atomic_load_explicit(&thag_contexts.chunks[id >> THAG_CHUNK_SHIFT], memory_order_acquire)
-           + (id & ((1 << THAG_CHUNK_SHIFT) - 1));
+    thag_context_chunk *chunk =
+        atomic_load_explicit(&thag_contexts.chunks[id >> THAG_CHUNK_SHIFT], memory_order_acquire);
+    return &chunk->contexts[id & (THAG_CHUNK_CONTEXTS - 1)];
 }
 
 /* The context itself or, after a reset, who took over from it. Any thread, no GIL. */
@@ -228,7 +234,7 @@ thag_context_move_chain(thag_context *context, const thag_context *up_to, int64_
         const thag_detached *detached = thag_context_detached(context);
         if (THAG_UNLIKELY(detached != NULL)) {
             live += thag_get(&detached->live_bytes);
-            if (THAG_UNLIKELY(thag_get(&detached->high_bytes) != INT64_MIN)) {
+            if (THAG_UNLIKELY(thag_get(&detached->fall_bytes) != 0)) {
                 thag_context_fold(context);
             }
         }

@@ -99,19 +99,12 @@ event_drop(void)
     (void)thag_add(&thag_dispatcher_state.dropped, 1);
 }
 
-/* Without memory to charge a stale record's owner, the record is given up, and counted. */
 THAG_COLD static void
 stale_settle(const void *block, size_t size, bool attached)
 {
     thag_owner stale;
     while (thag_owners_take_stale(block, size, &stale)) {
-        thag_context *owner = thag_context_owner(stale.context_id);
-        if (attached || thag_context_ready_detached(owner)) {
-            owner_debit(owner, stale.size, 1, false, attached);
-        }
-        else {
-            event_drop();
-        }
+        owner_debit(thag_context_owner(stale.context_id), stale.size, 1, false, attached);
         (void)thag_add(&thag_dispatcher_state.stale_records, 1);
     }
 }
@@ -121,17 +114,14 @@ static inline bool
 record_write(void *block, size_t size, thag_flow flow)
 {
     thag_entry *at = thag_owners_place(block);
-    if (THAG_UNLIKELY(at == NULL || (!flow.attached && !thag_context_ready_detached(flow.context)))) {
+    if (THAG_UNLIKELY(at == NULL)) {
         event_drop();
         return false;
     }
     if (THAG_UNLIKELY(thag_owners_occupied(at, size))) {
         stale_settle(block, size, flow.attached);
     }
-    if (THAG_UNLIKELY(!thag_owners_put(at, size, flow.context->id))) {
-        event_drop();
-        return false;
-    }
+    thag_owners_put(at, size, flow.context->id);
     return true;
 }
 
@@ -177,20 +167,13 @@ allocation_record(void *block, size_t size, thag_flow flow)
     }
 }
 
-/* Without memory to charge the owner, the record stays, and is settled when the address is used again. */
 THAG_COLD static void
 free_record_detached(thag_entry *at, thag_flow flow)
 {
     thag_detached_begin();
-    thag_owner owner = thag_owners_look_at(at);
+    thag_owner owner = thag_owners_take(at);
     thag_context *context = thag_context_owner(owner.context_id);
-    if (thag_context_ready_detached(context)) {
-        owner = thag_owners_take(at);
-        owner_debit(context, owner.size, 1, is_foreign(context, flow), false);
-    }
-    else {
-        event_drop();
-    }
+    owner_debit(context, owner.size, 1, is_foreign(context, flow), false);
     thag_detached_finish();
 }
 
@@ -234,11 +217,6 @@ thag_record_claim(thag_thread *thread, thag_domain domain, void *block)
     claim.detached = !flow_of(thread, domain).attached;
     if (claim.detached) {
         thag_detached_begin();
-        if (!thag_context_ready_detached(thag_context_owner(thag_owners_look_at(at).context_id))) {
-            event_drop();
-            thag_detached_finish();
-            return (thag_claim){.owned = false};
-        }
     }
     claim.owned = true;
     claim.owner = thag_owners_take(at);
@@ -285,7 +263,7 @@ claim_settle(thag_claim claim, void *old_block, void *block, size_t size, thag_f
     flow.attached = !claim.detached;
     thag_context *owner = thag_context_owner(claim.owner.context_id);
     if (block == NULL) {
-        (void)thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
+        thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
     }
     else if (size <= claim.owner.size) {
         owner_keep(owner, claim, block, size);

@@ -181,6 +181,10 @@ native_open_context(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_
     if (parent == NULL) {
         return NULL;
     }
+    parent = thag_context_today(parent);    /* another thread's reset may have dropped it meanwhile */
+    if (!parent->records) {
+        return PyErr_Format(PyExc_ValueError, "the context %S is not recorded, so nothing can be under it", arguments[0]);
+    }
     thag_context *context = thag_context_create(parent, PyObject_IsTrue(arguments[1]), arguments[2]);
     return context == NULL ? PyErr_NoMemory() : PyLong_FromUnsignedLong(context->id);
 }
@@ -289,6 +293,20 @@ survives_reset(const thag_context *context)
     return context->id <= THAG_SYSTEM_ID || !context->entered || atomic_load(&context->holds) > 0;
 }
 
+/* Flows that are left in an untracked context stay untracked. */
+static thag_context *
+heir_of(const thag_context *dropped)
+{
+    if (!dropped->records) {
+        return thag_contexts.system;
+    }
+    thag_context *heir = dropped->parent;
+    while (!survives_reset(heir)) {
+        heir = heir->parent;
+    }
+    return heir;
+}
+
 static PyObject *
 native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
@@ -302,11 +320,7 @@ native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         if (survives_reset(context) || atomic_load(&context->heir) != NULL) {
             continue;
         }
-        thag_context *heir = context->parent;
-        while (!survives_reset(heir)) {
-            heir = heir->parent;
-        }
-        thag_context_bequeath(context, heir);
+        thag_context_bequeath(context, heir_of(context));
     }
     for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
         if (survives_reset(thag_context_by_id(id))) {
@@ -624,10 +638,13 @@ native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
         return NULL;
     }
     const thag_entry *at = thag_owners_find((uintptr_t)address);
-    if (at == NULL || !thag_owners_begins(at)) {
+    thag_owner owner = {.context_id = 0};
+    if (at != NULL) {
+        owner = thag_owners_look_at(at);
+    }
+    if (owner.context_id == 0) {
         Py_RETURN_NONE;
     }
-    thag_owner owner = thag_owners_look_at(at);
     return Py_BuildValue("kn", (unsigned long)thag_context_owner(owner.context_id)->id, (Py_ssize_t)owner.size);
 }
 

@@ -9,15 +9,16 @@
      entry 0                         entry 1        entry 2            block
      01 | context:25 | size:5                                          up to 16 bytes
      10 | size:30                    00 | context                      17 bytes to 1 GiB
-     11 | low 30 bits of the size    00 | context   00 | high bits     larger
+     11 | low 30 bits of the size    00 | context   00 | 1 | high bits larger
 
    The two top bits tell a first word from the rest, so a table whose hooks were displaced for a while, and which missed
    some frees, can still be read and repaired: a record found where a new block starts is stale, and its owner is repaid.
 
    An entry belongs to whoever holds the block. The allocator hands a block to one thread at a time, so entries need no
-   lock and no atomic access: the hand-over orders them, if a record is cleared before the block is given back. Only
-   leaves are mapped by two threads at once; the loser of that race unmaps its own. Addresses that no supported
-   allocator returns (not a multiple of 16, beyond 48 bits) are refused, and counted by the caller as dropped. */
+   lock and no atomic exchange: the hand-over orders them, if a record is cleared before the block is given back. Only a
+   walk reads the records of others; it may meet one half written, which the words tell apart, so that it never takes
+   one for another. Leaves may be mapped by two threads at once; the loser of that race unmaps its own. Addresses that no
+   supported allocator returns (not a multiple of 16, beyond 48 bits) are refused, and counted by the caller as dropped. */
 
 #include "owners.h"
 
@@ -72,7 +73,7 @@ thag_owners_take_stale(const void *block, size_t size, thag_owner *stale)
 {
     uintptr_t address = (uintptr_t)block;
     thag_entry *at = thag_owners_find(address);
-    if (at[0] != 0 && at[0] >> THAG_ENTRY_KIND == THAG_KIND_REST) {
+    if (thag_entry_get(at) != 0 && !thag_owners_begins(at)) {
         /* The second or third word of a record that starts one or two granules below. */
         size_t index = (address >> THAG_GRANULE_SHIFT) & (THAG_LEAF_ENTRIES - 1);
         for (size_t back = 1; back < HUGE_WORDS && back <= index; back++) {
@@ -81,7 +82,7 @@ thag_owners_take_stale(const void *block, size_t size, thag_owner *stale)
                 return true;
             }
         }
-        at[0] = 0;
+        thag_entry_put(at, 0);
     }
     int words = size <= THAG_TINY_BYTES ? 1 : size <= THAG_WORD_MASK ? 2 : HUGE_WORDS;
     for (int word = 0; word < words; word++) {
@@ -89,25 +90,30 @@ thag_owners_take_stale(const void *block, size_t size, thag_owner *stale)
             *stale = thag_owners_take(at + word);
             return true;
         }
-        at[word] = 0;
+        thag_entry_put(at + word, 0);
     }
     return false;
 }
 
-bool
+void
 thag_owners_put_huge(thag_entry *at, size_t size, uint32_t context_id)
 {
-    at[0] = (uint32_t)THAG_KIND_HUGE << THAG_ENTRY_KIND | (uint32_t)(size & THAG_WORD_MASK);
-    at[1] = context_id;
-    at[2] = (uint32_t)(size >> THAG_ENTRY_KIND) & THAG_WORD_MASK;
-    return true;
+    thag_entry_put(at, (uint32_t)THAG_KIND_HUGE << THAG_ENTRY_KIND | (uint32_t)(size & THAG_WORD_MASK));
+    thag_entry_put(at + 1, context_id);
+    thag_entry_put(at + 2, THAG_THIRD_WORD | (uint32_t)(size >> THAG_ENTRY_KIND));
+}
+
+static size_t
+high_bits(const thag_entry *at)
+{
+    return (size_t)(thag_entry_get(at + 2) & ~THAG_THIRD_WORD) << THAG_ENTRY_KIND;
 }
 
 size_t
 thag_owners_take_huge(thag_entry *at)
 {
-    size_t high = (size_t)at[2] << THAG_ENTRY_KIND;
-    at[2] = 0;
+    size_t high = high_bits(at);
+    thag_entry_put(at + 2, 0);
     return high;
 }
 
@@ -124,18 +130,25 @@ leaf_listed(uint32_t place)
     return atomic_load(&thag_owners.leaves[atomic_load(&mapped.slots[place])]);
 }
 
-/* Decodes the record that starts at `at` without clearing it. The words behind it may lie in the next page of a leaf that
-   is one piece of memory, or in the room behind its last entry. */
+/* The words behind the first may lie in the next page of a leaf that is one piece of memory, or in the room behind its
+   last entry. They are not looked at without need: that would make the page resident. */
 thag_owner
 thag_owners_look_at(const thag_entry *at)
 {
-    thag_entry copy[HUGE_WORDS] = {at[0]};
-    uint32_t kind = at[0] >> THAG_ENTRY_KIND;
-    if (kind == THAG_KIND_PLAIN || kind == THAG_KIND_HUGE) {
-        copy[1] = at[1];
-        copy[2] = kind == THAG_KIND_HUGE ? at[2] : 0;
+    uint32_t word = thag_entry_get(at);
+    uint32_t kind = word >> THAG_ENTRY_KIND;
+    if (kind == THAG_KIND_REST) {
+        return (thag_owner){.context_id = 0};
     }
-    return thag_owners_take(copy);
+    if (kind == THAG_KIND_TINY) {
+        return thag_tiny_decode(word);
+    }
+    uint32_t context_id = thag_entry_get(at + 1);
+    if (context_id >> THAG_CONTEXT_BITS) {
+        return (thag_owner){.context_id = 0};
+    }
+    size_t high = kind == THAG_KIND_HUGE ? high_bits(at) : 0;
+    return (thag_owner){.context_id = context_id, .size = high | (word & THAG_WORD_MASK)};
 }
 
 typedef struct {
@@ -149,8 +162,8 @@ page_walk(void *page, size_t page_bytes, void *data)
     const walker *walk = data;
     const thag_entry *entries = page;
     for (size_t i = 0; i < page_bytes / sizeof(thag_entry); i++) {
-        if (thag_owners_begins(entries + i)) {
-            thag_owner owner = thag_owners_look_at(entries + i);
+        thag_owner owner = thag_owners_look_at(entries + i);
+        if (owner.context_id != 0) {
             walk->visit(owner.context_id, owner.size, walk->data);
         }
     }
@@ -166,11 +179,11 @@ thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), vo
     }
 }
 
+/* Whoever holds the block may clear the record at this moment: then it stays cleared. */
 static void
-word_replace(thag_entry *word, thag_entry old, thag_entry new)
+word_replace(thag_entry *entry, uint32_t old, uint32_t new)
 {
-    /* Whoever holds the block may clear the record at this moment: then it stays cleared. */
-    (void)__atomic_compare_exchange_n(word, &old, new, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    (void)atomic_compare_exchange_strong_explicit(entry, &old, new, memory_order_relaxed, memory_order_relaxed);
 }
 
 static void
@@ -179,17 +192,13 @@ page_rename(void *page, size_t page_bytes, void *data)
     uint32_t (*const *rename)(uint32_t) = data;
     thag_entry *entries = page;
     for (size_t i = 0; i < page_bytes / sizeof(thag_entry); i++) {
-        thag_entry word = entries[i];
-        uint32_t kind = word >> THAG_ENTRY_KIND;
-        if (kind == THAG_KIND_TINY) {
-            uint32_t size = word & ((1u << THAG_TINY_SIZE_BITS) - 1);
-            uint32_t owner = (*rename)((word & THAG_WORD_MASK) >> THAG_TINY_SIZE_BITS);
-            word_replace(&entries[i], word,
-                         (uint32_t)THAG_KIND_TINY << THAG_ENTRY_KIND | owner << THAG_TINY_SIZE_BITS | size);
+        uint32_t word = thag_entry_get(&entries[i]);
+        if (word >> THAG_ENTRY_KIND == THAG_KIND_TINY) {
+            thag_owner owner = thag_tiny_decode(word);
+            word_replace(&entries[i], word, thag_tiny_encode((*rename)(owner.context_id), owner.size));
         }
-        else if (kind != THAG_KIND_REST && entries[i + 1] != 0) {
-            thag_entry owner = entries[i + 1];
-            word_replace(&entries[i + 1], owner, (*rename)(owner));
+        else if (word != 0 && word >> THAG_CONTEXT_BITS == 0) {
+            word_replace(&entries[i], word, (*rename)(word));
         }
     }
 }

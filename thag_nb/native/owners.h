@@ -22,10 +22,12 @@ enum {
     THAG_KIND_HUGE = 3,
     THAG_TINY_BYTES = 16,                   /* the largest size of a tiny block */
     THAG_TINY_SIZE_BITS = 5,
+    THAG_CONTEXT_BITS = 25,
 };
 #define THAG_WORD_MASK ((1u << THAG_ENTRY_KIND) - 1)
+#define THAG_THIRD_WORD (1u << (THAG_ENTRY_KIND - 1))    /* tells the third word of a record from the second */
 
-typedef uint32_t thag_entry;
+typedef _Atomic uint32_t thag_entry;
 
 typedef struct {
     uint32_t context_id;
@@ -49,10 +51,11 @@ THAG_COLD thag_entry *thag_owners_map_leaf(uintptr_t address);
 THAG_COLD bool thag_owners_take_stale(const void *block, size_t size, thag_owner *stale);
 
 /* Writes, reads and clears records the plain way is too small for. */
-THAG_COLD bool thag_owners_put_huge(thag_entry *at, size_t size, uint32_t context_id);
+THAG_COLD void thag_owners_put_huge(thag_entry *at, size_t size, uint32_t context_id);
 THAG_COLD size_t thag_owners_take_huge(thag_entry *at);
 
-/* Reads the record that begins at `at`, and leaves it there. Whoever holds the block. */
+/* Reads the record that begins at `at`, and leaves it there. Anybody; who does not hold the block may find it half
+   written, or gone, and is then told of context 0, which there is none of. */
 thag_owner thag_owners_look_at(const thag_entry *at);
 
 /* Calls `visit` for every record. Meant for checks: it reads every touched page. GIL; blocks that other threads free
@@ -67,6 +70,32 @@ void thag_owners_clear(void);
 
 /* Bytes of the table that are in physical memory. Slow; any thread. */
 size_t thag_owners_resident(void);
+
+/* Plain moves, and no more than that: see thag.h. */
+static inline uint32_t
+thag_entry_get(const thag_entry *entry)
+{
+    return atomic_load_explicit(entry, memory_order_relaxed);
+}
+
+static inline void
+thag_entry_put(thag_entry *entry, uint32_t word)
+{
+    atomic_store_explicit(entry, word, memory_order_relaxed);
+}
+
+static inline uint32_t
+thag_tiny_encode(uint32_t context_id, size_t size)
+{
+    return (uint32_t)THAG_KIND_TINY << THAG_ENTRY_KIND | context_id << THAG_TINY_SIZE_BITS | (uint32_t)size;
+}
+
+static inline thag_owner
+thag_tiny_decode(uint32_t word)
+{
+    return (thag_owner){.context_id = (word & THAG_WORD_MASK) >> THAG_TINY_SIZE_BITS,
+                        .size = word & ((1 << THAG_TINY_SIZE_BITS) - 1)};
+}
 
 static inline thag_entry *
 thag_owners_find(uintptr_t address)
@@ -92,50 +121,47 @@ static inline bool
 thag_owners_occupied(const thag_entry *at, size_t size)
 {
     if (size <= THAG_TINY_BYTES) {
-        return at[0] != 0;
+        return thag_entry_get(at) != 0;
     }
-    return (at[0] | at[1]) != 0 || (size > THAG_WORD_MASK && at[2] != 0);
+    return (thag_entry_get(at) | thag_entry_get(at + 1)) != 0
+           || (size > THAG_WORD_MASK && thag_entry_get(at + 2) != 0);
 }
 
-/* Writes the record. False if it cannot be expressed. Whoever holds the block. */
-static inline bool
+/* Writes the record. Whoever holds the block. */
+static inline void
 thag_owners_put(thag_entry *at, size_t size, uint32_t context_id)
 {
     if (size <= THAG_TINY_BYTES) {
-        if (THAG_UNLIKELY(context_id >> (THAG_ENTRY_KIND - THAG_TINY_SIZE_BITS))) {
-            return false;
-        }
-        at[0] = (uint32_t)THAG_KIND_TINY << THAG_ENTRY_KIND | context_id << THAG_TINY_SIZE_BITS | (uint32_t)size;
-        return true;
+        thag_entry_put(at, thag_tiny_encode(context_id, size));
+        return;
     }
     if (THAG_UNLIKELY(size > THAG_WORD_MASK)) {
-        return thag_owners_put_huge(at, size, context_id);
+        thag_owners_put_huge(at, size, context_id);
+        return;
     }
-    at[0] = (uint32_t)THAG_KIND_PLAIN << THAG_ENTRY_KIND | (uint32_t)size;
-    at[1] = context_id;
-    return true;
+    thag_entry_put(at, (uint32_t)THAG_KIND_PLAIN << THAG_ENTRY_KIND | (uint32_t)size);
+    thag_entry_put(at + 1, context_id);
 }
 
 /* True if a record begins at `at`. Whoever holds the block. */
 static inline bool
 thag_owners_begins(const thag_entry *at)
 {
-    return at[0] >> THAG_ENTRY_KIND != THAG_KIND_REST;
+    return thag_entry_get(at) >> THAG_ENTRY_KIND != THAG_KIND_REST;
 }
 
 /* Reads and clears the record that begins at `at`. Whoever holds the block. */
 static inline thag_owner
 thag_owners_take(thag_entry *at)
 {
-    uint32_t word = at[0];
+    uint32_t word = thag_entry_get(at);
     uint32_t kind = word >> THAG_ENTRY_KIND;
-    at[0] = 0;
+    thag_entry_put(at, 0);
     if (kind == THAG_KIND_TINY) {
-        return (thag_owner){.context_id = (word & THAG_WORD_MASK) >> THAG_TINY_SIZE_BITS,
-                            .size = word & ((1 << THAG_TINY_SIZE_BITS) - 1)};
+        return thag_tiny_decode(word);
     }
-    thag_owner owner = {.context_id = at[1], .size = word & THAG_WORD_MASK};
-    at[1] = 0;
+    thag_owner owner = {.context_id = thag_entry_get(at + 1), .size = word & THAG_WORD_MASK};
+    thag_entry_put(at + 1, 0);
     if (THAG_UNLIKELY(kind == THAG_KIND_HUGE)) {
         owner.size |= thag_owners_take_huge(at);
     }
