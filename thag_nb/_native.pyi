@@ -128,6 +128,9 @@ def owner_of(address: int, /) -> tuple[int, int] | None:
     """The owner of the block at an address and the block's size, or None for a block that is not recorded."""
 
 def health() -> dict[str, int]:
-    """Counts of what went less than perfectly, and overhead_bytes: memory of the tables and records."""
+    """Counts of what went less than perfectly."""
+
+def overhead() -> dict[str, int]:
+    """Bytes of our own native memory: the pages in use of the table of owners, context records, and timelines."""
 
 def now_ns() -> int: ...

@@ -51,14 +51,17 @@ def read() -> Recording:
 def _read() -> Recording:
     rows = _native.snapshot()
     taken_ns = _native.now_ns()
-    health = _native.health()
     return Recording(
         contexts=tuple(_record(row, taken_ns) for row in rows),
         timelines={row[0][0]: row[-1] for row in rows},
         taken_ns=taken_ns,
-        overhead_bytes=health["overhead_bytes"],
-        dropped=health["dropped"],
+        overhead_bytes=_overhead_bytes(),
+        dropped=_native.health()["dropped"],
     )
+
+
+def _overhead_bytes() -> int:
+    return sum(_native.overhead().values())
 
 
 def _record(row: _native.Row, taken_ns: int) -> ContextRecord:
@@ -97,6 +100,7 @@ def _status() -> Status:
         hooks=reached,
         open_contexts=sum(record.state == "open" for record in contexts),
         live_bytes=sum(record.self_live_bytes for record in contexts),
+        overhead_bytes=_overhead_bytes(),
         reattached=hooks.reattached(),
         forgotten_bytes=hooks.forgotten_bytes(),
         notes=tuple(_notes(reached, recording, health)),

@@ -652,12 +652,18 @@ static PyObject *
 native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:L,s:n}", "dropped", (long long)thag_get(&thag_dispatcher_state.dropped), "stale_records",
+        "{s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_get(&thag_dispatcher_state.dropped), "stale_records",
         (long long)thag_get(&thag_dispatcher_state.stale_records), "stale_lookups",
         (long long)thag_get(&thag_flow_state.stale_lookups), "orphaned_guards",
         (long long)thag_get(&thag_flow_state.orphans), "failed_restores",
-        (long long)thag_get(&thag_flow_state.failed_restores), "overhead_bytes",
-        (Py_ssize_t)(thag_owners_resident() + thag_contexts_mapped() + thag_timeline_mapped()));
+        (long long)thag_get(&thag_flow_state.failed_restores));
+}
+
+static PyObject *
+native_overhead(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue("{s:n,s:n,s:n}", "owners", (Py_ssize_t)thag_owners_resident(), "contexts",
+                         (Py_ssize_t)thag_contexts_mapped(), "timelines", (Py_ssize_t)thag_timeline_mapped());
 }
 
 static PyObject *
@@ -691,6 +697,7 @@ static PyMethodDef methods[] = {
     {"audit", native_audit, METH_NOARGS, NULL},
     {"owner_of", native_owner_of, METH_O, NULL},
     {"health", native_health, METH_NOARGS, NULL},
+    {"overhead", native_overhead, METH_NOARGS, NULL},
     {"now_ns", native_now_ns, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
