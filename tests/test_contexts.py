@@ -223,6 +223,24 @@ def test_opening_and_ending_many_contexts_costs_records_only():
 
 
 @pytest.mark.skipif("tsan" in os.environ.get("LD_PRELOAD", ""), reason="ThreadSanitizer holds signals back")
+def test_a_million_contexts_have_ids_of_their_own_and_cost_records_only():
+    code = """
+        import thag_nb
+        from thag_nb import _native
+        thag_nb.start()
+        overhead, seen = sum(_native.overhead().values()), 0
+        for _ in range(1_000_000):
+            with thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "many") as context:
+                assert context.id > seen
+                seen = context.id
+        grown = sum(_native.overhead().values()) - overhead
+        assert seen == 1_000_002 and grown < 1_000_000 * 512, (seen, grown)
+        thag_nb.reset()
+        print(len(thag_nb.read().contexts), sum(_native.overhead().values()) - overhead < grown / 2)
+    """
+    assert python(code) == "2 True\n"
+
+
 def test_an_interrupt_anywhere_in_opening_and_closing_a_task_leaves_the_right_context():
     """Interrupts from a timer land between any two instructions."""
     code = """

@@ -1,7 +1,9 @@
 """NumPy's data allocator."""
 
+import gc
 import sys
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -91,6 +93,101 @@ def test_numpy_imported_later_is_hooked_when_it_comes():
         print(thag_nb.status().hooks["numpy"])
     """
     assert python(code) == "on top True\nabsent\n"
+
+
+def test_the_same_data_in_frames_that_share_it_is_the_first_owners_until_one_is_changed():
+    pandas = pytest.importorskip("pandas")
+    with pandas.option_context("mode.copy_on_write", True) if pandas.__version__ < "3" else nullcontext():
+        with thag_nb.task("original"):
+            frame = pandas.DataFrame({"number": np.arange(SIZE // 8, dtype=np.float64)})
+        with thag_nb.task("shared"):
+            shared = frame[:]
+        assert of("shared").self_live_bytes < SIZE // 2
+        with thag_nb.task("changed"):
+            shared.iloc[0, 0] = 1.0
+        assert of("changed").self_live_bytes >= SIZE // 8 * 8
+        del frame
+        gc.collect()
+        assert of("original").self_live_bytes < SIZE // 2
+        del shared
+        assert_sums_hold()
+
+
+FOREIGN_HANDLER = """
+    import ctypes, numpy as np, thag_nb
+    from thag_nb import _native
+    from numpy._core import _multiarray_umath as core
+
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    KINDS = (
+        ctypes.CFUNCTYPE(pointer, pointer, size),
+        ctypes.CFUNCTYPE(pointer, pointer, size, size),
+        ctypes.CFUNCTYPE(pointer, pointer, pointer, size),
+        ctypes.CFUNCTYPE(None, pointer, pointer, size),
+    )
+
+    class Handler(ctypes.Structure):
+        _fields_ = [("name", ctypes.c_char * 127), ("version", ctypes.c_uint8), ("word", pointer),
+                    *zip(("malloc", "calloc", "realloc", "free"), KINDS)]
+
+    def handler(library, prefix):
+        functions = [getattr(library, prefix + name) for name in names]
+        for function, restype in zip(functions, (pointer, pointer, pointer, None)):
+            function.restype = restype
+        functions[0].argtypes, functions[1].argtypes = [size], [size, size]
+        functions[2].argtypes, functions[3].argtypes = [pointer, size], [pointer]
+        malloc, calloc, realloc, free = functions
+        calls = (lambda _, n: malloc(n), lambda _, n, m: calloc(n, m),
+                 lambda _, block, n: realloc(block, n), lambda _, block, n: free(block))
+        return Handler(prefix.encode() or b"libc", 1, None, *(kind(call) for kind, call in zip(KINDS, calls)))
+
+    capsule_new = ctypes.pythonapi.PyCapsule_New
+    capsule_new.restype, capsule_new.argtypes = ctypes.py_object, [pointer, ctypes.c_char_p, pointer]
+    capsule_get = ctypes.pythonapi.PyCapsule_GetPointer
+    capsule_get.restype, capsule_get.argtypes = pointer, [ctypes.py_object, ctypes.c_char_p]
+    table = ctypes.cast(capsule_get(core._ARRAY_API, None), ctypes.POINTER(pointer))
+    set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(table[304])  # PyDataMem_SetHandler
+
+    names = ("Malloc", "Calloc", "Realloc", "Free")
+    raw = handler(ctypes.PyDLL(None), "PyMem_Raw")
+    names = ("malloc", "calloc", "realloc", "free")
+    libc = handler(ctypes.CDLL(None), "")
+    with thag_nb.task("default"):
+        ours = np.empty(1_000_000, dtype=np.uint8)
+    for foreign, expected in ((raw, 1_000_000), (libc, 0)):
+        name = foreign.name.decode()
+        theirs = capsule_new(ctypes.addressof(foreign), b"mem_handler", None)
+        default = set_handler(theirs)
+        with thag_nb.task(name):
+            array = np.empty(1_000_000, dtype=np.uint8)
+            array.resize(900_000, refcheck=False)
+            array.resize(1_000_000, refcheck=False)
+        set_handler(default)
+        live = thag_nb.read().find(name).self_live_bytes
+        assert abs(live - expected) < 50_000, (name, live)
+        del array  # by the handler that it was made with
+    del ours
+    assert thag_nb.read().find("default").self_live_bytes < 10_000
+    assert all(counted == found for counted, found in _native.audit().values())
+    thag_nb.stop()
+    print(np.ones(1000).sum())
+"""
+
+
+def test_arrays_of_a_foreign_handler_are_seen_as_far_as_it_asks_cpython():
+    assert python(FOREIGN_HANDLER) == "1000.0\n"
+
+
+def test_the_work_buffers_of_a_matrix_product_are_not_charged():
+    code = """
+        import numpy as np, thag_nb
+        a = np.ones((400, 400))
+        with thag_nb.task("product"):
+            product = a @ a
+        record = thag_nb.read().find("product")
+        assert product.nbytes <= record.peak_bytes < product.nbytes + 50_000, record
+    """
+    assert python(code) == ""
 
 
 def test_stop_before_numpy_comes_leaves_the_import_system_as_it_was():

@@ -329,6 +329,46 @@ def test_a_wrapper_that_came_earlier_is_called_and_left_in_place():
     assert python(code) == ""
 
 
+OTHER_THREAD_HOOKS = """
+    import threading, types, thag_nb
+    from ipykernel.ipkernel import IPythonKernel
+    as_it_was = (threading.Thread.__init__, threading.Thread.run, threading.Thread.start)
+
+    def come_theirs():
+        IPythonKernel._initialize_thread_hooks(types.SimpleNamespace(_stdout=None, _stderr=None))
+    def go_theirs():
+        threading.Thread.__init__, threading.Thread.run = as_it_was[:2]
+    def come_ours():
+        thag_nb.start(threads=True)
+    def run(task):
+        names = []
+        with thag_nb.task(task):
+            thread = threading.Thread(target=lambda: names.append(thag_nb.current_context().name))
+            thread.start()
+        thread.join()
+        return names
+
+    for come in ((come_ours, come_theirs), (come_theirs, come_ours)):
+        for go in ((thag_nb.stop, go_theirs), (go_theirs, thag_nb.stop)):
+            for step in come:
+                step()
+            assert run("both") == ["both"]
+            go[0]()
+            assert run("one") == [("one" if go[0] is go_theirs else "root")]
+            go[1]()
+            assert run("none") == ["root"]
+            thag_nb.stop()
+            assert (threading.Thread.__init__, threading.Thread.run, threading.Thread.start) == as_it_was
+"""
+
+
+def test_ipykernel_6s_thread_hooks_and_ours_come_and_go_in_any_order():
+    ipykernel = pytest.importorskip("ipykernel.ipkernel")
+    if not hasattr(ipykernel.IPythonKernel, "_initialize_thread_hooks"):
+        pytest.skip("this ipykernel leaves threading.Thread alone")
+    assert python(OTHER_THREAD_HOOKS) == ""
+
+
 def test_joblibs_threading_backend_follows():
     joblib = pytest.importorskip("joblib")
     with thag_nb.task("joblib"):
