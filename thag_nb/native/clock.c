@@ -1,11 +1,8 @@
-/* The monotonic clock, and the reading of it that small events share (see clock.h). No thread ticks: a second thread
-   would make os.fork() warn in programs that have only one. */
+/* The monotonic clock. No thread ticks: a second thread would make os.fork() warn in programs that have only one. */
 
 #include "clock.h"
 
 #include <time.h>
-
-thag_clock thag_shared_clock;
 
 uint64_t
 thag_clock_read(void)

@@ -1,36 +1,21 @@
-/* Context records: who is charged, and the arithmetic of live bytes, peaks and inclusive figures.
+/* Context records: who may be charged, and what became of them.
 
-   Figures are kept in two lanes, so that the common case needs neither a lock nor an atomic read-modify-write:
-
-     attached   written by the thread that holds the GIL, with plain adds. There is only one such thread.
-     detached   written by threads without the GIL, with atomic adds. Made when a context first needs it.
-
-   What a context holds is the sum of both. Each lane, when it moves, compares that sum with the peak. An event in one
-   lane may miss one in the other that happens in the same few nanoseconds, but not for longer: the detached lane looks
-   before it takes away as well as after it adds, and its adds are full barriers.
-
-   Live bytes and peaks are inclusive: an event walks from its context to the root. Totals and counts are kept for the
-   context alone; whoever reads them adds up. */
+   Records come in chunks of 4096 and are found by id; an id is never used again. Behind the records of a chunk lie as many
+   shares for what threads without the GIL do, so that none of them ever has to ask for memory. A reset drops contexts
+   that have ended: what they still hold passes to an heir, and once all contexts of a chunk are dropped and nothing
+   points to them any more, its pages are given back. */
 
 #include "contexts.h"
 
+#include "charges.h"
 #include "owners.h"
 
 thag_context_table thag_contexts;
 
 static _Atomic int64_t mapped_bytes;
 
-static void
-cell_raise(_Atomic int64_t *cell, int64_t value)
-{
-    int64_t seen = thag_get(cell);
-    while (value > seen && !atomic_compare_exchange_weak(cell, &seen, value)) {
-    }
-}
-
-/* The share, which from now on belongs to the context's figures. */
-static thag_detached *
-share_touch(thag_context *context)
+thag_detached *
+thag_context_touch_share(thag_context *context)
 {
     thag_detached *share = thag_context_detached(context);
     if (THAG_UNLIKELY(share == NULL)) {
@@ -43,75 +28,22 @@ share_touch(thag_context *context)
     return share;
 }
 
-/* Compares both lanes' sum with the extremes; called with the level before a fall and after a rise. A sum below 0 is one
-   whose halves were not read at the same moment. */
-static void
-extremes_note(thag_context *context, thag_detached *share)
-{
-    int64_t live = thag_get(&share->live_bytes) + thag_get(&context->live_bytes);
-    live = live < 0 ? 0 : live;
-    cell_raise(&share->high_bytes, live);
-    cell_raise(&share->fall_bytes, INT64_MAX - live);
-}
-
-void
-thag_context_charge_detached(thag_context *context, const thag_change *change)
-{
-    thag_detached *own = share_touch(context);
-    cell_raise(&own->self_peak_bytes, thag_get(&own->self_live_bytes) + thag_get(&context->self_live_bytes));
-    int64_t self_live = atomic_fetch_add(&own->self_live_bytes, change->live_bytes) + change->live_bytes;
-    cell_raise(&own->self_peak_bytes, self_live + thag_get(&context->self_live_bytes));
-    (void)thag_add(&own->self_total_bytes, change->total_bytes);
-    (void)thag_add(&own->allocations, change->allocations);
-    (void)thag_add(&own->frees, change->frees);
-    (void)thag_add(&own->foreign_frees, change->foreign_frees);
-    for (; context != NULL; context = context->parent) {
-        thag_detached *share = share_touch(context);
-        extremes_note(context, share);
-        (void)atomic_fetch_add(&share->live_bytes, change->live_bytes);
-        extremes_note(context, share);
-    }
-}
-
-void
-thag_context_fold(thag_context *context)
-{
-    thag_detached *share = thag_context_detached(context);
-    int64_t high = atomic_exchange(&share->high_bytes, 0);
-    int64_t low = INT64_MAX - atomic_exchange(&share->fall_bytes, 0);
-    if (high > thag_get(&context->high_bytes)) {
-        thag_put(&context->high_bytes, high);
-    }
-    if (high > thag_get(&context->peak_bytes)) {
-        thag_put(&context->peak_bytes, high);
-    }
-    if (low < thag_get(&context->low_bytes)) {
-        thag_put(&context->low_bytes, low);
-    }
-}
-
 static uint64_t
 bucket_end(uint64_t now_ns, uint32_t shift)
 {
     return ((now_ns >> shift) + 1) << shift;
 }
 
-static int64_t
-self_live_bytes(const thag_context *context)
-{
-    thag_detached *share = thag_context_detached(context);
-    return thag_get(&context->self_live_bytes) + (share == NULL ? 0 : thag_get(&share->self_live_bytes));
-}
-
 void
-thag_context_turn_bucket(thag_context *context, uint64_t now_ns, int64_t live_bytes)
+thag_context_turn_bucket(thag_context *context, uint64_t now_ns)
 {
+    int64_t live_bytes = thag_get(&context->live_bytes);
     thag_bucket closed = {
         .start_ns = context->bucket_start_ns,
         .low_bytes = thag_get(&context->low_bytes),
         .high_bytes = thag_get(&context->high_bytes),
         .live_bytes = live_bytes,
-        .self_live_bytes = self_live_bytes(context),
+        .self_live_bytes = thag_get(&context->self_live_bytes),
     };
     if (thag_timeline_append(&context->timeline, &closed)) {
         context->bucket_start_ns = now_ns;
@@ -223,43 +155,22 @@ thag_context_release(thag_context *context)
 thag_figures
 thag_context_figures(thag_context *context)
 {
-    thag_detached *share = thag_context_detached(context);
-    int64_t detached_live = 0;
-    if (share != NULL) {
-        thag_context_fold(context);
-        detached_live = thag_get(&share->live_bytes);
-    }
-    thag_figures figures = {
-        .live_bytes = thag_get(&context->live_bytes) + detached_live,
+    thag_charges_settle(context);
+    return (thag_figures){
+        .live_bytes = thag_get(&context->live_bytes),
         .peak_bytes = thag_get(&context->peak_bytes),
-        .self_live_bytes = self_live_bytes(context),
+        .self_live_bytes = thag_get(&context->self_live_bytes),
         .self_peak_bytes = thag_get(&context->self_peak_bytes),
         .self_total_bytes = thag_get(&context->self_total_bytes),
         .allocations = thag_get(&context->allocations),
         .frees = thag_get(&context->frees),
         .foreign_frees = thag_get(&context->foreign_frees),
     };
-    if (share != NULL) {
-        int64_t peak = thag_get(&share->self_peak_bytes);
-        figures.self_peak_bytes = peak > figures.self_peak_bytes ? peak : figures.self_peak_bytes;
-        figures.self_total_bytes += thag_get(&share->self_total_bytes);
-        figures.allocations += thag_get(&share->allocations);
-        figures.frees += thag_get(&share->frees);
-        figures.foreign_frees += thag_get(&share->foreign_frees);
-    }
-    return figures;
 }
 
 static void
 counts_zero(thag_context *context)
 {
-    thag_detached *share = thag_context_detached(context);
-    if (share != NULL) {
-        thag_put(&share->self_total_bytes, 0);
-        thag_put(&share->allocations, 0);
-        thag_put(&share->frees, 0);
-        thag_put(&share->foreign_frees, 0);
-    }
     thag_put(&context->self_total_bytes, 0);
     thag_put(&context->allocations, 0);
     thag_put(&context->frees, 0);
@@ -269,24 +180,20 @@ counts_zero(thag_context *context)
 void
 thag_context_restart(thag_context *context)
 {
-    thag_detached *share = thag_context_detached(context);
-    if (share != NULL) {
-        thag_put(&share->self_peak_bytes, self_live_bytes(context));
-    }
-    thag_figures now = thag_context_figures(context);
-    thag_put(&context->peak_bytes, now.live_bytes);
-    thag_put(&context->self_peak_bytes, now.self_live_bytes);
+    thag_charges_settle(context);
+    int64_t live_bytes = thag_get(&context->live_bytes);
+    thag_put(&context->peak_bytes, live_bytes);
+    thag_put(&context->self_peak_bytes, thag_get(&context->self_live_bytes));
     counts_zero(context);
-    timeline_restart(context, thag_clock_read(), now.live_bytes);
+    timeline_restart(context, thag_clock_read(), live_bytes);
 }
 
 void
 thag_context_pass_on(thag_context *from)
 {
     thag_context *heir = thag_context_today(from);
-    thag_detached *share = thag_context_detached(from);
-    int64_t detached = share == NULL ? 0 : atomic_exchange(&share->self_live_bytes, 0);
-    thag_put(&heir->self_live_bytes, thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes) + detached);
+    thag_charges_settle(from);
+    thag_put(&heir->self_live_bytes, thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes));
     thag_put(&from->self_live_bytes, 0);
     counts_zero(from);
 }
@@ -294,6 +201,7 @@ thag_context_pass_on(thag_context *from)
 void
 thag_context_bequeath(thag_context *from, thag_context *heir)
 {
+    thag_batch_close();
     atomic_store(&from->heir, heir);
     from->records = false;
     thag_context_pass_on(from);
@@ -364,6 +272,7 @@ owner_today(uint32_t context_id)
 void
 thag_contexts_discard_dropped(void)
 {
+    thag_batch_close();
     uint32_t end = atomic_load(&thag_contexts.next_id);
     int64_t begun = atomic_load(&thag_contexts.detached_begun);
     if (!detached_quiet(begun)) {
@@ -382,43 +291,12 @@ thag_contexts_discard_dropped(void)
 }
 
 void
-thag_context_move_between(thag_context *from, int64_t fall_bytes, thag_context *to, int64_t rise_bytes,
-                          uint64_t now_ns)
-{
-    thag_context *common = from;
-    thag_context *other = to;
-    while (common != other) {
-        if (common->depth >= other->depth) {
-            common = common->parent;
-        }
-        else {
-            other = other->parent;
-        }
-    }
-    thag_context_move_chain(from, common, -fall_bytes, now_ns);
-    thag_context_move_chain(to, common, rise_bytes, now_ns);
-    thag_context_move_chain(common, NULL, rise_bytes - fall_bytes, now_ns);
-}
-
-void
-thag_context_correct(thag_context *context, int64_t missed_bytes)
-{
-    thag_context_move_chain(context, NULL, missed_bytes, thag_clock_read());
-    thag_context_move_self(context, missed_bytes);
-}
-
-void
 thag_context_forget_live(thag_context *context)
 {
-    thag_detached *share = thag_context_detached(context);
-    if (share != NULL) {
-        thag_context_fold(context);
-        thag_put(&share->live_bytes, 0);
-        thag_put(&share->self_live_bytes, 0);
-    }
+    thag_charges_settle(context);
     uint64_t now_ns = thag_clock_read();
     if (now_ns >= context->bucket_end_ns) {
-        thag_context_turn_bucket(context, now_ns, thag_get(&context->live_bytes));
+        thag_context_turn_bucket(context, now_ns);
     }
     thag_put(&context->live_bytes, 0);
     thag_put(&context->self_live_bytes, 0);

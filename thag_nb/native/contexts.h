@@ -1,4 +1,4 @@
-/* The native side of an allocator context: its counters, and the two lanes they are written in. */
+/* The native side of an allocator context: its record. */
 
 #ifndef THAG_CONTEXTS_H
 #define THAG_CONTEXTS_H
@@ -15,32 +15,39 @@ enum {
     THAG_CHUNKS = 1 << 13,
 };
 
-/* The share of a context's figures that was written without the GIL. Any thread; atomic read-modify-writes. All zeros is
-   how it begins. */
+/* A sum that threads without the GIL move, and its extremes since the attached lane last took them over. */
 typedef struct {
     _Atomic int64_t live_bytes;
-    _Atomic int64_t high_bytes;     /* extremes of both lanes' sum since the attached lane last took them over: the */
-    _Atomic int64_t fall_bytes;     /* highest, and how far the lowest lay below INT64_MAX; 0 if nothing happened since */
-    _Atomic int64_t self_live_bytes;
-    _Atomic int64_t self_peak_bytes;
-    _Atomic int64_t self_total_bytes;
+    _Atomic int64_t high_bytes;
+    _Atomic int64_t low_bytes;
+} thag_level;
+
+/* The share of a context's figures that was written without the GIL (see charges.c). Any thread; atomic read-modify-writes.
+   All zeros is how it begins. */
+typedef struct {
+    thag_level inclusive;
+    thag_level self;
+    _Atomic int64_t total_bytes;    /* these four since they were taken over */
     _Atomic int64_t allocations;
     _Atomic int64_t frees;
     _Atomic int64_t foreign_frees;
+    int64_t taken_bytes;            /* these three belong to the holder of the GIL: what the context's counters include */
+    int64_t self_taken_bytes;
+    int64_t finished_taken;         /* detached events that had finished then */
 } thag_detached;
 
 /* Written by the holder of the GIL only, unless a line says otherwise; read by anybody. Never freed, never moved. */
 typedef struct thag_context {
-    /* Touched for every event of this context and of those below it. */
-    _Atomic int64_t live_bytes;         /* inclusive, without the detached lane */
-    _Atomic int64_t peak_bytes;         /* inclusive, of both lanes */
+    /* Touched for every batch of this context and of those below it. */
+    _Atomic int64_t live_bytes;         /* inclusive, like the three below; what shares hold, as of when they were taken */
+    _Atomic int64_t peak_bytes;
     _Atomic int64_t high_bytes;         /* of the timeline's open bucket */
     _Atomic int64_t low_bytes;
     uint64_t bucket_end_ns;
     struct thag_context *parent;
     _Atomic(thag_detached *) detached;  /* NULL until the first event without the GIL */
     struct thag_context *_Atomic heir;  /* who took over the figures, after a reset */
-    /* Touched for every event of this context. */
+    /* Touched for every batch of this context. */
     _Atomic int64_t self_live_bytes;
     _Atomic int64_t self_peak_bytes;
     _Atomic int64_t self_total_bytes;
@@ -106,45 +113,16 @@ void thag_context_pass_on(thag_context *from);
 /* Starts the figures of an open context anew: peaks from what is live, totals from zero. GIL. */
 void thag_context_restart(thag_context *context);
 
-/* Adds to a context's own live bytes what its counters missed. GIL. */
-void thag_context_correct(thag_context *context, int64_t missed_bytes);
-
 /* Zeroes what is live, for a restart that missed frees. GIL, no hook installed. */
 void thag_context_forget_live(thag_context *context);
 
-/* Moves the extremes that were seen without the GIL into the open bucket and the peak. GIL. */
-THAG_COLD void thag_context_fold(thag_context *context);
+/* Closes the open bucket, at the level that the counters tell, and opens the one of `now_ns`. GIL. */
+THAG_COLD void thag_context_turn_bucket(thag_context *context, uint64_t now_ns);
 
-/* Closes the open bucket, `live_bytes` being the level that it ended with, and opens the one of `now_ns`. GIL. */
-THAG_COLD void thag_context_turn_bucket(thag_context *context, uint64_t now_ns, int64_t live_bytes);
+/* The share, which from now on belongs to the context's figures. Any thread. */
+thag_detached *thag_context_touch_share(thag_context *context);
 
-/* What one event changes. */
-typedef struct {
-    int64_t live_bytes;
-    int64_t total_bytes;
-    int64_t allocations;
-    int64_t frees;
-    int64_t foreign_frees;
-} thag_change;
-
-/* Around a detached event, from before its first write to the owner table or a counter until after its last: so that a
-   reader can tell that it caught none half done. They may nest. Any thread. */
-static inline void
-thag_detached_begin(void)
-{
-    (void)atomic_fetch_add(&thag_contexts.detached_begun, 1);
-}
-
-static inline void
-thag_detached_finish(void)
-{
-    (void)atomic_fetch_add(&thag_contexts.detached_finished, 1);
-}
-
-/* The detached lane: applies one event, between begin and finish. Any thread, no lock, no GIL. */
-void thag_context_charge_detached(thag_context *context, const thag_change *change);
-
-/* A copy of a context's own figures and inclusive live bytes and peak, of both lanes together. */
+/* A copy of a context's own figures and inclusive live bytes and peak. */
 typedef struct {
     int64_t live_bytes;
     int64_t peak_bytes;
@@ -156,7 +134,7 @@ typedef struct {
     int64_t foreign_frees;
 } thag_figures;
 
-/* GIL. */
+/* As of now. GIL. */
 thag_figures thag_context_figures(thag_context *context);
 
 /* Bytes mapped for records, timelines apart. */
@@ -201,56 +179,6 @@ static inline thag_detached *
 thag_context_detached(const thag_context *context)
 {
     return atomic_load_explicit(&context->detached, memory_order_acquire);
-}
-
-/* Moves the context's own live bytes and their peak. GIL. */
-static inline void
-thag_context_move_self(thag_context *context, int64_t delta_bytes)
-{
-    int64_t live = thag_get(&context->self_live_bytes) + delta_bytes;
-    thag_put(&context->self_live_bytes, live);
-    thag_detached *detached = thag_context_detached(context);
-    if (THAG_UNLIKELY(detached != NULL)) {
-        live += thag_get(&detached->self_live_bytes);
-    }
-    if (live > thag_get(&context->self_peak_bytes)) {
-        thag_put(&context->self_peak_bytes, live);
-    }
-}
-
-/* The live bytes of `from` and of all above it fall by `fall_bytes`, those of `to` rise by `rise_bytes`, and what both
-   stand under moves only by the difference: no timeline sees a fall that did not happen. GIL. */
-void thag_context_move_between(thag_context *from, int64_t fall_bytes, thag_context *to, int64_t rise_bytes,
-                               uint64_t now_ns);
-
-/* Moves the live bytes of the context and of all it was started under, their peaks and their timelines. Stops before `up_to`,
-   which may be NULL. Goes before thag_context_move_self: a bucket that closes here wants the context's own live bytes from before the event. GIL. */
-static inline void
-thag_context_move_chain(thag_context *context, const thag_context *up_to, int64_t delta_bytes, uint64_t now_ns)
-{
-    for (; context != up_to; context = context->parent) {
-        int64_t live = thag_get(&context->live_bytes) + delta_bytes;
-        thag_put(&context->live_bytes, live);
-        const thag_detached *detached = thag_context_detached(context);
-        if (THAG_UNLIKELY(detached != NULL)) {
-            live += thag_get(&detached->live_bytes);
-            if (THAG_UNLIKELY(thag_get(&detached->fall_bytes) != 0)) {
-                thag_context_fold(context);
-            }
-        }
-        if (THAG_UNLIKELY(now_ns >= context->bucket_end_ns)) {
-            thag_context_turn_bucket(context, now_ns, live - delta_bytes);
-        }
-        if (live > thag_get(&context->high_bytes)) {
-            thag_put(&context->high_bytes, live);
-            if (live > thag_get(&context->peak_bytes)) {
-                thag_put(&context->peak_bytes, live);
-            }
-        }
-        else if (live < thag_get(&context->low_bytes)) {
-            thag_put(&context->low_bytes, live);
-        }
-    }
 }
 
 #endif

@@ -22,6 +22,8 @@
 
 #include "current.h"
 
+#include "charges.h"
+
 _Thread_local thag_thread thag_this_thread;
 thag_flows thag_flow_state;
 
@@ -369,7 +371,7 @@ thag_current_enter(thag_context *context, thag_entry_mode mode)
             entering->collector_was_on = collector_was_on;
             collector_was_on = 0;
         }
-        thag_shared_clock.events_left = 0;
+        thag_batch_expire();
     }
     thag_bookkeeping_end(collector_was_on);
     return (PyObject *)entering;
@@ -420,7 +422,7 @@ thag_current_leave(thag_entering *entering, bool orphan)
     if (entering->holds) {
         thag_context_release(frame->context);
     }
-    thag_shared_clock.events_left = 0;
+    thag_batch_expire();
     thag_bookkeeping_end(collector_was_on || entering->collector_was_on);
     exception_put_back(pending);
     return innermost;

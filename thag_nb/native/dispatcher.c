@@ -54,38 +54,6 @@ flow_of(thag_thread *thread, thag_domain domain)
     return thag_current_flow(thread, domain == THAG_MEM || domain == THAG_OBJ);
 }
 
-static inline void
-owner_credit(thag_context *context, size_t size, bool attached)
-{
-    int64_t bytes = (int64_t)size;
-    if (THAG_UNLIKELY(!attached)) {
-        thag_change change = {.live_bytes = bytes, .total_bytes = bytes, .allocations = 1};
-        thag_context_charge_detached(context, &change);
-        return;
-    }
-    thag_context_move_chain(context, NULL, bytes, thag_clock_of_event(size));
-    thag_context_move_self(context, bytes);
-    thag_put(&context->self_total_bytes, thag_get(&context->self_total_bytes) + bytes);
-    thag_put(&context->allocations, thag_get(&context->allocations) + 1);
-}
-
-static inline void
-owner_debit(thag_context *context, size_t size, int64_t frees, bool foreign, bool attached)
-{
-    int64_t bytes = (int64_t)size;
-    if (THAG_UNLIKELY(!attached)) {
-        thag_change change = {.live_bytes = -bytes, .frees = frees, .foreign_frees = foreign};
-        thag_context_charge_detached(context, &change);
-        return;
-    }
-    thag_context_move_chain(context, NULL, -bytes, thag_clock_of_event(size));
-    thag_context_move_self(context, -bytes);
-    thag_put(&context->frees, thag_get(&context->frees) + frees);
-    if (THAG_UNLIKELY(foreign)) {
-        thag_put(&context->foreign_frees, thag_get(&context->foreign_frees) + 1);
-    }
-}
-
 /* A free by somebody who is not the owner. After stop() nobody is anybody. */
 static inline bool
 is_foreign(const thag_context *owner, thag_flow flow)
@@ -99,12 +67,24 @@ event_drop(void)
     (void)thag_add(&thag_dispatcher_state.dropped, 1);
 }
 
+static void
+owner_repay(thag_context *owner, size_t size, bool foreign, bool attached)
+{
+    if (attached) {
+        thag_charge_free(owner, size, foreign);
+    }
+    else {
+        thag_change change = {.live_bytes = -(int64_t)size, .frees = 1, .foreign_frees = foreign};
+        thag_charge_detached(owner, &change);
+    }
+}
+
 THAG_COLD static void
 stale_settle(const void *block, size_t size, bool attached)
 {
     thag_owner stale;
     while (thag_owners_take_stale(block, size, &stale)) {
-        owner_debit(thag_context_owner(stale.context_id), stale.size, 1, false, attached);
+        owner_repay(thag_context_owner(stale.context_id), stale.size, false, attached);
         (void)thag_add(&thag_dispatcher_state.stale_records, 1);
     }
 }
@@ -143,12 +123,20 @@ charges(thag_flow *flow)
     return THAG_LIKELY(flow->context != NULL && flow->context->records) || charges_heir(flow);
 }
 
+static void
+allocation_charge_detached(thag_context *context, size_t size)
+{
+    int64_t bytes = (int64_t)size;
+    thag_change change = {.live_bytes = bytes, .total_bytes = bytes, .allocations = 1};
+    thag_charge_detached(context, &change);
+}
+
 THAG_COLD static void
 allocation_record_detached(void *block, size_t size, thag_flow flow)
 {
     thag_detached_begin();
     if (record_write(block, size, flow)) {
-        owner_credit(flow.context, size, false);
+        allocation_charge_detached(flow.context, size);
     }
     thag_detached_finish();
 }
@@ -163,7 +151,7 @@ allocation_record(void *block, size_t size, thag_flow flow)
         allocation_record_detached(block, size, flow);
     }
     else if (record_write(block, size, flow)) {
-        owner_credit(flow.context, size, true);
+        thag_charge_allocation(flow.context, size);
     }
 }
 
@@ -173,7 +161,7 @@ free_record_detached(thag_entry *at, thag_flow flow)
     thag_detached_begin();
     thag_owner owner = thag_owners_take(at);
     thag_context *context = thag_context_owner(owner.context_id);
-    owner_debit(context, owner.size, 1, is_foreign(context, flow), false);
+    owner_repay(context, owner.size, is_foreign(context, flow), false);
     thag_detached_finish();
 }
 
@@ -190,8 +178,9 @@ free_record(thag_thread *thread, thag_domain domain, void *block)
         return;
     }
     thag_owner owner = thag_owners_take(at);
-    thag_context *context = thag_context_owner(owner.context_id);
-    owner_debit(context, owner.size, 1, is_foreign(context, flow), true);
+    thag_context *context = owner.context_id == thag_open_batch.context_id ? thag_open_batch.context
+                                                                           : thag_context_owner(owner.context_id);
+    thag_charge_free(context, owner.size, is_foreign(context, flow));
 }
 
 void
@@ -225,36 +214,32 @@ thag_record_claim(thag_thread *thread, thag_domain domain, void *block)
 
 /* The owner keeps a block that shrinks or stays; its record is written anew where the block is now. */
 static void
-owner_keep(thag_context *context, thag_claim claim, void *block, size_t size)
+owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size)
 {
-    thag_flow keeper = {.context = context, .attached = !claim.detached};
-    bool kept = record_write(block, size, keeper);
-    size_t gone = kept ? claim.owner.size - size : claim.owner.size;
-    if (gone > 0) {
-        owner_debit(context, gone, !kept, false, !claim.detached);
+    thag_flow keeper = {.context = owner, .attached = !claim.detached};
+    if (!record_write(block, size, keeper)) {
+        owner_repay(owner, claim.owner.size, false, keeper.attached);
+    }
+    else if (keeper.attached) {
+        thag_charge_shrunk(owner, claim.owner.size - size);
+    }
+    else {
+        thag_change change = {.live_bytes = (int64_t)size - (int64_t)claim.owner.size};
+        thag_charge_detached(owner, &change);
     }
 }
 
-/* A block that grew: the owner is repaid and the current context charged, in one movement. */
+/* A block that grew: the owner is repaid and the current context charged. */
 static void
 owner_change(thag_context *owner, size_t old_size, size_t size, thag_flow flow)
 {
-    int64_t fall = (int64_t)old_size, rise = (int64_t)size;
-    if (!flow.attached) {
-        owner_debit(owner, old_size, 1, is_foreign(owner, flow), false);
-        owner_credit(flow.context, size, false);
-        return;
+    if (flow.attached) {
+        thag_charge_moved(owner, old_size, flow.context, size);
     }
-    thag_context_move_between(owner, fall, flow.context, rise, thag_clock_of_event(size));
-    bool foreign = owner != flow.context;
-    thag_context_move_self(owner, foreign ? -fall : rise - fall);
-    if (foreign) {
-        thag_context_move_self(flow.context, rise);
-        thag_put(&owner->foreign_frees, thag_get(&owner->foreign_frees) + 1);
+    else {
+        owner_repay(owner, old_size, is_foreign(owner, flow), false);
+        allocation_charge_detached(flow.context, size);
     }
-    thag_put(&owner->frees, thag_get(&owner->frees) + 1);
-    thag_put(&flow.context->self_total_bytes, thag_get(&flow.context->self_total_bytes) + rise);
-    thag_put(&flow.context->allocations, thag_get(&flow.context->allocations) + 1);
 }
 
 static void
@@ -272,7 +257,7 @@ claim_settle(thag_claim claim, void *old_block, void *block, size_t size, thag_f
         owner_change(owner, claim.owner.size, size, flow);
     }
     else {
-        owner_debit(owner, claim.owner.size, 1, is_foreign(owner, flow), flow.attached);
+        owner_repay(owner, claim.owner.size, is_foreign(owner, flow), flow.attached);
     }
 }
 

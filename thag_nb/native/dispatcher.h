@@ -3,6 +3,7 @@
 #ifndef THAG_DISPATCHER_H
 #define THAG_DISPATCHER_H
 
+#include "charges.h"
 #include "contexts.h"
 #include "current.h"
 #include "owners.h"

@@ -1,5 +1,6 @@
 /* The bindings: arguments in, plain Python data out. Nothing here is called from an allocation. */
 
+#include "charges.h"
 #include "contexts.h"
 #include "current.h"
 #include "dispatcher.h"
@@ -519,7 +520,7 @@ half_events_settle(uint32_t end)
         thag_context *context = thag_context_by_id(id);
         int64_t missed = sums[id] - thag_context_figures(context).self_live_bytes;
         if (missed != 0) {
-            thag_context_correct(context, missed);
+            thag_charges_correct(context, missed);
         }
     }
     free(sums);
