@@ -127,7 +127,9 @@ thag_charge_free(thag_context *owner, size_t size, bool foreign)
 {
     thag_batch *batch = thag_batch_for(owner, size);
     batch->frees++;
-    batch->foreign_frees += foreign;
+    if (THAG_UNLIKELY(foreign)) {
+        batch->foreign_frees++;
+    }
     thag_batch_fall(batch, (int64_t)size);
 }
 

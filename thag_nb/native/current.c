@@ -125,8 +125,9 @@ thag_bookkeeping_end(int collector_was_on)
 static void
 cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *context)
 {
-    /* Nothing is known while not recording. */
-    thread->tstate = thag_is_recording() ? (PyThreadState *)tstate : NULL;
+    /* Nothing is known at once while not recording, or without a GIL. */
+    bool known = thag_is_recording() && !thag_flow_state.gil_off;
+    thread->tstate = known ? (PyThreadState *)tstate : NULL;
     thread->tstate_id = tstate->id;
     thread->contextvars = tstate->context;
     thread->contextvars_version = tstate->context_ver;
@@ -199,8 +200,8 @@ mapping_look_up(PyObject *contextvars, thag_context *otherwise)
     return found;
 }
 
-thag_flow
-thag_current_look_up(thag_thread *thread, PyThreadState *tstate)
+static thag_flow
+flow_look_up(thag_thread *thread, PyThreadState *tstate)
 {
     bool attached = tstate->interp == thag_flow_state.interpreter && !thag_flow_state.gil_off;
     if (!thag_is_recording()) {
@@ -220,8 +221,8 @@ thag_current_look_up(thag_thread *thread, PyThreadState *tstate)
     return (thag_flow){.context = thread->context, .attached = attached};
 }
 
-thag_flow
-thag_current_without_gil(thag_thread *thread)
+static thag_flow
+flow_without_gil(thag_thread *thread)
 {
     thag_flow flow = {.context = NULL, .attached = false};
     if (!thag_is_recording()) {
@@ -244,6 +245,13 @@ thag_current_without_gil(thag_thread *thread)
     (void)thag_add(&thag_flow_state.stale_lookups, !thag_current_is_known(thread, own));
     flow.context = thread->context;
     return flow;
+}
+
+thag_flow
+thag_current_flow(thag_thread *thread, bool surely_attached)
+{
+    PyThreadState *tstate = surely_attached ? thag_tstate_attached() : thag_tstate_if_attached();
+    return tstate == NULL ? flow_without_gil(thread) : flow_look_up(thread, tstate);
 }
 
 thag_frame *

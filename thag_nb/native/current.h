@@ -101,10 +101,6 @@ void thag_bookkeeping_end(int collector_was_on);
 /* The context that a new one is started under: the nearest one that records. GIL. */
 thag_context *thag_current_parent(void);
 
-/* The slow ways to find the current context; see current.c. No GIL needed, nothing is allocated. */
-THAG_COLD thag_flow thag_current_look_up(thag_thread *thread, PyThreadState *tstate);
-THAG_COLD thag_flow thag_current_without_gil(thag_thread *thread);
-
 /* The thread state this thread is attached with, or NULL. Right only where the caller is known to be attached. */
 static inline PyThreadState *
 thag_tstate_attached(void)
@@ -149,18 +145,16 @@ thag_current_is_known(const thag_thread *thread, const PyThreadState *tstate)
            && tstate->context_ver == thread->contextvars_version && thread->generation == thag_generation();
 }
 
-/* Who is charged for what this thread does now; while not recording, nobody (NULL). `surely_attached` where CPython promises it (mem and obj domains). */
-static inline thag_flow
-thag_current_flow(thag_thread *thread, bool surely_attached)
+/* The context of this thread if it is known at once, which it only is with the GIL of our interpreter; else NULL.
+   `surely_attached` where CPython promises it (mem and obj domains). */
+static inline thag_context *
+thag_current_at_once(const thag_thread *thread, bool surely_attached)
 {
-    PyThreadState *tstate = surely_attached ? thag_tstate_attached() : thag_tstate_if_attached();
-    if (THAG_UNLIKELY(tstate == NULL)) {
-        return thag_current_without_gil(thread);
-    }
-    if (THAG_UNLIKELY(!thag_current_is_known(thread, tstate) || thag_flow_state.gil_off)) {
-        return thag_current_look_up(thread, tstate);
-    }
-    return (thag_flow){.context = thread->context, .attached = true};
+    const PyThreadState *tstate = surely_attached ? thag_tstate_attached() : thag_tstate_if_attached();
+    return THAG_LIKELY(tstate != NULL && thag_current_is_known(thread, tstate)) ? thread->context : NULL;
 }
+
+/* Who is charged for what this thread does now; while not recording, nobody (NULL). No GIL needed, nothing is allocated. */
+THAG_COLD thag_flow thag_current_flow(thag_thread *thread, bool surely_attached);
 
 #endif

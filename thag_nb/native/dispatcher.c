@@ -5,7 +5,7 @@
 
    A block is recorded once, by the outermost hook that sees it: an object over 512 bytes goes through obj and then raw, a
    NumPy array through numpy and, since 2.5, raw. A thread-local depth tells the inner calls, which only forward. Frees
-   untrack at any depth; the outermost one has already done it when the inner ones look.
+   untrack at any depth, and keep none: the outermost one has already done it when the inner ones look.
 
    Order matters: a record is cleared before the wrapped free or realloc, because another thread may be handed the address
    in between, and put back if the realloc fails. Somebody who wrapped us keeps calling us after stop(); then we go on
@@ -48,17 +48,30 @@ wrapped_by(thag_domain domain, void *word)
 
 /* ---- recording ---- */
 
-static inline thag_flow
+/* CPython's word: these domains are only called with the GIL. */
+static inline bool
+surely_attached(thag_domain domain)
+{
+    return domain == THAG_MEM || domain == THAG_OBJ;
+}
+
+static inline thag_context *
+current_at_once(const thag_thread *thread, thag_domain domain)
+{
+    return thag_current_at_once(thread, surely_attached(domain));
+}
+
+static thag_flow
 flow_of(thag_thread *thread, thag_domain domain)
 {
-    return thag_current_flow(thread, domain == THAG_MEM || domain == THAG_OBJ);
+    return thag_current_flow(thread, surely_attached(domain));
 }
 
 /* A free by somebody who is not the owner. After stop() nobody is anybody. */
 static inline bool
-is_foreign(const thag_context *owner, thag_flow flow)
+is_foreign(const thag_context *owner, thag_context *current)
 {
-    return owner != flow.context && flow.context != NULL && owner != thag_context_today(flow.context);
+    return owner != current && current != NULL && owner != thag_context_today(current);
 }
 
 THAG_COLD static void
@@ -91,7 +104,7 @@ stale_settle(const void *block, size_t size, bool attached)
 
 /* Writes the record of a block and says so. False, and counted, if it cannot be kept. */
 static inline bool
-record_write(void *block, size_t size, thag_flow flow)
+record_write(void *block, size_t size, const thag_context *context, bool attached)
 {
     thag_entry *at = thag_owners_place(block);
     if (THAG_UNLIKELY(at == NULL)) {
@@ -99,15 +112,23 @@ record_write(void *block, size_t size, thag_flow flow)
         return false;
     }
     if (THAG_UNLIKELY(thag_owners_occupied(at, size))) {
-        stale_settle(block, size, flow.attached);
+        stale_settle(block, size, attached);
     }
-    thag_owners_put(at, size, flow.context->id);
+    thag_owners_put(at, size, context->id);
     return true;
 }
 
-/* A flow may still be in a context that a reset dropped. */
-THAG_COLD static bool
-charges_heir(thag_flow *flow)
+static void
+charge_allocation_detached(thag_context *context, size_t size)
+{
+    int64_t bytes = (int64_t)size;
+    thag_change change = {.live_bytes = bytes, .total_bytes = bytes, .allocations = 1};
+    thag_charge_detached(context, &change);
+}
+
+/* True if an allocation is to be recorded, and to whom: a flow may still be in a context that a reset dropped. */
+static bool
+charges(thag_flow *flow)
 {
     if (flow->context == NULL) {
         return false;
@@ -116,53 +137,59 @@ charges_heir(thag_flow *flow)
     return flow->context->records;
 }
 
-/* True if an allocation is to be recorded, and to whom. */
-static inline bool
-charges(thag_flow *flow)
-{
-    return THAG_LIKELY(flow->context != NULL && flow->context->records) || charges_heir(flow);
-}
-
-static void
-allocation_charge_detached(thag_context *context, size_t size)
-{
-    int64_t bytes = (int64_t)size;
-    thag_change change = {.live_bytes = bytes, .total_bytes = bytes, .allocations = 1};
-    thag_charge_detached(context, &change);
-}
-
+/* For when the current context must be looked for, or does not record, or the GIL is not held. */
 THAG_COLD static void
-allocation_record_detached(void *block, size_t size, thag_flow flow)
+allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
+    thag_flow flow = flow_of(thread, domain);
+    if (!charges(&flow)) {
+        return;
+    }
+    if (flow.attached) {
+        if (record_write(block, size, flow.context, true)) {
+            thag_charge_allocation(flow.context, size);
+        }
+        return;
+    }
     thag_detached_begin();
-    if (record_write(block, size, flow)) {
-        allocation_charge_detached(flow.context, size);
+    if (record_write(block, size, flow.context, false)) {
+        charge_allocation_detached(flow.context, size);
     }
     thag_detached_finish();
 }
 
 static inline void
-allocation_record(void *block, size_t size, thag_flow flow)
+allocation_record(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
-    if (THAG_UNLIKELY(!charges(&flow))) {
-        return;
+    thag_context *current = current_at_once(thread, domain);
+    if (THAG_UNLIKELY(current == NULL || !current->records)) {
+        allocation_record_slowly(thread, domain, block, size);
     }
-    if (THAG_UNLIKELY(!flow.attached)) {
-        allocation_record_detached(block, size, flow);
-    }
-    else if (record_write(block, size, flow)) {
-        thag_charge_allocation(flow.context, size);
+    else if (record_write(block, size, current, true)) {
+        thag_charge_allocation(current, size);
     }
 }
 
-THAG_COLD static void
-free_record_detached(thag_entry *at, thag_flow flow)
+static inline thag_context *
+owner_of(thag_owner owner)
 {
-    thag_detached_begin();
+    return owner.context_id == thag_open_batch.context_id ? thag_open_batch.context
+                                                          : thag_context_owner(owner.context_id);
+}
+
+THAG_COLD static void
+free_record_slowly(thag_thread *thread, thag_domain domain, thag_entry *at)
+{
+    thag_flow flow = flow_of(thread, domain);
+    if (!flow.attached) {
+        thag_detached_begin();
+    }
     thag_owner owner = thag_owners_take(at);
     thag_context *context = thag_context_owner(owner.context_id);
-    owner_repay(context, owner.size, is_foreign(context, flow), false);
-    thag_detached_finish();
+    owner_repay(context, owner.size, is_foreign(context, flow.context), flow.attached);
+    if (!flow.attached) {
+        thag_detached_finish();
+    }
 }
 
 static inline void
@@ -172,21 +199,20 @@ free_record(thag_thread *thread, thag_domain domain, void *block)
     if (THAG_UNLIKELY(at == NULL || !thag_owners_begins(at))) {
         return;
     }
-    thag_flow flow = flow_of(thread, domain);
-    if (THAG_UNLIKELY(!flow.attached)) {
-        free_record_detached(at, flow);
+    thag_context *current = current_at_once(thread, domain);
+    if (THAG_UNLIKELY(current == NULL)) {
+        free_record_slowly(thread, domain, at);
         return;
     }
     thag_owner owner = thag_owners_take(at);
-    thag_context *context = owner.context_id == thag_open_batch.context_id ? thag_open_batch.context
-                                                                           : thag_context_owner(owner.context_id);
-    thag_charge_free(context, owner.size, is_foreign(context, flow));
+    thag_context *context = owner_of(owner);
+    thag_charge_free(context, owner.size, is_foreign(context, current));
 }
 
 void
 thag_record_allocation(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
-    allocation_record(block, size, flow_of(thread, domain));
+    allocation_record(thread, domain, block, size);
 }
 
 void
@@ -203,7 +229,7 @@ thag_record_claim(thag_thread *thread, thag_domain domain, void *block)
     if (at == NULL || !thag_owners_begins(at)) {
         return claim;
     }
-    claim.detached = !flow_of(thread, domain).attached;
+    claim.detached = current_at_once(thread, domain) == NULL && !flow_of(thread, domain).attached;
     if (claim.detached) {
         thag_detached_begin();
     }
@@ -216,11 +242,11 @@ thag_record_claim(thag_thread *thread, thag_domain domain, void *block)
 static void
 owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size)
 {
-    thag_flow keeper = {.context = owner, .attached = !claim.detached};
-    if (!record_write(block, size, keeper)) {
-        owner_repay(owner, claim.owner.size, false, keeper.attached);
+    bool attached = !claim.detached;
+    if (!record_write(block, size, owner, attached)) {
+        owner_repay(owner, claim.owner.size, false, attached);
     }
-    else if (keeper.attached) {
+    else if (attached) {
         thag_charge_shrunk(owner, claim.owner.size - size);
     }
     else {
@@ -237,14 +263,17 @@ owner_change(thag_context *owner, size_t old_size, size_t size, thag_flow flow)
         thag_charge_moved(owner, old_size, flow.context, size);
     }
     else {
-        owner_repay(owner, old_size, is_foreign(owner, flow), false);
-        allocation_charge_detached(flow.context, size);
+        owner_repay(owner, old_size, is_foreign(owner, flow.context), false);
+        charge_allocation_detached(flow.context, size);
     }
 }
 
 static void
-claim_settle(thag_claim claim, void *old_block, void *block, size_t size, thag_flow flow, bool outermost)
+claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block, size_t size,
+             bool outermost)
 {
+    thag_context *current = current_at_once(thread, domain);
+    thag_flow flow = current == NULL ? flow_of(thread, domain) : (thag_flow){.context = current};
     flow.attached = !claim.detached;
     thag_context *owner = thag_context_owner(claim.owner.context_id);
     if (block == NULL) {
@@ -253,11 +282,11 @@ claim_settle(thag_claim claim, void *old_block, void *block, size_t size, thag_f
     else if (size <= claim.owner.size) {
         owner_keep(owner, claim, block, size);
     }
-    else if (outermost && charges(&flow) && record_write(block, size, flow)) {
+    else if (outermost && charges(&flow) && record_write(block, size, flow.context, flow.attached)) {
         owner_change(owner, claim.owner.size, size, flow);
     }
     else {
-        owner_repay(owner, claim.owner.size, is_foreign(owner, flow), flow.attached);
+        owner_repay(owner, claim.owner.size, is_foreign(owner, flow.context), flow.attached);
     }
 }
 
@@ -265,13 +294,12 @@ void
 thag_record_reallocation(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block,
                          size_t size)
 {
-    thag_flow flow = flow_of(thread, domain);
     bool outermost = thread->depth == 0;
     if (claim.owned) {
-        claim_settle(claim, old_block, block, size, flow, outermost);
+        claim_settle(thread, domain, claim, old_block, block, size, outermost);
     }
     else if (block != NULL && outermost) {
-        allocation_record(block, size, flow);
+        allocation_record(thread, domain, block, size);
     }
     if (claim.detached) {
         thag_detached_finish();
@@ -297,7 +325,7 @@ outermost(thag_thread *thread, thag_domain domain)
         }
         return false;
     }
-    return thag_is_recording();
+    return true;
 }
 
 static inline void *
@@ -312,7 +340,7 @@ hook_malloc(thag_domain domain, void *word, size_t size)
     void *block = wrapped->malloc(wrapped->ctx, size);
     thread->depth = 0;
     if (THAG_LIKELY(block != NULL)) {
-        allocation_record(block, size, flow_of(thread, domain));
+        allocation_record(thread, domain, block, size);
     }
     return block;
 }
@@ -329,7 +357,7 @@ hook_calloc(thag_domain domain, void *word, size_t count, size_t size)
     void *block = wrapped->calloc(wrapped->ctx, count, size);
     thread->depth = 0;
     if (THAG_LIKELY(block != NULL)) {
-        allocation_record(block, count * size, flow_of(thread, domain));
+        allocation_record(thread, domain, block, count * size);
     }
     return block;
 }
@@ -354,17 +382,10 @@ static inline void
 hook_free(thag_domain domain, void *word, void *block)
 {
     const PyMemAllocatorEx *wrapped = wrapped_by(domain, word);
-    thag_thread *thread = &thag_this_thread;
-    if (THAG_UNLIKELY(thread->depth >= THAG_PROBING)) {
-        probe_answer(thread, domain);
-    }
     if (THAG_LIKELY(block != NULL)) {
-        free_record(thread, domain, block);
+        free_record(&thag_this_thread, domain, block);
     }
-    unsigned depth = thread->depth;
-    thread->depth = depth + 1;
     wrapped->free(wrapped->ctx, block);
-    thread->depth = depth;
 }
 
 #define DOMAIN_HOOKS(name, domain)                                                                                    \

@@ -33,7 +33,7 @@ static struct {
 static inline bool
 outermost(const thag_thread *thread)
 {
-    return thread->depth == 0 && thag_is_recording();
+    return thread->depth == 0;
 }
 
 static void *
@@ -86,13 +86,10 @@ data_realloc(void *word, void *block, size_t size)
 static void
 data_free(void *word, void *block, size_t size)
 {
-    thag_thread *thread = &thag_this_thread;
     if (block != NULL) {
-        thag_record_free(thread, THAG_NUMPY, block);
+        thag_record_free(&thag_this_thread, THAG_NUMPY, block);
     }
-    thread->depth++;
     numpy.wrapped.allocator.free(word, block, size);
-    thread->depth--;
 }
 
 bool

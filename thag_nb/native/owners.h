@@ -100,11 +100,14 @@ thag_tiny_decode(uint32_t word)
 static inline thag_entry *
 thag_owners_find(uintptr_t address)
 {
-    if (THAG_UNLIKELY(address >> THAG_ADDRESS_BITS || address & ((1 << THAG_GRANULE_SHIFT) - 1))) {
+    /* Rotated, so that bits set below the granule stand above all addresses. */
+    uint64_t granule = (uint64_t)address >> THAG_GRANULE_SHIFT | (uint64_t)address << (64 - THAG_GRANULE_SHIFT);
+    if (THAG_UNLIKELY(granule >> (THAG_ADDRESS_BITS - THAG_GRANULE_SHIFT))) {
         return NULL;
     }
-    thag_entry *leaf = atomic_load_explicit(&thag_owners.leaves[address >> THAG_LEAF_SHIFT], memory_order_acquire);
-    return leaf == NULL ? NULL : leaf + ((address >> THAG_GRANULE_SHIFT) & (THAG_LEAF_ENTRIES - 1));
+    size_t slot = granule >> (THAG_LEAF_SHIFT - THAG_GRANULE_SHIFT);
+    thag_entry *leaf = atomic_load_explicit(&thag_owners.leaves[slot], memory_order_acquire);
+    return leaf == NULL ? NULL : leaf + (granule & (THAG_LEAF_ENTRIES - 1));
 }
 
 /* The entry where the record of a block at `address` belongs, or NULL if none can be kept (no memory for the leaf, or an
