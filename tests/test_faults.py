@@ -219,7 +219,7 @@ def test_entering_without_memory_raises_memory_error_and_keeps_the_current_conte
 def test_a_record_of_a_context_that_finds_no_memory_is_a_memory_error_and_the_next_one_works():
     out_of_memory("""
         while True:
-            last = _native.open_context(_native.ROOT_ID, True, ('filler', 'task'))
+            last, _ = _native.open_context(_native.ROOT_ID, True, ('filler', 'task'))
             if last % 4096 == 4095:
                 break  # the next one needs a new chunk of records
         with room(256 * KIB):

@@ -5,7 +5,10 @@ Contexts are named by their ids, which grow and are never reused. Sizes are byte
 nobody.
 """
 
-from typing import TypeAlias, final
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar, final
+
+Result = TypeVar("Result")
 
 ROOT_ID: int  # what no other context is charged for
 SYSTEM_ID: int  # the shared context of untracked work
@@ -53,10 +56,10 @@ def attach_numpy(api: object, /) -> bool:
     Raises ValueError if the handler is not what we know.
     """
 
-def open_context(parent_id: int, records: bool, label: object, /) -> int:
-    """A new context's id.
+def open_context(parent_id: int | None, records: bool, label: object, /) -> tuple[int, int]:
+    """A new context's id, and its parent's: without one given, the innermost context here that records.
 
-    Raises ValueError for an unknown id, MemoryError without memory.
+    Raises ValueError for an unknown id or one that does not record, MemoryError without memory.
     """
 
 def context(context_id: int, /) -> Description | None:
@@ -77,8 +80,8 @@ def adopt(context_id: int, /) -> Entering:
     Raises ValueError for an unknown id, MemoryError without memory.
     """
 
-def bookkeeping() -> Entering:
-    """Make the system context current and keep the collector off, for what must not be charged to anybody."""
+def unrecorded(function: Callable[..., Result], /, *arguments: object) -> Result:
+    """Call a function, and charge nobody for what it allocates. The collector is off: no finalizer runs meanwhile."""
 
 def hold(context_id: int, /) -> None:
     """Keep a context open though nobody is inside it, until `release`."""
@@ -86,9 +89,6 @@ def hold(context_id: int, /) -> None:
 def release(context_id: int, /) -> None: ...
 def current_id() -> int:
     """The context that an allocation here would be charged to."""
-
-def parent_id() -> int:
-    """The context that a new one would be started under: the innermost one here that records."""
 
 def set_foreground(context_id: int, /) -> None:
     """Who is charged for threads that no Python flow reaches."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from thag_nb import _native, hooks
 from thag_nb.errors import AllocatorError, ContextNameError, UnknownContextError
@@ -23,8 +22,7 @@ class Allocator(enum.Enum):
     """Pass it straight through and record nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class AllocatorContext:
+class AllocatorContext(NamedTuple):
     """Something that work runs under. Ids grow and are never reused; the root has id 1 and no parent (0)."""
 
     id: int
@@ -52,8 +50,7 @@ class ContextRegistry:
         Raises `ContextNameError` for a name that is not a non-empty str.
         """
         check_name(name)
-        parent = _native.parent_id() if parent_id is None else parent_id
-        context_id = _native.open_context(parent, allocator is Allocator.TASK_AWARE, (name, kind))
+        context_id, parent = _native.open_context(parent_id, allocator is Allocator.TASK_AWARE, (name, kind))
         return AllocatorContext(context_id, allocator, name, kind, parent)
 
     def __getitem__(self, context_id: int) -> AllocatorContext:
@@ -144,11 +141,18 @@ def prepare_guard(
 
     Raises `ContextNameError` for a name that is not a non-empty str.
     """
-    bookkeeping = _native.bookkeeping()
-    try:
-        return make_guard(registry.open(name, kind, allocator, parent_id))
-    finally:
-        bookkeeping.leave(True)
+    guard: GuardType = _native.unrecorded(_prepare_guard, make_guard, name, kind, allocator, parent_id)
+    return guard
+
+
+def _prepare_guard(
+    make_guard: Callable[[AllocatorContext], GuardType],
+    name: str,
+    kind: Kind,
+    allocator: Allocator,
+    parent_id: int | None,
+) -> GuardType:
+    return make_guard(registry.open(name, kind, allocator, parent_id))
 
 
 def push_allocator_context(allocator: Allocator, name: str | None = None) -> ContextGuard:

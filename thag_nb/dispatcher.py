@@ -41,11 +41,7 @@ def reset() -> None:
 
 def read() -> Recording:
     """All contexts and their timelines as of now. Reading is charged to nobody."""
-    bookkeeping = _native.bookkeeping()
-    try:
-        return _read()
-    finally:
-        bookkeeping.leave(True)
+    return _native.unrecorded(_read)
 
 
 def _read() -> Recording:
@@ -82,11 +78,7 @@ def _record(row: _native.Row, taken_ns: int) -> ContextRecord:
 
 def status() -> Status:
     """How the dispatcher stands, and anything that makes its figures less than complete."""
-    bookkeeping = _native.bookkeeping()
-    try:
-        return _status()
-    finally:
-        bookkeeping.leave(True)
+    return _native.unrecorded(_status)
 
 
 def _status() -> Status:

@@ -6,20 +6,23 @@ import atexit
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 from thag_nb import _native
 from thag_nb.errors import DispatcherError
+
+if TYPE_CHECKING:
+    # Not at run time: the base classes would bring a third of all that importing this costs.
+    from collections.abc import Sequence
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 _CPYTHON_DOMAINS = 3
 _NUMPY_CORE = "numpy._core._multiarray_umath"
 
 
-class _NumpyLoader(Loader):
+class _NumpyLoader:
     """Loads NumPy's core as its own loader would, and hooks its data handler right after."""
 
     def __init__(self, loader: Loader) -> None:
@@ -34,18 +37,19 @@ class _NumpyLoader(Loader):
             _attach_numpy_core(module)
 
 
-class _NumpyFinder(MetaPathFinder):
+class _NumpyFinder:
     """Waits for NumPy's core to be imported, and steps aside for everything else."""
 
     def find_spec(
-        self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname != _NUMPY_CORE:
             return None
         _stop_waiting(self)
-        spec = find_spec(fullname)
+        found = (finder.find_spec(fullname, path, target) for finder in sys.meta_path)
+        spec = next((spec for spec in found if spec is not None), None)
         if spec is not None and spec.loader is not None:
-            spec.loader = _NumpyLoader(spec.loader)
+            spec.loader = cast("Loader", _NumpyLoader(spec.loader))
         return spec
 
 

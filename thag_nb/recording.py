@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from thag_nb.errors import UnknownContextError
@@ -53,8 +52,7 @@ class TimelineBucket(NamedTuple):
     self_live_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
+class Recording(NamedTuple):
     """All contexts at one moment, oldest first, the root leading.
 
     ``timelines`` holds each context's buckets as packed native 64-bit integers, in the order of `TimelineBucket`.
@@ -93,8 +91,7 @@ class Recording:
         return tuple(map(TimelineBucket._make, _BUCKET.iter_unpack(self.timelines[context_id])))
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """How the dispatcher stands. Counts are since the process started.
 
     ``state`` is ``recording``, ``off``, or ``pass-through`` (stopped, but whoever wrapped the hooks still calls them).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import wraps
@@ -100,6 +99,8 @@ class Scope(ABC):
 
         A generator is inside only while it runs, not while it waits for its caller.
         """
+        import inspect  # it brings half of the standard library, and who decorates nothing needs none of it
+
         if inspect.isasyncgenfunction(function):
             return cast(Function, self._around_async_generator(function))
         if inspect.isgeneratorfunction(function):

@@ -315,7 +315,6 @@ entering_new(thag_frame *frame)
     }
     entering->frame = frame;
     entering->holds = false;
-    entering->collector_was_on = false;
     return entering;
 }
 
@@ -371,13 +370,9 @@ thag_current_enter(thag_context *context, thag_entry_mode mode)
     int collector_was_on = thag_bookkeeping_begin();
     thag_entering *entering = current_change(context, mode);
     if (entering != NULL) {
-        entering->holds = mode == THAG_ENTER_NESTED || mode == THAG_ENTER_DETACHED;
+        entering->holds = mode != THAG_ENTER_ADOPTED;
         if (entering->holds) {
             thag_context_hold(context);
-        }
-        if (mode == THAG_ENTER_BOOKKEEPING) {
-            entering->collector_was_on = collector_was_on;
-            collector_was_on = 0;
         }
         thag_batch_expire();
     }
@@ -431,7 +426,7 @@ thag_current_leave(thag_entering *entering, bool orphan)
         thag_context_release(frame->context);
     }
     thag_batch_expire();
-    thag_bookkeeping_end(collector_was_on || entering->collector_was_on);
+    thag_bookkeeping_end(collector_was_on);
     exception_put_back(pending);
     return innermost;
 }

@@ -60,7 +60,6 @@ typedef struct {
     PyObject_HEAD
     thag_frame *frame;              /* owned */
     bool holds;                     /* keeps the context open */
-    bool collector_was_on;          /* bookkeeping: to be turned on again */
 } thag_entering;
 
 extern PyTypeObject thag_frame_type;
@@ -77,7 +76,6 @@ typedef enum {
     THAG_ENTER_NESTED,      /* under the frame found here; keeps the context open */
     THAG_ENTER_DETACHED,    /* under none; keeps the context open */
     THAG_ENTER_ADOPTED,     /* nested; for work handed over, which does not keep its context open */
-    THAG_ENTER_BOOKKEEPING, /* nested; the collector is off until it is left: no finalizer runs meanwhile */
 } thag_entry_mode;
 
 /* Makes `context` current in this flow. A new reference to what undoes it, or NULL with an exception and nothing
@@ -94,7 +92,8 @@ thag_frame *thag_current_frame(void);
 /* The context of this flow, whether it is recorded or not. GIL. */
 thag_context *thag_current_context(void);
 
-/* Between these two, the calling thread's allocations are bookkeeping of ours and charged to nobody. GIL. */
+/* Between these two, the calling thread's allocations are bookkeeping of ours and charged to nobody, and the collector
+   is off, so that no finalizer runs meanwhile. They may nest. GIL. */
 int thag_bookkeeping_begin(void);
 void thag_bookkeeping_end(int collector_was_on);
 

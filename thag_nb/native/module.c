@@ -178,7 +178,7 @@ native_open_context(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_
     if (count != 3) {
         return PyErr_Format(PyExc_TypeError, "open_context takes 3 arguments, not %zd", count);
     }
-    thag_context *parent = context_argument(arguments[0]);
+    thag_context *parent = arguments[0] == Py_None ? thag_current_parent() : context_argument(arguments[0]);
     if (parent == NULL) {
         return NULL;
     }
@@ -187,7 +187,10 @@ native_open_context(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_
         return PyErr_Format(PyExc_ValueError, "the context %S is not recorded, so nothing can be under it", arguments[0]);
     }
     thag_context *context = thag_context_create(parent, PyObject_IsTrue(arguments[1]), arguments[2]);
-    return context == NULL ? PyErr_NoMemory() : PyLong_FromUnsignedLong(context->id);
+    if (context == NULL) {
+        return PyErr_NoMemory();
+    }
+    return Py_BuildValue("kk", (unsigned long)context->id, (unsigned long)parent->id);
 }
 
 static PyObject *
@@ -214,9 +217,15 @@ native_adopt(PyObject *Py_UNUSED(module), PyObject *id)
 }
 
 static PyObject *
-native_bookkeeping(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+native_unrecorded(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
-    return thag_current_enter(thag_contexts.system, THAG_ENTER_BOOKKEEPING);
+    if (count == 0) {
+        return PyErr_Format(PyExc_TypeError, "unrecorded wants a function to call");
+    }
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *result = PyObject_Vectorcall(arguments[0], arguments + 1, (size_t)(count - 1), NULL);
+    thag_bookkeeping_end(collector_was_on);
+    return result;
 }
 
 /* (id, parent id or 0, records, label) */
@@ -269,12 +278,6 @@ native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     thag_flow flow = thag_current_flow(&thag_this_thread, true);
     thag_context *context = flow.context == NULL ? thag_current_context() : flow.context;
     return PyLong_FromUnsignedLong(thag_context_today(context)->id);
-}
-
-static PyObject *
-native_parent_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    return PyLong_FromUnsignedLong(thag_current_parent()->id);
 }
 
 static PyObject *
@@ -683,13 +686,12 @@ static PyMethodDef methods[] = {
     {"open_context", (PyCFunction)(void (*)(void))native_open_context, METH_FASTCALL, NULL},
     {"enter", (PyCFunction)(void (*)(void))native_enter, METH_FASTCALL, NULL},
     {"adopt", native_adopt, METH_O, NULL},
-    {"bookkeeping", native_bookkeeping, METH_NOARGS, NULL},
+    {"unrecorded", (PyCFunction)(void (*)(void))native_unrecorded, METH_FASTCALL, NULL},
     {"context", native_context, METH_O, NULL},
     {"context_ids", native_context_ids, METH_NOARGS, NULL},
     {"hold", native_hold, METH_O, NULL},
     {"release", native_release, METH_O, NULL},
     {"current_id", native_current_id, METH_NOARGS, NULL},
-    {"parent_id", native_parent_id, METH_NOARGS, NULL},
     {"set_foreground", native_set_foreground, METH_O, NULL},
     {"reset", native_reset, METH_NOARGS, NULL},
     {"forget", native_forget, METH_NOARGS, NULL},
