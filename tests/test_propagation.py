@@ -299,7 +299,7 @@ def test_a_wrapper_that_came_later_stays_when_we_leave_and_we_come_back_through_
             thread.join()
             return names
         assert run("on") == ["on"]
-        thag_nb.stop()
+        thag_nb.start(threads=False)
         assert threading.Thread.start is theirs
         assert run("off") == ["root"]
         thag_nb.start(threads=True)
@@ -340,6 +340,8 @@ OTHER_THREAD_HOOKS = """
         threading.Thread.__init__, threading.Thread.run = as_it_was[:2]
     def come_ours():
         thag_nb.start(threads=True)
+    def go_ours():
+        thag_nb.start(threads=False)
     def run(task):
         names = []
         with thag_nb.task(task):
@@ -349,7 +351,7 @@ OTHER_THREAD_HOOKS = """
         return names
 
     for come in ((come_ours, come_theirs), (come_theirs, come_ours)):
-        for go in ((thag_nb.stop, go_theirs), (go_theirs, thag_nb.stop)):
+        for go in ((go_ours, go_theirs), (go_theirs, go_ours)):
             for step in come:
                 step()
             assert run("both") == ["both"]

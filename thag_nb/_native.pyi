@@ -5,17 +5,21 @@ Contexts are named by their ids, which grow and are never reused. Sizes are byte
 nobody.
 """
 
-from collections.abc import Callable
 from typing import TypeAlias, TypeVar, final
-
-Result = TypeVar("Result")
 
 ROOT_ID: int  # what no other context is charged for
 SYSTEM_ID: int  # the shared context of untracked work
 SOURCE_HASH: str  # of the C sources that this module was built from
 
-Description: TypeAlias = tuple[int, int, bool, object]
-"""A context: id, parent id or 0, whether it records, and the label it was opened with."""
+GuardType = TypeVar("GuardType")
+RecordingType = TypeVar("RecordingType")
+
+Description: TypeAlias = tuple[int, int, bool, tuple[str, str]]
+"""A context: id, parent id or 0, whether it records, and its name and kind."""
+
+@final
+class Frame:
+    """A flow's current context, for work that is handed over. Nothing can be asked of it."""
 
 @final
 class Entering:
@@ -56,10 +60,22 @@ def attach_numpy(api: object, /) -> bool:
     Raises ValueError if the handler is not what we know.
     """
 
-def open_context(parent_id: int | None, records: bool, label: object, /) -> tuple[int, int]:
-    """A new context's id, and its parent's: without one given, the innermost context here that records.
+def open_guard(
+    guard_type: type[GuardType],
+    context_type: type[tuple[object, ...]],
+    allocator: object,
+    records: bool,
+    name: str,
+    kind: str,
+    parent_id: int | None,
+    /,
+) -> GuardType:
+    """A new context, under the innermost here that records unless a parent is given, and a guard for it.
 
-    Raises ValueError for an unknown id or one that does not record, MemoryError without memory.
+    The guard's slot `context` has a `context_type` of id, allocator, name, kind and parent's id, `entering` has None.
+    No Python code runs and no finalizer. When there have been 2**25 contexts the parent takes the place of any more,
+    and that is counted as dropped. Raises ValueError for an unknown parent or one that does not record, MemoryError
+    without memory.
     """
 
 def context(context_id: int, /) -> Description | None:
@@ -69,19 +85,21 @@ def context_ids() -> list[int]:
     """The contexts that no reset has dropped, oldest first."""
 
 def enter(context_id: int, detach: bool, /) -> Entering:
-    """Make a context current in this flow and hold it open; with `detach` nothing of what was current is kept.
+    """Make a context current in this flow and hold it open.
+
+    With `detach`, leaving it restores what was current before anything was entered so.
 
     Raises ValueError for an unknown or dropped id, MemoryError without memory; then nothing has changed.
     """
 
-def adopt(context_id: int, /) -> Entering:
-    """Make a context current for work that was handed over, without keeping it open; its heir, if a reset dropped it.
+def flow() -> Frame | None:
+    """What is current here, for `adopt` to make current elsewhere; None for the root."""
 
-    Raises ValueError for an unknown id, MemoryError without memory.
+def adopt(flow: Frame | None, /) -> Entering:
+    """Make current what was current where `flow` was called; its heir, if a reset dropped it. Does not keep it open.
+
+    Raises MemoryError without memory.
     """
-
-def unrecorded(function: Callable[..., Result], /, *arguments: object) -> Result:
-    """Call a function, and charge nobody for what it allocates. The collector is off: no finalizer runs meanwhile."""
 
 def hold(context_id: int, /) -> None:
     """Keep a context open though nobody is inside it, until `release`."""
@@ -89,6 +107,12 @@ def hold(context_id: int, /) -> None:
 def release(context_id: int, /) -> None: ...
 def current_id() -> int:
     """The context that an allocation here would be charged to."""
+
+def caller_id(levels: int, /) -> int:
+    """A number for the function that runs, or the one so many levels above it; not of any other that runs now."""
+
+def base_id() -> int:
+    """The context that one to be entered with `detach` would be started under."""
 
 def set_foreground(context_id: int, /) -> None:
     """Who is charged for threads that no Python flow reaches."""
@@ -105,14 +129,10 @@ def forget() -> int:
     Only while no domain is hooked.
     """
 
-Row: TypeAlias = tuple[Description, bool, int, int, int, int, int, int, int, int, int, int, int, int, int, bytes]
+def read(recording_type: type[RecordingType], record_type: type[tuple[object, ...]], /) -> RecordingType:
+    """All contexts as of one moment, in the order of their ids: the fields of `Recording`, of `ContextRecord`.
 
-def snapshot() -> list[Row]:
-    """All contexts as of one moment, in the order of their ids.
-
-    Each is (description, ended, live, peak, total, self live, self peak, self total, allocations, frees, foreign frees,
-    retained, started, ended at or -1, buckets dropped, buckets). The buckets are rows of five native 64-bit integers:
-    start, low, high, live, self live.
+    Timelines are rows of five native 64-bit integers: start, low, high, live, self live. No Python code runs.
     """
 
 def after_fork() -> None:
@@ -132,5 +152,3 @@ def health() -> dict[str, int]:
 
 def overhead() -> dict[str, int]:
     """Bytes of our own native memory: the pages in use of the table of owners, context records, and timelines."""
-
-def now_ns() -> int: ...

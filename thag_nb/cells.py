@@ -79,7 +79,7 @@ class Cells:
             running.pop().close()
         with untracked():
             hooks.repair()
-            parent_id = None if running else _native.ROOT_ID
+            parent_id = None if running else _native.base_id()
             name = f"In[{self._prompt_number()}]"
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
             running.append(_Cell(execution, guard))

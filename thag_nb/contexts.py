@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
@@ -49,9 +49,7 @@ class ContextRegistry:
 
         Raises `ContextNameError` for a name that is not a non-empty str.
         """
-        check_name(name)
-        context_id, parent = _native.open_context(parent_id, allocator is Allocator.TASK_AWARE, (name, kind))
-        return AllocatorContext(context_id, allocator, name, kind, parent)
+        return prepare_guard(ContextGuard, name, kind, allocator, parent_id).context
 
     def __getitem__(self, context_id: int) -> AllocatorContext:
         """Raises `UnknownContextError` for an id that there never was, or that a reset has dropped."""
@@ -79,13 +77,11 @@ class ContextRegistry:
 
 def describe(description: _native.Description) -> AllocatorContext:
     """The context of a native description."""
-    context_id, parent_id, records, label = description
+    context_id, parent_id, records, (name, kind) = description
     allocator = Allocator.TASK_AWARE if records else Allocator.SYSTEM
-    name, kind = _BUILT_IN[context_id] if label is None else cast(tuple[str, Kind], label)
-    return AllocatorContext(context_id, allocator, name, kind, parent_id)
+    return AllocatorContext(context_id, allocator, name, cast(Kind, kind), parent_id)
 
 
-_BUILT_IN: dict[int, tuple[str, Kind]] = {_native.ROOT_ID: ("root", "root"), _native.SYSTEM_ID: ("system", "system")}
 registry = ContextRegistry()
 
 
@@ -101,7 +97,10 @@ class ContextGuard:
         self.context = context
 
     def enter(self, *, detach: bool = False) -> None:
-        """Make the context current; with `detach`, nothing of what was current here is kept. Twice is once.
+        """Make the context current. Twice is once.
+
+        With `detach`, `close` restores what was current before anything was entered so: a cell keeps nothing that was
+        left open in the one before it.
 
         Raises MemoryError without memory; then nothing has changed.
         """
@@ -131,28 +130,18 @@ GuardType = TypeVar("GuardType", bound=ContextGuard)
 
 
 def prepare_guard(
-    make_guard: Callable[[AllocatorContext], GuardType],
+    guard_type: type[GuardType],
     name: str,
     kind: Kind,
     allocator: Allocator = Allocator.TASK_AWARE,
     parent_id: int | None = None,
 ) -> GuardType:
-    """A guard for a new context, not yet entered; none of the bookkeeping is charged to anybody.
+    """A guard for a new context, not yet entered; neither is charged to anybody.
 
     Raises `ContextNameError` for a name that is not a non-empty str.
     """
-    guard: GuardType = _native.unrecorded(_prepare_guard, make_guard, name, kind, allocator, parent_id)
-    return guard
-
-
-def _prepare_guard(
-    make_guard: Callable[[AllocatorContext], GuardType],
-    name: str,
-    kind: Kind,
-    allocator: Allocator,
-    parent_id: int | None,
-) -> GuardType:
-    return make_guard(registry.open(name, kind, allocator, parent_id))
+    records = allocator is Allocator.TASK_AWARE
+    return _native.open_guard(guard_type, AllocatorContext, allocator, records, check_name(name), kind, parent_id)
 
 
 def push_allocator_context(allocator: Allocator, name: str | None = None) -> ContextGuard:

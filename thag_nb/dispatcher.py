@@ -5,20 +5,24 @@ from __future__ import annotations
 import sys
 
 from thag_nb import _native, hooks, propagation
-from thag_nb.contexts import describe
+from thag_nb.contexts import Allocator, push_allocator_context
 from thag_nb.recording import ContextRecord, Recording, Status
 
 
-def start(*, threads: bool = False) -> None:
+def start(*, threads: bool | None = None) -> None:
     """Hook CPython's allocators and NumPy's, and record. Twice is once.
 
     With `threads`, contexts also follow work that is handed to threads, thread pools and executors: until `stop`,
-    ``Thread.start``, ``ThreadPoolExecutor.submit`` and their like are wrapped. ``%load_ext thag_nb`` asks for it.
+    ``Thread.start``, ``ThreadPoolExecutor.submit`` and their like are wrapped, and again at every later start, until
+    one says ``threads=False``. ``%load_ext thag_nb`` asks for it.
+
     Raises `DispatcherError` if a domain cannot be hooked.
     """
+    if threads is not None:
+        hooks.accompany(propagation.install if threads else None)
+    if threads is False:
+        propagation.remove()
     hooks.start()
-    if threads:
-        propagation.install()
 
 
 def stop() -> None:
@@ -41,44 +45,13 @@ def reset() -> None:
 
 def read() -> Recording:
     """All contexts and their timelines as of now. Reading is charged to nobody."""
-    return _native.unrecorded(_read)
-
-
-def _read() -> Recording:
-    rows = _native.snapshot()
-    taken_ns = _native.now_ns()
-    return Recording(
-        contexts=tuple(_record(row, taken_ns) for row in rows),
-        timelines={row[0][0]: row[-1] for row in rows},
-        taken_ns=taken_ns,
-        overhead_bytes=_overhead_bytes(),
-        dropped=_native.health()["dropped"],
-    )
-
-
-def _overhead_bytes() -> int:
-    return sum(_native.overhead().values())
-
-
-def _record(row: _native.Row, taken_ns: int) -> ContextRecord:
-    context, ended = describe(row[0]), row[1]
-    started_ns, ended_ns = row[12:14]
-    return ContextRecord(
-        context.id,
-        context.name,
-        context.kind,
-        context.parent_id,
-        context.allocator.value,
-        "ended" if ended else "open",
-        *row[2:12],
-        started_ns,
-        (ended_ns if ended else taken_ns) - started_ns,
-    )
+    return _native.read(Recording, ContextRecord)
 
 
 def status() -> Status:
     """How the dispatcher stands, and anything that makes its figures less than complete."""
-    return _native.unrecorded(_status)
+    with push_allocator_context(Allocator.SYSTEM):
+        return _status()
 
 
 def _status() -> Status:
@@ -86,13 +59,14 @@ def _status() -> Status:
     recording = _native.is_recording()
     inside = any(hook != "absent" for hook in reached.values())
     health = _native.health()
-    contexts = _read().contexts
+    now = read()
     return Status(
         state="recording" if recording else "pass-through" if inside else "off",
         hooks=reached,
-        open_contexts=sum(record.state == "open" for record in contexts),
-        live_bytes=sum(record.self_live_bytes for record in contexts),
-        overhead_bytes=_overhead_bytes(),
+        threads=propagation.is_installed(),
+        open_contexts=sum(record.state == "open" for record in now.contexts),
+        live_bytes=sum(record.self_live_bytes for record in now.contexts),
+        overhead_bytes=now.overhead_bytes,
         reattached=hooks.reattached(),
         forgotten_bytes=hooks.forgotten_bytes(),
         notes=tuple(_notes(reached, recording, health)),
@@ -132,6 +106,7 @@ _IMPERFECTIONS = {
     "stale_lookups": "{:,} allocations without the GIL were charged to their thread's last known context",
     "orphaned_guards": "{:,} guards were closed while another one was innermost",
     "failed_restores": "{:,} guards could not restore the context before them for lack of memory",
+    "coarse_buckets": "{:,} stretches of timelines are drawn coarser for lack of memory; their heights are right",
 }
 
 

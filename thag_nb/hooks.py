@@ -13,7 +13,7 @@ from thag_nb.errors import DispatcherError
 
 if TYPE_CHECKING:
     # Not at run time: the base classes would bring a third of all that importing this costs.
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
@@ -63,6 +63,7 @@ class _State:
     forgotten_bytes = 0
     frees_missed = False
     numpy_problem: str | None = None
+    companion: Callable[[], None] | None = None
 
 
 def start() -> None:
@@ -87,6 +88,13 @@ def start() -> None:
         os.register_at_fork(after_in_child=_native.after_fork)
         _State.exit_registered = True
     attach_numpy()
+    if _State.companion is not None:
+        _State.companion()
+
+
+def accompany(companion: Callable[[], None] | None) -> None:
+    """What every start does besides, also one that opening a task brings about."""
+    _State.companion = companion
 
 
 def stop() -> None:

@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
-from thag_nb import dispatcher, reports
+from thag_nb import dispatcher, hooks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
 from thag_nb.tasks import task, untracked
@@ -184,6 +184,7 @@ class _Extension:
         for command in _COMPLETED:
             self.shell.strdispatchers["complete_command"].strs.pop(command, None)
         dispatcher.stop()
+        hooks.accompany(None)
 
 
 _loaded: dict[int, _Extension] = {}

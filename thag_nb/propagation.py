@@ -61,14 +61,14 @@ class _Wrapping:
         self._wrapper = None
 
 
-def carry(function: Callable[..., Any], context_id: int) -> Callable[..., Any]:
+def carry(function: Callable[..., Any], flow: _native.Frame | None) -> Callable[..., Any]:
     """`function`, to be called under a context wherever that happens. A pool's worker is in the root by itself."""
-    if context_id == _native.ROOT_ID:
+    if flow is None:
         return function
 
     @wraps(function, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
-        entering = _native.adopt(context_id)
+        entering = _native.adopt(flow)
         try:
             return function(*args, **kwargs)
         finally:
@@ -87,15 +87,15 @@ def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
     inherits = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
     def carrying(thread: threading.Thread) -> Any:
-        context_id = _native.ROOT_ID if _is_pool_worker(thread) else _native.current_id()
-        if context_id == _native.ROOT_ID and not inherits:
+        flow = None if _is_pool_worker(thread) else _native.flow()
+        if flow is None and not inherits:
             return start(thread)
         run = thread.run  # whatever a subclass made of it
 
         def run_once() -> None:
             # Taken off again, so that the thread does not keep itself alive.
             del thread.run
-            entering = _native.adopt(context_id)
+            entering = _native.adopt(flow)
             try:
                 run()
             finally:
@@ -115,7 +115,7 @@ def _with_function(submit: Callable[..., Any]) -> Callable[..., Any]:
     """For methods whose first argument is the function to run elsewhere."""
 
     def carrying(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return submit(pool, carry(function, _native.current_id()), *args, **kwargs)
+        return submit(pool, carry(function, _native.flow()), *args, **kwargs)
 
     return carrying
 
@@ -144,6 +144,11 @@ def install() -> None:
         _installed.extend(_wrappings())
     for wrapping in _installed:
         wrapping.install()
+
+
+def is_installed() -> bool:
+    """Whether contexts follow threads now."""
+    return any(wrapping.on for wrapping in _installed)
 
 
 def remove() -> None:

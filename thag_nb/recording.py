@@ -95,13 +95,15 @@ class Status(NamedTuple):
     """How the dispatcher stands. Counts are since the process started.
 
     ``state`` is ``recording``, ``off``, or ``pass-through`` (stopped, but whoever wrapped the hooks still calls them).
-    ``hooks`` says for each domain ``on top``, ``wrapped`` (somebody is called before us) or ``absent``. ``reattached``
-    counts domains that were hooked again after somebody had removed us: what happened in between was not seen.
+    ``hooks`` says for each domain ``on top``, ``wrapped`` (somebody is called before us) or ``absent``.
+    ``threads`` says whether contexts follow work into threads and pools. ``reattached`` counts domains that were hooked
+    again after somebody had removed us: what happened in between was not seen.
     ``forgotten_bytes`` were live when the dispatcher stopped and are no longer followed since it started again.
     """
 
     state: Literal["recording", "off", "pass-through"]
     hooks: Mapping[str, str]
+    threads: bool
     open_contexts: int
     live_bytes: int
     overhead_bytes: int
@@ -110,6 +112,7 @@ class Status(NamedTuple):
     stale_lookups: int
     orphaned_guards: int
     failed_restores: int
+    coarse_buckets: int
     reattached: int
     forgotten_bytes: int
     notes: tuple[str, ...]
@@ -117,4 +120,5 @@ class Status(NamedTuple):
     def __str__(self) -> str:
         """One line for the state, one for each thing worth saying."""
         hooks = ", ".join(f"{domain} {hook}" for domain, hook in self.hooks.items())
-        return "\n".join((f"thag_nb is {self.state}; hooks: {hooks}", *self.notes))
+        followed = "followed" if self.threads else "not followed"
+        return "\n".join((f"thag_nb is {self.state}; hooks: {hooks}; threads: {followed}", *self.notes))

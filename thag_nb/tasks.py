@@ -34,12 +34,15 @@ class TaskMemoryContext:
     def enter(self) -> TaskGuard:
         """Make the task current here, and start the dispatcher if it is off."""
         hooks.start()
-        if self.context.id not in registry:
-            # A reset has dropped it: what follows is a task of its own.
-            self.context = prepare_guard(TaskGuard, self.context.name, "task").context
-        guard = TaskGuard(self.context)
-        guard.enter()
-        return guard
+        while True:
+            guard = TaskGuard(self.context)
+            try:
+                guard.enter()
+            except ValueError:
+                # A reset has dropped it: what follows is a task of its own.
+                self.context = prepare_guard(TaskGuard, self.context.name, "task").context
+            else:
+                return guard
 
 
 class Scope(ABC):
@@ -48,51 +51,61 @@ class Scope(ABC):
     One scope may be used many times and by several flows at once.
     """
 
-    __slots__ = ("_guards",)
+    __slots__ = ("_entered",)
 
     def __init__(self) -> None:
-        self._guards: list[ContextGuard] = []
+        self._entered: list[tuple[int, ContextGuard]] = []
 
     @abstractmethod
     def guard(self) -> ContextGuard:
         """A guard for one use, not yet entered."""
 
     def __enter__(self) -> AllocatorContext:
-        guard = self.guard()
-        # Remembered first, so that the list does not grow inside the task.
-        self._guards.append(guard)
-        try:
-            guard.enter()
-        except BaseException:
-            self._guards.remove(guard)
-            raise
-        return guard.context
+        return self._enter(_native.caller_id(1))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Nothing is allocated before the guard is closed: it would be charged to the task.
-        guard = self._guards[-1] if self._guards else None
-        if guard is None or guard.entering is None or not guard.entering.is_current():
-            guard = self._of_this_flow()
-        if guard is not None:
-            guard.close()
-            self._guards.remove(guard)
-
-    def _of_this_flow(self) -> ContextGuard | None:
-        """The guard that this flow entered last, or the only one there is if it was entered elsewhere."""
-        for guard in reversed(self._guards):
-            if guard.entering is not None and guard.entering.is_around():
-                return guard
-        return self._guards[0] if len(self._guards) == 1 else None
+        self._exit(_native.caller_id(1))
 
     async def __aenter__(self) -> AllocatorContext:
-        return self.__enter__()
+        return self._enter(_native.caller_id(1))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        self._exit(_native.caller_id(1))
+
+    def _enter(self, caller: int) -> AllocatorContext:
+        guard = self.guard()
+        # Remembered first, so that the list does not grow inside the task.
+        entry = (caller, guard)
+        self._entered.append(entry)
+        try:
+            guard.enter()
+        except BaseException:
+            self._entered.remove(entry)
+            raise
+        return guard.context
+
+    def _exit(self, caller: int) -> None:
+        # Nothing is allocated before the guard is closed: it would be charged to the task.
+        entry = self._entered[-1] if self._entered else None
+        if entry is not None and entry[0] != caller:
+            entry = self._entry_of(caller)
+        if entry is not None:
+            entry[1].close()
+            self._entered.remove(entry)
+
+    def _entry_of(self, caller: int) -> tuple[int, ContextGuard]:
+        """What this caller entered last. If it was entered by somebody else: what this flow did, or the oldest."""
+        for entry in reversed(self._entered):
+            if entry[0] == caller:
+                return entry
+        for entry in reversed(self._entered):
+            if entry[1].entering is not None and entry[1].entering.is_around():
+                return entry
+        return self._entered[0]
 
     def __call__(self, function: Function) -> Function:
         """Decorate a function, coroutine function, generator or async generator; each call is one use.
@@ -240,9 +253,8 @@ class task(Scope):  # noqa: N801 - reads as a function where it is used
 
     def guard(self) -> TaskGuard:
         """A guard for a new task, not yet entered."""
-        guard = prepare_guard(TaskGuard, self.name, "task")
         hooks.start()
-        return guard
+        return prepare_guard(TaskGuard, self.name, "task")
 
 
 class untracked(Scope):  # noqa: N801 - reads as a function where it is used

@@ -101,6 +101,12 @@ id_take(uint32_t *id)
     return true;
 }
 
+bool
+thag_contexts_exhausted(void)
+{
+    return atomic_load(&thag_contexts.next_id) >> THAG_CHUNK_SHIFT >= THAG_CHUNKS;
+}
+
 thag_context *
 thag_context_create(thag_context *parent, bool records, PyObject *label)
 {
@@ -113,7 +119,7 @@ thag_context_create(thag_context *parent, bool records, PyObject *label)
     context->parent = parent;
     context->depth = parent == NULL ? 0 : parent->depth + 1;
     context->records = records;
-    context->label = Py_NewRef(label);
+    context->label = Py_XNewRef(label);
     context->started_ns = thag_clock_read();
     timeline_restart(context, context->started_ns, 0);
     return context;
@@ -126,10 +132,15 @@ thag_contexts_init(void)
         return true;
     }
     atomic_store(&thag_contexts.next_id, THAG_ROOT_ID);
-    thag_contexts.root = thag_context_create(NULL, true, Py_None);
-    thag_contexts.system =
-        thag_contexts.root == NULL ? NULL : thag_context_create(thag_contexts.root, false, Py_None);
-    return thag_contexts.system != NULL;
+    thag_contexts.root = thag_context_create(NULL, true, NULL);
+    thag_contexts.system = thag_contexts.root == NULL ? NULL : thag_context_create(thag_contexts.root, false, NULL);
+    if (thag_contexts.system == NULL) {
+        return false;
+    }
+    /* These two never end. */
+    thag_context_hold(thag_contexts.root);
+    thag_context_hold(thag_contexts.system);
+    return true;
 }
 
 void

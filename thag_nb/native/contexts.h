@@ -62,7 +62,7 @@ typedef struct thag_context {
     _Atomic int32_t holds;              /* any thread: guards and others that keep the context open */
     _Atomic int32_t frames;             /* frames that point here, in whatever flow */
     /* Touched when a bucket closes, or never. */
-    PyObject *label;                    /* owned: whatever Python wants to know it by */
+    PyObject *label;                    /* owned: (name, kind) */
     uint64_t bucket_start_ns;
     thag_timeline timeline;
     uint64_t started_ns;
@@ -92,7 +92,10 @@ extern thag_context_table thag_contexts;
 /* Makes root and system. False without memory. GIL, once. */
 bool thag_contexts_init(void);
 
-/* Makes a context known by `label`, which it keeps; NULL without memory. GIL. */
+/* True when there have been as many contexts as there are ids. */
+bool thag_contexts_exhausted(void);
+
+/* Makes a context known by `label`, a tuple of name and kind that it keeps; NULL without memory. GIL. */
 thag_context *thag_context_create(thag_context *parent, bool records, PyObject *label);
 
 /* One more, or one fewer, that keeps the context open; the last one ends it. GIL. */

@@ -299,6 +299,7 @@ frame_new(thag_context *context, thag_frame *parent)
     frame->context = context;
     (void)atomic_fetch_add(&context->frames, 1);
     frame->parent = (thag_frame *)Py_XNewRef((PyObject *)parent);
+    frame->detached = false;
     frame->left = false;
     frame->orphaned = false;
     return frame;
@@ -351,11 +352,27 @@ thag_current_record(bool on)
     atomic_store(&thag_flow_state.generation, on ? last_generation : 0);
 }
 
+/* What was current before anything was entered detached here: nothing that was left open inside is kept. */
+static thag_frame *
+base_frame(void)
+{
+    thag_frame *base = thag_current_frame();
+    for (thag_frame *frame = base; frame != NULL; frame = frame->parent) {
+        if (frame->detached) {
+            base = frame->parent;
+        }
+    }
+    return base;
+}
+
 static thag_entering *
 current_change(thag_context *context, thag_entry_mode mode)
 {
-    thag_frame *parent = mode == THAG_ENTER_DETACHED ? NULL : thag_current_frame();
+    thag_frame *parent = mode == THAG_ENTER_DETACHED ? base_frame() : thag_current_frame();
     thag_frame *frame = PyErr_Occurred() ? NULL : frame_new(context, parent);
+    if (frame != NULL) {
+        frame->detached = mode == THAG_ENTER_DETACHED;
+    }
     thag_entering *entering = frame == NULL ? NULL : entering_new(frame);
     if (entering != NULL && !frame_set(frame)) {
         frame->left = true;
@@ -435,10 +452,9 @@ thag_current_leave(thag_entering *entering, bool orphan)
    started by the one before it, must not walk an ever longer chain for each allocation. */
 enum { DEEP = 64 };
 
-thag_context *
-thag_current_parent(void)
+static thag_context *
+parent_of(const thag_frame *frame)
 {
-    thag_frame *frame = thag_current_frame();
     while (frame != NULL && (frame->orphaned || !thag_context_today(frame->context)->records)) {
         frame = frame->parent;
     }
@@ -447,4 +463,16 @@ thag_current_parent(void)
         context = context->parent;
     }
     return context;
+}
+
+thag_context *
+thag_current_parent(void)
+{
+    return parent_of(thag_current_frame());
+}
+
+thag_context *
+thag_current_base(void)
+{
+    return parent_of(base_frame());
 }

@@ -50,6 +50,7 @@ typedef struct thag_frame {
     PyObject_HEAD
     thag_context *context;
     struct thag_frame *parent;      /* owned, or NULL */
+    bool detached;                  /* entered as such */
     bool left;
     bool orphaned;                  /* left while not current: looking up and restoring pass over it */
 } thag_frame;
@@ -74,7 +75,7 @@ void thag_current_record(bool on);
 /* How a context is made current. */
 typedef enum {
     THAG_ENTER_NESTED,      /* under the frame found here; keeps the context open */
-    THAG_ENTER_DETACHED,    /* under none; keeps the context open */
+    THAG_ENTER_DETACHED,    /* under the frame found outside of all detached ones; keeps the context open */
     THAG_ENTER_ADOPTED,     /* nested; for work handed over, which does not keep its context open */
 } thag_entry_mode;
 
@@ -99,6 +100,9 @@ void thag_bookkeeping_end(int collector_was_on);
 
 /* The context that a new one is started under: the nearest one that records. GIL. */
 thag_context *thag_current_parent(void);
+
+/* The same for one that is to be entered detached. GIL. */
+thag_context *thag_current_base(void);
 
 /* The thread state this thread is attached with, or NULL. Right only where the caller is known to be attached. */
 static inline PyThreadState *

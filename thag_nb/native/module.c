@@ -172,25 +172,87 @@ native_attach_numpy(PyObject *Py_UNUSED(module), PyObject *api)
 
 /* ---- contexts ---- */
 
-static PyObject *
-native_open_context(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+/* A new context under the one of an id, or under the innermost here that records; the parent itself if there have been too
+   many contexts. */
+static thag_context *
+context_open(PyObject *parent_id, bool records, PyObject *name, PyObject *kind, thag_context **parent)
 {
-    if (count != 3) {
-        return PyErr_Format(PyExc_TypeError, "open_context takes 3 arguments, not %zd", count);
-    }
-    thag_context *parent = arguments[0] == Py_None ? thag_current_parent() : context_argument(arguments[0]);
-    if (parent == NULL) {
+    *parent = parent_id == Py_None ? thag_current_parent() : context_argument(parent_id);
+    if (*parent == NULL) {
         return NULL;
     }
-    parent = thag_context_today(parent);    /* another thread's reset may have dropped it meanwhile */
-    if (!parent->records) {
-        return PyErr_Format(PyExc_ValueError, "the context %S is not recorded, so nothing can be under it", arguments[0]);
+    *parent = thag_context_today(*parent);      /* another thread's reset may have dropped it meanwhile */
+    if (!(*parent)->records) {
+        return PyErr_Format(PyExc_ValueError, "the context %S is not recorded, so nothing can be under it", parent_id), NULL;
     }
-    thag_context *context = thag_context_create(parent, PyObject_IsTrue(arguments[1]), arguments[2]);
+    if (thag_contexts_exhausted()) {
+        (void)thag_add(&thag_dispatcher_state.dropped, 1);
+        return *parent;
+    }
+    PyObject *label = PyTuple_Pack(2, name, kind);
+    if (label == NULL) {
+        return NULL;
+    }
+    thag_context *context = thag_context_create(*parent, records, label);
+    Py_DECREF(label);
+    return context == NULL ? (PyErr_NoMemory(), NULL) : context;
+}
+
+/* What `open_guard` makes: a guard of a given type, with its two slots filled, and nothing of Python run. */
+static PyObject *
+guard_new(PyTypeObject *type, PyObject *context)
+{
+    PyObject *nothing = PyTuple_New(0);
+    PyObject *guard = nothing == NULL ? NULL : type->tp_new(type, nothing, NULL);
+    Py_XDECREF(nothing);
+    if (guard != NULL
+        && (PyObject_SetAttrString(guard, "context", context) < 0
+            || PyObject_SetAttrString(guard, "entering", Py_None) < 0)) {
+        Py_CLEAR(guard);
+    }
+    return guard;
+}
+
+/* A tuple of a type made by `collections.namedtuple`; takes over `fields`. */
+static PyObject *
+named_tuple(PyObject *type, PyObject *fields)
+{
+    PyObject *arguments = fields == NULL ? NULL : PyTuple_Pack(1, fields);
+    Py_XDECREF(fields);
+    PyObject *named = arguments == NULL ? NULL : PyTuple_Type.tp_new((PyTypeObject *)type, arguments, NULL);
+    Py_XDECREF(arguments);
+    return named;
+}
+
+static PyObject *
+guard_open(PyObject *const *arguments)
+{
+    enum { GUARD_TYPE, CONTEXT_TYPE, ALLOCATOR, RECORDS, NAME, KIND, PARENT };
+    thag_context *parent;
+    thag_context *context = context_open(arguments[PARENT], PyObject_IsTrue(arguments[RECORDS]), arguments[NAME],
+                                         arguments[KIND], &parent);
     if (context == NULL) {
-        return PyErr_NoMemory();
+        return NULL;
     }
-    return Py_BuildValue("kk", (unsigned long)context->id, (unsigned long)parent->id);
+    PyObject *fields = Py_BuildValue("kOOOk", (unsigned long)context->id, arguments[ALLOCATOR], arguments[NAME],
+                                     arguments[KIND], (unsigned long)parent->id);
+    PyObject *described = named_tuple(arguments[CONTEXT_TYPE], fields);
+    PyObject *guard = described == NULL ? NULL : guard_new((PyTypeObject *)arguments[GUARD_TYPE], described);
+    Py_XDECREF(described);
+    return guard;
+}
+
+static PyObject *
+native_open_guard(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 7 || !PyType_Check(arguments[0]) || !PyType_Check(arguments[1])
+        || !PyType_IsSubtype((PyTypeObject *)arguments[1], &PyTuple_Type)) {
+        return PyErr_Format(PyExc_TypeError, "open_guard takes 2 types and 5 more arguments");
+    }
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *guard = guard_open(arguments);
+    thag_bookkeeping_end(collector_was_on);
+    return guard;
 }
 
 static PyObject *
@@ -210,22 +272,28 @@ native_enter(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t
 }
 
 static PyObject *
-native_adopt(PyObject *Py_UNUSED(module), PyObject *id)
+native_flow(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    thag_context *context = context_argument(id);
-    return context == NULL ? NULL : thag_current_enter(thag_context_today(context), THAG_ENTER_ADOPTED);
+    thag_frame *frame = thag_current_frame();
+    if (frame == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (frame == NULL || thag_context_today(frame->context) == thag_contexts.root) {
+        Py_RETURN_NONE;
+    }
+    return Py_NewRef((PyObject *)frame);
 }
 
 static PyObject *
-native_unrecorded(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+native_adopt(PyObject *Py_UNUSED(module), PyObject *flow)
 {
-    if (count == 0) {
-        return PyErr_Format(PyExc_TypeError, "unrecorded wants a function to call");
+    if (flow == Py_None) {
+        return thag_current_enter(thag_contexts.root, THAG_ENTER_ADOPTED);
     }
-    int collector_was_on = thag_bookkeeping_begin();
-    PyObject *result = PyObject_Vectorcall(arguments[0], arguments + 1, (size_t)(count - 1), NULL);
-    thag_bookkeeping_end(collector_was_on);
-    return result;
+    if (!Py_IS_TYPE(flow, &thag_frame_type)) {
+        return PyErr_Format(PyExc_TypeError, "adopt wants what flow() gave, not %R", flow);
+    }
+    return thag_current_enter(thag_context_today(((thag_frame *)flow)->context), THAG_ENTER_ADOPTED);
 }
 
 /* (id, parent id or 0, records, label) */
@@ -278,6 +346,33 @@ native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     thag_flow flow = thag_current_flow(&thag_this_thread, true);
     thag_context *context = flow.context == NULL ? thag_current_context() : flow.context;
     return PyLong_FromUnsignedLong(thag_context_today(context)->id);
+}
+
+static PyObject *
+native_caller_id(PyObject *Py_UNUSED(module), PyObject *levels)
+{
+    long back = PyLong_AsLong(levels);
+    if (back == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    /* A frame becomes an object only when it is asked for. */
+    int collector_was_on = thag_bookkeeping_begin();
+    PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
+    while (frame != NULL && back-- > 0) {
+        PyFrameObject *caller = PyFrame_GetBack(frame);
+        Py_DECREF((PyObject *)frame);
+        frame = caller;
+    }
+    PyObject *id = PyLong_FromVoidPtr(frame);
+    Py_XDECREF((PyObject *)frame);
+    thag_bookkeeping_end(collector_was_on);
+    return id;
+}
+
+static PyObject *
+native_base_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromUnsignedLong(thag_current_base()->id);
 }
 
 static PyObject *
@@ -451,57 +546,114 @@ timeline_bytes(const thag_context *context, const context_row *row)
     return bytes;
 }
 
-static PyObject *
-context_tuple(const thag_context *context, const context_row *row)
+/* The words of a record that are not its own. */
+typedef struct {
+    PyObject *task_aware, *system, *open, *ended;
+} record_words;
+
+static bool
+words_make(record_words *words)
 {
-    PyObject *description = context_description(context);
-    PyObject *timeline = timeline_bytes(context, row);
-    if (description == NULL || timeline == NULL) {
-        Py_XDECREF(description);
-        Py_XDECREF(timeline);
-        return NULL;
-    }
-    int64_t peak = row->own.peak_bytes > row->live_bytes ? row->own.peak_bytes : row->live_bytes;
-    return Py_BuildValue("NOLLLLLLLLLLLLLN", description, context->ended ? Py_True : Py_False,
-                         (long long)row->live_bytes, (long long)peak, (long long)row->total_bytes,
-                         (long long)row->own.self_live_bytes, (long long)row->own.self_peak_bytes,
-                         (long long)row->own.self_total_bytes, (long long)row->allocations, (long long)row->frees,
-                         (long long)row->foreign_frees, (long long)(context->ended ? context->retained_bytes : 0),
-                         since_origin(context->started_ns), context->ended ? since_origin(context->ended_ns) : -1ll,
-                         (long long)context->timeline.dropped, timeline);
+    *words = (record_words){PyUnicode_InternFromString("task_aware"), PyUnicode_InternFromString("system"),
+                            PyUnicode_InternFromString("open"), PyUnicode_InternFromString("ended")};
+    return words->task_aware != NULL && words->system != NULL && words->open != NULL && words->ended != NULL;
+}
+
+static void
+words_drop(record_words *words)
+{
+    Py_XDECREF(words->task_aware);
+    Py_XDECREF(words->system);
+    Py_XDECREF(words->open);
+    Py_XDECREF(words->ended);
 }
 
 static PyObject *
-snapshot_list(void)
+record_make(PyObject *type, const thag_context *context, const context_row *row, const record_words *words,
+            uint64_t taken_ns)
+{
+    int64_t peak = row->own.peak_bytes > row->live_bytes ? row->own.peak_bytes : row->live_bytes;
+    unsigned long parent = context->parent == NULL ? 0 : thag_context_today(context->parent)->id;
+    uint64_t until_ns = context->ended ? context->ended_ns : taken_ns;
+    PyObject *fields = Py_BuildValue(
+        "kOOkOOLLLLLLLLLLLL", (unsigned long)context->id, PyTuple_GET_ITEM(context->label, 0),
+        PyTuple_GET_ITEM(context->label, 1), parent, context->records ? words->task_aware : words->system,
+        context->ended ? words->ended : words->open, (long long)row->live_bytes, (long long)peak,
+        (long long)row->total_bytes, (long long)row->own.self_live_bytes, (long long)row->own.self_peak_bytes,
+        (long long)row->own.self_total_bytes, (long long)row->allocations, (long long)row->frees,
+        (long long)row->foreign_frees, (long long)(context->ended ? context->retained_bytes : 0),
+        since_origin(context->started_ns), since_origin(until_ns) - since_origin(context->started_ns));
+    return named_tuple(type, fields);
+}
+
+static bool
+record_add(PyObject *records, PyObject *timelines, PyObject *type, const thag_context *context, const context_row *row,
+           const record_words *words, uint64_t taken_ns)
+{
+    PyObject *record = record_make(type, context, row, words, taken_ns);
+    PyObject *timeline = timeline_bytes(context, row);
+    bool added = record != NULL && timeline != NULL && PyList_Append(records, record) == 0
+                 && PyDict_SetItem(timelines, PyTuple_GET_ITEM(record, 0), timeline) == 0;
+    Py_XDECREF(record);
+    Py_XDECREF(timeline);
+    return added;
+}
+
+static bool
+records_add(PyObject *records, PyObject *timelines, PyObject *type, uint64_t taken_ns)
 {
     uint32_t end = atomic_load(&thag_contexts.next_id);
     context_row *rows = rows_read(end);
-    if (rows == NULL) {
-        return PyErr_NoMemory();
-    }
-    PyObject *list = PyList_New(0);
-    for (uint32_t id = kept(1); list != NULL && id < end; id = kept(id + 1)) {
+    record_words words;
+    bool added = words_make(&words) && (rows != NULL || PyErr_NoMemory() != NULL);
+    for (uint32_t id = kept(1); added && id < end; id = kept(id + 1)) {
         const thag_context *context = thag_context_by_id(id);
-        if (atomic_load(&context->heir) != NULL) {
-            continue;
+        if (atomic_load(&context->heir) == NULL) {
+            added = record_add(records, timelines, type, context, &rows[id], &words, taken_ns);
         }
-        PyObject *tuple = context_tuple(context, &rows[id]);
-        if (tuple == NULL || PyList_Append(list, tuple) < 0) {
-            Py_CLEAR(list);
-        }
-        Py_XDECREF(tuple);
     }
+    words_drop(&words);
     free(rows);
-    return list;
+    return added;
+}
+
+static size_t
+overhead_bytes(void)
+{
+    return thag_owners_resident() + thag_contexts_mapped() + thag_timeline_mapped();
 }
 
 static PyObject *
-native_snapshot(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+recording_make(PyObject *recording_type, PyObject *record_type)
 {
+    uint64_t taken_ns = thag_clock_read();
+    PyObject *records = PyList_New(0);
+    PyObject *timelines = PyDict_New();
+    PyObject *recording = NULL;
+    if (records != NULL && timelines != NULL && records_add(records, timelines, record_type, taken_ns)) {
+        PyObject *fields = Py_BuildValue("NOLnL", PyList_AsTuple(records), timelines,
+                                         origin_ns == 0 ? 0ll : since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
+                                         (long long)thag_get(&thag_dispatcher_state.dropped));
+        recording = named_tuple(recording_type, fields);
+    }
+    Py_XDECREF(records);
+    Py_XDECREF(timelines);
+    return recording;
+}
+
+static PyObject *
+native_read(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < 2; i++) {
+        if (count != 2 || !PyType_Check(arguments[i])
+            || !PyType_IsSubtype((PyTypeObject *)arguments[i], &PyTuple_Type)) {
+            return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples");
+        }
+    }
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *list = snapshot_list();
+    PyObject *recording = recording_make(arguments[0], arguments[1]);
     thag_bookkeeping_end(collector_was_on);
-    return list;
+    return recording;
 }
 
 static void
@@ -656,11 +808,11 @@ static PyObject *
 native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_get(&thag_dispatcher_state.dropped), "stale_records",
+        "{s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_get(&thag_dispatcher_state.dropped), "stale_records",
         (long long)thag_get(&thag_dispatcher_state.stale_records), "stale_lookups",
         (long long)thag_get(&thag_flow_state.stale_lookups), "orphaned_guards",
         (long long)thag_get(&thag_flow_state.orphans), "failed_restores",
-        (long long)thag_get(&thag_flow_state.failed_restores));
+        (long long)thag_get(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser());
 }
 
 static PyObject *
@@ -670,12 +822,6 @@ native_overhead(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
                          (Py_ssize_t)thag_contexts_mapped(), "timelines", (Py_ssize_t)thag_timeline_mapped());
 }
 
-static PyObject *
-native_now_ns(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    return PyLong_FromLongLong(origin_ns == 0 ? 0 : since_origin(thag_clock_read()));
-}
-
 static PyMethodDef methods[] = {
     {"start", native_start, METH_NOARGS, NULL},
     {"stop", native_stop, METH_NOARGS, NULL},
@@ -683,27 +829,37 @@ static PyMethodDef methods[] = {
     {"hooks", native_hooks, METH_NOARGS, NULL},
     {"allocators", native_allocators, METH_NOARGS, NULL},
     {"attach_numpy", native_attach_numpy, METH_O, NULL},
-    {"open_context", (PyCFunction)(void (*)(void))native_open_context, METH_FASTCALL, NULL},
+    {"open_guard", (PyCFunction)(void (*)(void))native_open_guard, METH_FASTCALL, NULL},
     {"enter", (PyCFunction)(void (*)(void))native_enter, METH_FASTCALL, NULL},
     {"adopt", native_adopt, METH_O, NULL},
-    {"unrecorded", (PyCFunction)(void (*)(void))native_unrecorded, METH_FASTCALL, NULL},
+    {"flow", native_flow, METH_NOARGS, NULL},
     {"context", native_context, METH_O, NULL},
     {"context_ids", native_context_ids, METH_NOARGS, NULL},
     {"hold", native_hold, METH_O, NULL},
     {"release", native_release, METH_O, NULL},
     {"current_id", native_current_id, METH_NOARGS, NULL},
+    {"caller_id", native_caller_id, METH_O, NULL},
+    {"base_id", native_base_id, METH_NOARGS, NULL},
     {"set_foreground", native_set_foreground, METH_O, NULL},
     {"reset", native_reset, METH_NOARGS, NULL},
     {"forget", native_forget, METH_NOARGS, NULL},
-    {"snapshot", native_snapshot, METH_NOARGS, NULL},
+    {"read", (PyCFunction)(void (*)(void))native_read, METH_FASTCALL, NULL},
     {"after_fork", native_after_fork, METH_NOARGS, NULL},
     {"audit", native_audit, METH_NOARGS, NULL},
     {"owner_of", native_owner_of, METH_O, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"overhead", native_overhead, METH_NOARGS, NULL},
-    {"now_ns", native_now_ns, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
+
+/* The contexts that are there from the beginning have their labels from here. */
+static bool
+built_in_label(thag_context *context, const char *name)
+{
+    PyObject *label = context->label == NULL ? Py_BuildValue("(ss)", name, name) : context->label;
+    context->label = label;
+    return label != NULL;
+}
 
 static int
 module_exec(PyObject *module)
@@ -717,8 +873,12 @@ module_exec(PyObject *module)
         PyErr_NoMemory();
         return -1;
     }
+    if (!built_in_label(thag_contexts.root, "root") || !built_in_label(thag_contexts.system, "system")) {
+        return -1;
+    }
     atomic_store(&discarded.heir, thag_contexts.root);
-    if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0) {
+    if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0
+        || PyModule_AddType(module, &thag_frame_type) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "ROOT_ID", THAG_ROOT_ID) < 0

@@ -28,6 +28,7 @@ static struct {
     char *chunk;
     size_t chunk_left;
     size_t mapped_bytes;
+    int64_t coarser;            /* buckets that found no room */
 } arena;
 
 static unsigned
@@ -149,11 +150,17 @@ thag_timeline_append(thag_timeline *timeline, const thag_bucket *bucket)
         }
     }
     if (timeline->count == timeline->capacity && !array_grow(timeline)) {
-        timeline->dropped++;
+        arena.coarser++;
         return false;
     }
     timeline->buckets[timeline->count++] = *bucket;
     return true;
+}
+
+int64_t
+thag_timeline_coarser(void)
+{
+    return arena.coarser;
 }
 
 size_t

@@ -26,7 +26,6 @@ typedef struct {
     uint32_t count;
     uint32_t capacity;
     uint32_t shift;             /* log2 of a bucket's width in nanoseconds */
-    uint32_t dropped;           /* closings that found no memory; their extremes went to the next bucket */
 } thag_timeline;
 
 /* Empties the timeline and gives its memory back for the next one. Attached lane only. */
@@ -38,5 +37,8 @@ bool thag_timeline_append(thag_timeline *timeline, const thag_bucket *bucket);
 
 /* Bytes mapped for the buckets of all contexts. */
 size_t thag_timeline_mapped(void);
+
+/* How many buckets were left open longer, for lack of memory: their stretch of time is drawn coarser. GIL. */
+int64_t thag_timeline_coarser(void);
 
 #endif
