@@ -22,6 +22,7 @@ WRAPPED = [
     (multiprocessing.pool.ThreadPool, "apply_async"),
     (multiprocessing.pool.ThreadPool, "_map_async"),
     (multiprocessing.pool.ThreadPool, "imap"),
+    (multiprocessing.pool.ThreadPool, "imap_unordered"),
 ]
 
 
@@ -183,6 +184,35 @@ def test_a_thread_pool_of_multiprocessing_follows(way):
             "imap_unordered": lambda: list(pool.imap_unordered(work, range(4))),
         }[way]()
     assert set(results) == {way}
+
+
+class AnswersEverything:
+    def __getattr__(self, name: str) -> "AnswersEverything":
+        return self
+
+    def __call__(self, *_: object) -> str:
+        return name()
+
+    __hash__ = None
+
+
+def test_a_callable_is_handed_over_unasked_whatever_it_answers():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, thag_nb.task("odd"):
+        assert pool.submit(AnswersEverything()).result() == "odd"
+
+
+def test_work_that_waits_costs_its_submitter_less_than_a_hundred_bytes_more():
+    def waiting_bytes(task: str, submit: Callable[..., object]) -> int:
+        with thag_nb.task(task):
+            keep = [submit(pool, len, "") for _ in range(1000)]
+        return of(task).self_live_bytes * bool(keep)
+
+    go, submit = threading.Event(), concurrent.futures.ThreadPoolExecutor.submit
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(go.wait)
+        bare, carried = waiting_bytes("bare", submit.__wrapped__), waiting_bytes("carried", submit)
+        go.set()
+    assert carried - bare < 1000 * 100
 
 
 def test_to_thread_and_run_in_executor_follow():

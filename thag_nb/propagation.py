@@ -13,15 +13,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thag_nb import _native
 
 if TYPE_CHECKING:
     import threading
 
+_Flow: TypeAlias = int
+_NOBODY: _Flow = _native.ROOT_ID
 _MISSING = object()
 _POOL_WORKERS = {("concurrent.futures.thread", "_worker"), ("multiprocessing.pool", "worker")}
+
+
+def _here() -> _Flow:
+    """What is current, to be entered elsewhere."""
+    return _native.current_id()
+
+
+def _enter(flow: _Flow) -> _native.Entering:
+    return _native.adopt(flow)
 
 
 class _Wrapping:
@@ -61,20 +72,35 @@ class _Wrapping:
         self._wrapper = None
 
 
-def carry(function: Callable[..., Any], context_id: int) -> Callable[..., Any]:
-    """`function`, to be called under a context wherever that happens. A pool's worker is in the root by itself."""
-    if context_id == _native.ROOT_ID:
-        return function
+class _Carrier:
+    """A function that runs under a flow wherever it is called. It waits at its maker's expense, so it is small."""
 
-    @wraps(function, updated=())
-    def call(*args: Any, **kwargs: Any) -> Any:
-        entering = _native.adopt(context_id)
+    __slots__ = ("_flow", "_function")
+
+    def __init__(self, function: Callable[..., Any], flow: _Flow) -> None:
+        self._function = function
+        self._flow = flow
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        entering = _enter(self._flow)
         try:
-            return function(*args, **kwargs)
+            return self._function(*args, **kwargs)
         finally:
             entering.leave(False)
 
-    return call
+
+def _carry(function: Callable[..., Any], flow: _Flow) -> Callable[..., Any]:
+    """A pool's worker is in the root by itself."""
+    return function if flow == _NOBODY else _Carrier(function, flow)
+
+
+def _with_function(submit: Callable[..., Any]) -> Callable[..., Any]:
+    """For methods whose first argument is the function to run elsewhere."""
+
+    def carrying(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return submit(pool, _carry(function, _here()), *args, **kwargs)
+
+    return carrying
 
 
 def _is_pool_worker(thread: threading.Thread) -> bool:
@@ -87,15 +113,15 @@ def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
     inherits = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
     def carrying(thread: threading.Thread) -> Any:
-        context_id = _native.ROOT_ID if _is_pool_worker(thread) else _native.current_id()
-        if context_id == _native.ROOT_ID and not inherits:
+        flow = _NOBODY if _is_pool_worker(thread) else _here()
+        if flow == _NOBODY and not inherits:
             return start(thread)
         run = thread.run  # whatever a subclass made of it
 
         def run_once() -> None:
             # Taken off again, so that the thread does not keep itself alive.
             del thread.run
-            entering = _native.adopt(context_id)
+            entering = _enter(flow)
             try:
                 run()
             finally:
@@ -107,15 +133,6 @@ def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
         except RuntimeError:
             thread.__dict__.pop("run", None)
             raise
-
-    return carrying
-
-
-def _with_function(submit: Callable[..., Any]) -> Callable[..., Any]:
-    """For methods whose first argument is the function to run elsewhere."""
-
-    def carrying(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return submit(pool, carry(function, _native.current_id()), *args, **kwargs)
 
     return carrying
 
