@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import inspect
 import multiprocessing
 import multiprocessing.pool
 import threading
@@ -186,6 +187,63 @@ def test_a_thread_pool_of_multiprocessing_follows(way):
     assert set(results) == {way}
 
 
+@pytest.mark.parametrize("way", ["apply_async", "map_async", "imap", "imap_unordered", "add_done_callback"])
+def test_a_function_handed_over_by_keyword_is_taken_and_follows(way):
+    def work(*_: object) -> str:
+        names.append(name())
+
+    names: list[str] = []
+    future = concurrent.futures.Future()
+    with multiprocessing.pool.ThreadPool(1) as pool, thag_nb.task(way):
+        {
+            "apply_async": lambda: pool.apply_async(func=work, args=(1,)).get(),
+            "map_async": lambda: pool.map_async(func=work, iterable=[1]).get(),
+            "imap": lambda: list(pool.imap(func=work, iterable=[1])),
+            "imap_unordered": lambda: list(pool.imap_unordered(func=work, iterable=[1])),
+            "add_done_callback": lambda: future.add_done_callback(fn=work),
+        }[way]()
+    future.set_result(None)
+    assert names == [way]
+
+
+def test_keywords_of_the_work_are_the_works_whatever_they_are_called():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, thag_nb.task("keywords"):
+        assert pool.submit(dict, fn=len, self=1, function=2).result() == {"fn": len, "self": 1, "function": 2}
+
+
+WRONG_CALLS = {
+    "start": [],
+    "submit": [lambda submit: submit(), lambda submit: submit(None), lambda submit: submit(None, fn=len)],
+    "add_done_callback": [lambda add: add(concurrent.futures.Future()), lambda add: add(None, len, len, fn=len)],
+    "apply_async": [lambda apply: apply(None), lambda apply: apply(None, len, func=len), lambda apply: apply(x=1)],
+    "_map_async": [lambda map_async: map_async(None, len)],
+    "imap": [lambda imap: imap(None, len), lambda imap: imap(None, len, [], 1, 2)],
+    "imap_unordered": [lambda imap: imap(None, func=len), lambda imap: imap(None, len, [], iterable=[])],
+}
+
+
+@pytest.mark.parametrize(("owner", "method"), WRAPPED)
+def test_a_wrong_call_gets_the_originals_complaint(owner, method):
+    def complaint(function: Callable[..., object], call: Callable[[Callable[..., object]], object]) -> str:
+        with pytest.raises((TypeError, AttributeError)) as raised:
+            call(function)
+        return repr(raised.value)
+
+    wrapper = getattr(owner, method)
+    with thag_nb.task("wrong"):
+        for call in WRONG_CALLS[method]:
+            assert complaint(wrapper, call) == complaint(wrapper.__wrapped__, call)
+
+
+@pytest.mark.parametrize(("owner", "method"), WRAPPED)
+def test_what_is_wrapped_keeps_its_name_its_doc_and_its_signature(owner, method):
+    wrapper = getattr(owner, method)
+    original = wrapper.__wrapped__
+    assert wrapper is not original
+    assert (wrapper.__qualname__, wrapper.__doc__) == (original.__qualname__, original.__doc__)
+    assert inspect.signature(wrapper) == inspect.signature(original)
+
+
 class AnswersEverything:
     def __getattr__(self, name: str) -> "AnswersEverything":
         return self
@@ -250,6 +308,15 @@ def test_a_done_callback_of_a_concurrent_future_runs_in_the_context_that_added_i
     with thag_nb.task("finishing"):
         future.set_result(None)
     assert names == ["adding"]
+
+
+def test_a_done_callback_added_in_no_context_is_the_roots_wherever_the_future_is_resolved():
+    names, future = [], concurrent.futures.Future()
+    future.add_done_callback(lambda _: names.append(name()))
+    with thag_nb.task("resolving"):
+        future.set_result(None)
+        assert name() == "resolving"
+    assert names == ["root"]
 
 
 def test_run_coroutine_threadsafe_takes_the_callers_context():

@@ -2,10 +2,12 @@
 
 asyncio carries contextvars by itself; threads and pools do not. So what hands work over is wrapped: it notes the
 context that is current, and the work runs under it. A thread stays with its context for its whole life. A pool's worker
-belongs to nobody, and each piece of work brings its own context.
+belongs to nobody, and each piece of work brings its own context, be it the root.
 
 Others wrap the same functions (ipykernel 6 does). A wrapper that somebody has wrapped cannot be taken out; it is
 switched off, and on again when it is wanted.
+
+What is wrapped takes what it took, and complains of it in its own words: what we do not understand goes through.
 """
 
 from __future__ import annotations
@@ -89,18 +91,26 @@ class _Carrier:
             entering.leave(False)
 
 
-def _carry(function: Callable[..., Any], flow: _Flow) -> Callable[..., Any]:
-    """A pool's worker is in the root by itself."""
-    return function if flow == _NOBODY else _Carrier(function, flow)
+def _carry(function: Any, flow: _Flow) -> Any:
+    return _Carrier(function, flow) if callable(function) else function
 
 
-def _with_function(submit: Callable[..., Any]) -> Callable[..., Any]:
-    """For methods whose first argument is the function to run elsewhere."""
+def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> Callable[..., Callable[..., Any]]:
+    """For methods that hand over what they are given: the parameters' positions, `self` being 0, and how to carry."""
 
-    def carrying(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return submit(pool, _carry(function, _here()), *args, **kwargs)
+    def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
+        def carrying(*args: Any, **kwargs: Any) -> Any:
+            flow, given = _here(), list(args)
+            for name, (position, carry) in parameters.items():
+                if position < len(given):
+                    given[position] = carry(given[position], flow)
+                elif name in kwargs:
+                    kwargs[name] = carry(kwargs[name], flow)
+            return method(*given, **kwargs)
 
-    return carrying
+        return carrying
+
+    return wrap
 
 
 def _is_pool_worker(thread: threading.Thread) -> bool:
@@ -144,11 +154,12 @@ def _wrappings() -> list[_Wrapping]:
     from multiprocessing.pool import ThreadPool
 
     pools = ("apply_async", "_map_async", "imap", "imap_unordered")
+    functions = _handing_over(func=(1, _carry))
     return [
         _Wrapping(threading.Thread, "start", _thread_start),
-        _Wrapping(ThreadPoolExecutor, "submit", _with_function),
-        _Wrapping(Future, "add_done_callback", _with_function),
-        *(_Wrapping(ThreadPool, name, _with_function) for name in pools),
+        _Wrapping(ThreadPoolExecutor, "submit", _handing_over(fn=(1, _carry))),
+        _Wrapping(Future, "add_done_callback", _handing_over(fn=(1, _carry))),
+        *(_Wrapping(ThreadPool, name, functions) for name in pools),
     ]
 
 
