@@ -7,7 +7,7 @@ import inspect
 import multiprocessing
 import multiprocessing.pool
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from blocks import SIZE
@@ -254,9 +254,18 @@ class AnswersEverything:
     __hash__ = None
 
 
-def test_a_callable_is_handed_over_unasked_whatever_it_answers():
+class AnswersNothing(AnswersEverything):
+    def __getattr__(self, name: str) -> AnswersEverything:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("make", [AnswersEverything, AnswersNothing])
+def test_a_callable_is_handed_over_unasked_whatever_it_answers(make):
     with concurrent.futures.ThreadPoolExecutor(1) as pool, thag_nb.task("odd"):
-        assert pool.submit(AnswersEverything()).result() == "odd"
+        assert pool.submit(make()).result() == "odd"
+        thread = threading.Thread(target=make(), name="named, for threading asks the others")
+        thread.start()
+        thread.join()
 
 
 def test_work_that_waits_costs_its_submitter_less_than_a_hundred_bytes_more():
@@ -271,6 +280,82 @@ def test_work_that_waits_costs_its_submitter_less_than_a_hundred_bytes_more():
         bare, carried = waiting_bytes("bare", submit.__wrapped__), waiting_bytes("carried", submit)
         go.set()
     assert carried - bare < 1000 * 100
+
+
+def lazily() -> Iterator[bytearray]:
+    for _ in range(4):
+        yield bytearray(SIZE)
+
+
+class Sized:
+    """Has a length, and makes its items when they are asked for."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[bytearray]:
+        return lazily()
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("way", ["imap", "imap_unordered", "map"])
+def test_an_iterable_is_charged_to_who_hands_it_over_and_not_to_the_pools_maker(way, chunk):
+    with thag_nb.task("maker"):
+        pool = multiprocessing.pool.ThreadPool(1)
+    with pool, thag_nb.task("user"):
+        items: Iterable[bytearray] = Sized() if way == "map" else lazily()
+        keep = list(getattr(pool, way)(lambda item: item, items, chunk))
+    assert len(keep) == 4
+    assert of("user").self_live_bytes >= 4 * SIZE
+    assert of("maker").self_live_bytes < SIZE
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_an_iterable_that_fails_says_so_where_its_results_are_asked_for(way):
+    def failing() -> Iterator[int]:
+        yield 1
+        raise KeyError("mine")
+
+    with multiprocessing.pool.ThreadPool(1) as pool, thag_nb.task("failing"):
+        results = getattr(pool, way)(abs, failing())
+        assert next(results) == 1
+        with pytest.raises(KeyError, match="mine"):
+            next(results)
+        with pytest.raises(TypeError, match="'int' object is not iterable"):
+            list(getattr(pool, way)(abs, 3))
+
+
+@pytest.mark.parametrize("way", ["apply_async", "map_async", "starmap_async"])
+def test_a_thread_pools_callbacks_run_in_the_context_that_handed_them_over(way):
+    def fail(*_: object) -> None:
+        raise KeyError
+
+    names: list[str] = []
+    with thag_nb.task("maker"):
+        pool = multiprocessing.pool.ThreadPool(1)
+    with pool:
+        for task in ("first", "second"):
+            with thag_nb.task(task):
+                for work in (lambda *_: None, fail):
+                    callbacks = dict.fromkeys(("callback", "error_callback"), lambda _: names.append(name()))
+                    getattr(pool, way)(work, [(1,)], **callbacks).wait()
+        pool.close()
+        pool.join()
+    assert names == ["first"] * 2 + ["second"] * 2
+
+
+def test_the_threads_that_handle_a_thread_pool_belong_to_nobody():
+    with thag_nb.task("maker"), multiprocessing.pool.ThreadPool(1) as pool:
+        # Left uncarried, so that they show where the handlers are.
+        imap = multiprocessing.pool.ThreadPool.imap.__wrapped__
+        assert list(imap(pool, str, (name() for _ in range(2)))) == ["root"] * 2
+
+
+def test_what_a_pool_of_processes_sends_back_is_charged_to_the_pools_maker():
+    with thag_nb.task("maker"), multiprocessing.get_context("spawn").Pool(1) as pool:
+        keep = pool.map(bytearray, [SIZE])
+        assert of("maker").self_live_bytes >= SIZE
+    assert len(keep) == 1
 
 
 def test_to_thread_and_run_in_executor_follow():

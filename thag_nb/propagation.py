@@ -13,8 +13,9 @@ What is wrapped takes what it took, and complains of it in its own words: what w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thag_nb import _native
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _Flow: TypeAlias = int
 _NOBODY: _Flow = _native.ROOT_ID
 _MISSING = object()
-_POOL_WORKERS = {("concurrent.futures.thread", "_worker"), ("multiprocessing.pool", "worker")}
 
 
 def _here() -> _Flow:
@@ -91,8 +91,34 @@ class _Carrier:
             entering.leave(False)
 
 
+class _Items:
+    """What an iterable yields, made under a flow wherever it is asked for."""
+
+    __slots__ = ("_flow", "_iterable")
+
+    def __init__(self, iterable: Iterable[Any], flow: _Flow) -> None:
+        self._iterable = iterable
+        self._flow = flow
+
+    def __iter__(self) -> Iterator[Any]:
+        items = _Carrier(iter, self._flow)(self._iterable)
+        return map(_Carrier(next, self._flow), repeat(items))
+
+
+class _SizedItems(_Items):
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self._iterable)  # type: ignore[arg-type]
+
+
 def _carry(function: Any, flow: _Flow) -> Any:
     return _Carrier(function, flow) if callable(function) else function
+
+
+def _carry_sized(iterable: Any, flow: _Flow) -> Any:
+    # The others are made into a list before they are handed over.
+    return _SizedItems(iterable, flow) if hasattr(iterable, "__len__") else iterable
 
 
 def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> Callable[..., Callable[..., Any]]:
@@ -113,9 +139,22 @@ def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> Call
     return wrap
 
 
-def _is_pool_worker(thread: threading.Thread) -> bool:
-    target = getattr(thread, "_target", None)
-    return (getattr(target, "__module__", None), getattr(target, "__name__", None)) in _POOL_WORKERS
+def _is_one_of(target: object, owner: object, *names: str) -> bool:
+    # By identity: the targets of others may answer any question, or raise.
+    return any(target is getattr(owner, name, _MISSING) for name in names)
+
+
+def _serves_threads(thread: threading.Thread) -> bool:
+    """Whether it is part of a pool of threads. What a pool of processes sends back is charged to who made the pool."""
+    from concurrent.futures import thread as executor
+    from multiprocessing import pool
+
+    target = vars(thread).get("_target")
+    if _is_one_of(target, executor, "_worker") or _is_one_of(target, pool, "worker"):
+        return True
+    if not _is_one_of(target, pool.Pool, "_handle_tasks", "_handle_results"):
+        return False
+    return not any(hasattr(argument, "_reader") for argument in vars(thread).get("_args", ()))  # a pipe, to a process
 
 
 def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,7 +162,7 @@ def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
     inherits = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
     def carrying(thread: threading.Thread) -> Any:
-        flow = _NOBODY if _is_pool_worker(thread) else _here()
+        flow = _NOBODY if _serves_threads(thread) else _here()
         if flow == _NOBODY and not inherits:
             return start(thread)
         run = thread.run  # whatever a subclass made of it
@@ -153,13 +192,17 @@ def _wrappings() -> list[_Wrapping]:
     from concurrent.futures import Future, ThreadPoolExecutor
     from multiprocessing.pool import ThreadPool
 
-    pools = ("apply_async", "_map_async", "imap", "imap_unordered")
-    functions = _handing_over(func=(1, _carry))
+    imap = _handing_over(func=(1, _carry), iterable=(2, _Items))
+    apply = _handing_over(func=(1, _carry), callback=(4, _carry), error_callback=(5, _carry))
+    map_ = _handing_over(func=(1, _carry), iterable=(2, _carry_sized), callback=(5, _carry), error_callback=(6, _carry))
     return [
         _Wrapping(threading.Thread, "start", _thread_start),
         _Wrapping(ThreadPoolExecutor, "submit", _handing_over(fn=(1, _carry))),
         _Wrapping(Future, "add_done_callback", _handing_over(fn=(1, _carry))),
-        *(_Wrapping(ThreadPool, name, functions) for name in pools),
+        _Wrapping(ThreadPool, "apply_async", apply),
+        _Wrapping(ThreadPool, "_map_async", map_),
+        _Wrapping(ThreadPool, "imap", imap),
+        _Wrapping(ThreadPool, "imap_unordered", imap),
     ]
 
 
