@@ -129,6 +129,70 @@ def test_a_thread_that_cannot_start_again_says_so_and_stays_usable():
     assert "run" not in thread.__dict__
 
 
+class GuardedRun(threading.Thread):
+    def __setattr__(self, attribute: str, value: object) -> None:
+        assert attribute != "run"
+        super().__setattr__(attribute, value)
+
+
+class PropertyRun(threading.Thread):
+    @property
+    def run(self) -> Callable[[], None]:
+        return super().run
+
+
+@pytest.mark.parametrize(("make", "where"), [(GuardedRun, "starter"), (PropertyRun, "root")])
+def test_a_thread_whose_run_cannot_be_assigned_starts_and_follows_if_it_can(make, where):
+    with thag_nb.task("starter"):
+        assert in_thread(name, make) == [where]
+
+
+def test_a_run_that_was_set_on_a_thread_runs_in_its_starters_context_and_stays():
+    names: list[str] = []
+    thread = threading.Thread()
+    thread.run = own = lambda: names.append(name())
+    with thag_nb.task("starter"):
+        thread.start()
+    thread.join()
+    assert names == ["starter"]
+    assert thread.__dict__["run"] is own
+
+
+def test_a_thread_that_cannot_start_keeps_the_run_that_was_set_on_it(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    thread = threading.Thread()
+    thread.run = own = lambda: None
+    for function in ("_start_new_thread", "_start_joinable_thread"):
+        monkeypatch.setattr(threading, function, refuse, raising=False)
+    with thag_nb.task("refused"), pytest.raises(RuntimeError, match="can't start new thread"):
+        thread.start()
+    assert thread.__dict__["run"] is own
+
+
+def test_a_wrapper_of_start_that_wraps_our_run_on_the_thread_calls_it_once():
+    code = """
+        import threading, thag_nb
+        names, original = [], threading.Thread.start
+        def theirs(thread):
+            run = thread.run
+            def theirs_and_run():
+                names.append("theirs")
+                run()
+            thread.run = theirs_and_run
+            original(thread)
+        threading.Thread.start = theirs
+        thag_nb.start(threads=True)
+        with thag_nb.task("starter"):
+            thread = threading.Thread(target=lambda: names.append(thag_nb.current_context().name))
+            thread.start()
+        thread.join()
+        assert names == ["theirs", "starter"], names
+    """
+    assert python(code) == ""
+
+
 def test_start_new_thread_is_the_roots():
     import _thread
 
@@ -212,7 +276,7 @@ def test_keywords_of_the_work_are_the_works_whatever_they_are_called():
 
 
 WRONG_CALLS = {
-    "start": [],
+    "start": [lambda start: start(), lambda start: start(3)],
     "submit": [lambda submit: submit(), lambda submit: submit(None), lambda submit: submit(None, fn=len)],
     "add_done_callback": [lambda add: add(concurrent.futures.Future()), lambda add: add(None, len, len, fn=len)],
     "apply_async": [lambda apply: apply(None), lambda apply: apply(None, len, func=len), lambda apply: apply(x=1)],

@@ -139,6 +139,41 @@ def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> Call
     return wrap
 
 
+class _Run:
+    """A thread's `run`, once: what it would have run, under a flow.
+
+    It is put past the thread's own `__setattr__`, and takes itself off, so that the thread does not keep itself alive.
+    """
+
+    __slots__ = ("_flow", "_found", "_thread")
+
+    def __init__(self, thread: threading.Thread, flow: _Flow) -> None:
+        self._thread = thread
+        self._flow = flow
+        self._found = vars(thread).get("run", _MISSING)
+        vars(thread)["run"] = self
+
+    def __call__(self) -> None:
+        self._take_off()
+        _Carrier(self._thread.run, self._flow)()
+
+    def give_up(self) -> None:
+        if vars(self._thread).get("run") is self:
+            self._take_off()
+
+    def _take_off(self) -> None:
+        if self._found is _MISSING:
+            vars(self._thread).pop("run", None)
+        else:
+            vars(self._thread)["run"] = self._found
+
+
+def _has_fixed_run(thread: threading.Thread) -> bool:
+    """Whether the class answers for `run` whatever the instance has, as it does with a property."""
+    run = next(vars(kind)["run"] for kind in type(thread).__mro__ if "run" in vars(kind))
+    return hasattr(type(run), "__set__")
+
+
 def _is_one_of(target: object, owner: object, *names: str) -> bool:
     # By identity: the targets of others may answer any question, or raise.
     return any(target is getattr(owner, name, _MISSING) for name in names)
@@ -158,29 +193,23 @@ def _serves_threads(thread: threading.Thread) -> bool:
 
 
 def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
+    from threading import Thread
+
     # Since 3.14 a thread may be born with a copy of its starter's Context, a pool's worker with the first submitter's.
     inherits = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
-    def carrying(thread: threading.Thread) -> Any:
+    def carrying(*args: Any, **kwargs: Any) -> Any:
+        thread = args[0] if args else None
+        if not isinstance(thread, Thread) or _has_fixed_run(thread):
+            return start(*args, **kwargs)
         flow = _NOBODY if _serves_threads(thread) else _here()
         if flow == _NOBODY and not inherits:
-            return start(thread)
-        run = thread.run  # whatever a subclass made of it
-
-        def run_once() -> None:
-            # Taken off again, so that the thread does not keep itself alive.
-            del thread.run
-            entering = _enter(flow)
-            try:
-                run()
-            finally:
-                entering.leave(False)
-
-        thread.run = run_once  # type: ignore[method-assign]
+            return start(*args, **kwargs)
+        run = _Run(thread, flow)
         try:
-            return start(thread)
-        except RuntimeError:
-            thread.__dict__.pop("run", None)
+            return start(*args, **kwargs)
+        except Exception:
+            run.give_up()
             raise
 
     return carrying
