@@ -6,7 +6,9 @@ import contextvars
 import inspect
 import multiprocessing
 import multiprocessing.pool
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
@@ -344,6 +346,16 @@ def test_work_that_waits_costs_its_submitter_less_than_a_hundred_bytes_more():
         bare, carried = waiting_bytes("bare", submit.__wrapped__), waiting_bytes("carried", submit)
         go.set()
     assert carried - bare < 1000 * 100
+
+
+def test_what_is_sent_to_another_interpreter_goes_as_it_is(monkeypatch):
+    class InterpreterPoolExecutor(concurrent.futures.ThreadPoolExecutor):
+        pass
+
+    module = types.SimpleNamespace(InterpreterPoolExecutor=InterpreterPoolExecutor)
+    monkeypatch.setitem(sys.modules, "concurrent.futures.interpreter", module)
+    with InterpreterPoolExecutor(1) as pool, thag_nb.task("sender"):
+        assert pool.submit(name).result() == "root"
 
 
 def lazily() -> Iterator[bytearray]:

@@ -139,6 +139,21 @@ def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> Call
     return wrap
 
 
+def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
+    carrying = _handing_over(fn=(1, _carry))(submit)
+
+    def carrying_within(*args: Any, **kwargs: Any) -> Any:
+        return (submit if args and _leaves_the_interpreter(args[0]) else carrying)(*args, **kwargs)
+
+    return carrying_within
+
+
+def _leaves_the_interpreter(pool: object) -> bool:
+    """Whether it pickles its work for other interpreters, as a thread pool's subclass does since 3.14."""
+    module = sys.modules.get("concurrent.futures.interpreter")
+    return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
+
+
 class _Run:
     """A thread's `run`, once: what it would have run, under a flow.
 
@@ -226,7 +241,7 @@ def _wrappings() -> list[_Wrapping]:
     map_ = _handing_over(func=(1, _carry), iterable=(2, _carry_sized), callback=(5, _carry), error_callback=(6, _carry))
     return [
         _Wrapping(threading.Thread, "start", _thread_start),
-        _Wrapping(ThreadPoolExecutor, "submit", _handing_over(fn=(1, _carry))),
+        _Wrapping(ThreadPoolExecutor, "submit", _submit),
         _Wrapping(Future, "add_done_callback", _handing_over(fn=(1, _carry))),
         _Wrapping(ThreadPool, "apply_async", apply),
         _Wrapping(ThreadPool, "_map_async", map_),
