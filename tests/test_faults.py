@@ -92,7 +92,7 @@ def out_of_memory(code: str) -> str:
 
 def test_a_memory_error_reaches_the_program_and_nothing_is_charged():
     out_of_memory("""
-        with thag_nb.task("failing"), room(8 * MIB):
+        with thag_nb.task("failing"), room(32 * MIB):  # enough for a leaf of the owner table
             for make in (bytearray, lambda size: [None] * size, lambda size: "x" * size, bytes):
                 try:
                     make(256 * MIB)

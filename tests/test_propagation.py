@@ -3,10 +3,13 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import inspect
 import multiprocessing
 import multiprocessing.pool
+import sys
 import threading
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from blocks import SIZE
@@ -22,6 +25,7 @@ WRAPPED = [
     (multiprocessing.pool.ThreadPool, "apply_async"),
     (multiprocessing.pool.ThreadPool, "_map_async"),
     (multiprocessing.pool.ThreadPool, "imap"),
+    (multiprocessing.pool.ThreadPool, "imap_unordered"),
 ]
 
 
@@ -127,6 +131,70 @@ def test_a_thread_that_cannot_start_again_says_so_and_stays_usable():
     assert "run" not in thread.__dict__
 
 
+class GuardedRun(threading.Thread):
+    def __setattr__(self, attribute: str, value: object) -> None:
+        assert attribute != "run"
+        super().__setattr__(attribute, value)
+
+
+class PropertyRun(threading.Thread):
+    @property
+    def run(self) -> Callable[[], None]:
+        return super().run
+
+
+@pytest.mark.parametrize(("make", "where"), [(GuardedRun, "starter"), (PropertyRun, "root")])
+def test_a_thread_whose_run_cannot_be_assigned_starts_and_follows_if_it_can(make, where):
+    with thag_nb.task("starter"):
+        assert in_thread(name, make) == [where]
+
+
+def test_a_run_that_was_set_on_a_thread_runs_in_its_starters_context_and_stays():
+    names: list[str] = []
+    thread = threading.Thread()
+    thread.run = own = lambda: names.append(name())
+    with thag_nb.task("starter"):
+        thread.start()
+    thread.join()
+    assert names == ["starter"]
+    assert thread.__dict__["run"] is own
+
+
+def test_a_thread_that_cannot_start_keeps_the_run_that_was_set_on_it(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    thread = threading.Thread()
+    thread.run = own = lambda: None
+    for function in ("_start_new_thread", "_start_joinable_thread"):
+        monkeypatch.setattr(threading, function, refuse, raising=False)
+    with thag_nb.task("refused"), pytest.raises(RuntimeError, match="can't start new thread"):
+        thread.start()
+    assert thread.__dict__["run"] is own
+
+
+def test_a_wrapper_of_start_that_wraps_our_run_on_the_thread_calls_it_once():
+    code = """
+        import threading, thag_nb
+        names, original = [], threading.Thread.start
+        def theirs(thread):
+            run = thread.run
+            def theirs_and_run():
+                names.append("theirs")
+                run()
+            thread.run = theirs_and_run
+            original(thread)
+        threading.Thread.start = theirs
+        thag_nb.start(threads=True)
+        with thag_nb.task("starter"):
+            thread = threading.Thread(target=lambda: names.append(thag_nb.current_context().name))
+            thread.start()
+        thread.join()
+        assert names == ["theirs", "starter"], names
+    """
+    assert python(code) == ""
+
+
 def test_start_new_thread_is_the_roots():
     import _thread
 
@@ -185,6 +253,187 @@ def test_a_thread_pool_of_multiprocessing_follows(way):
     assert set(results) == {way}
 
 
+@pytest.mark.parametrize("way", ["apply_async", "map_async", "imap", "imap_unordered", "add_done_callback"])
+def test_a_function_handed_over_by_keyword_is_taken_and_follows(way):
+    def work(*_: object) -> str:
+        names.append(name())
+
+    names: list[str] = []
+    future = concurrent.futures.Future()
+    with multiprocessing.pool.ThreadPool(1) as pool, thag_nb.task(way):
+        {
+            "apply_async": lambda: pool.apply_async(func=work, args=(1,)).get(),
+            "map_async": lambda: pool.map_async(func=work, iterable=[1]).get(),
+            "imap": lambda: list(pool.imap(func=work, iterable=[1])),
+            "imap_unordered": lambda: list(pool.imap_unordered(func=work, iterable=[1])),
+            "add_done_callback": lambda: future.add_done_callback(fn=work),
+        }[way]()
+    future.set_result(None)
+    assert names == [way]
+
+
+def test_keywords_of_the_work_are_the_works_whatever_they_are_called():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, thag_nb.task("keywords"):
+        assert pool.submit(dict, fn=len, self=1, function=2).result() == {"fn": len, "self": 1, "function": 2}
+
+
+WRONG_CALLS = {
+    "start": [lambda start: start(), lambda start: start(3)],
+    "submit": [lambda submit: submit(), lambda submit: submit(None), lambda submit: submit(None, fn=len)],
+    "add_done_callback": [lambda add: add(concurrent.futures.Future()), lambda add: add(None, len, len, fn=len)],
+    "apply_async": [lambda apply: apply(None), lambda apply: apply(None, len, func=len), lambda apply: apply(x=1)],
+    "_map_async": [lambda map_async: map_async(None, len)],
+    "imap": [lambda imap: imap(None, len), lambda imap: imap(None, len, [], 1, 2)],
+    "imap_unordered": [lambda imap: imap(None, func=len), lambda imap: imap(None, len, [], iterable=[])],
+}
+
+
+@pytest.mark.parametrize(("owner", "method"), WRAPPED)
+def test_a_wrong_call_gets_the_originals_complaint(owner, method):
+    def complaint(function: Callable[..., object], call: Callable[[Callable[..., object]], object]) -> str:
+        with pytest.raises((TypeError, AttributeError)) as raised:
+            call(function)
+        return repr(raised.value)
+
+    wrapper = getattr(owner, method)
+    with thag_nb.task("wrong"):
+        for call in WRONG_CALLS[method]:
+            assert complaint(wrapper, call) == complaint(wrapper.__wrapped__, call)
+
+
+@pytest.mark.parametrize(("owner", "method"), WRAPPED)
+def test_what_is_wrapped_keeps_its_name_its_doc_and_its_signature(owner, method):
+    wrapper = getattr(owner, method)
+    original = wrapper.__wrapped__
+    assert wrapper is not original
+    assert (wrapper.__qualname__, wrapper.__doc__) == (original.__qualname__, original.__doc__)
+    assert inspect.signature(wrapper) == inspect.signature(original)
+
+
+class AnswersEverything:
+    def __getattr__(self, name: str) -> "AnswersEverything":
+        return self
+
+    def __call__(self, *_: object) -> str:
+        return name()
+
+    __hash__ = None
+
+
+class AnswersNothing(AnswersEverything):
+    def __getattr__(self, name: str) -> AnswersEverything:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("make", [AnswersEverything, AnswersNothing])
+def test_a_callable_is_handed_over_unasked_whatever_it_answers(make):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, thag_nb.task("odd"):
+        assert pool.submit(make()).result() == "odd"
+        thread = threading.Thread(target=make(), name="named, for threading asks the others")
+        thread.start()
+        thread.join()
+
+
+def test_work_that_waits_costs_its_submitter_less_than_a_hundred_bytes_more():
+    def waiting_bytes(task: str, submit: Callable[..., object]) -> int:
+        with thag_nb.task(task):
+            keep = [submit(pool, len, "") for _ in range(1000)]
+        return of(task).self_live_bytes * bool(keep)
+
+    go, submit = threading.Event(), concurrent.futures.ThreadPoolExecutor.submit
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(go.wait)
+        bare, carried = waiting_bytes("bare", submit.__wrapped__), waiting_bytes("carried", submit)
+        go.set()
+    assert carried - bare < 1000 * 100
+
+
+def test_what_is_sent_to_another_interpreter_goes_as_it_is(monkeypatch):
+    class InterpreterPoolExecutor(concurrent.futures.ThreadPoolExecutor):
+        pass
+
+    module = types.SimpleNamespace(InterpreterPoolExecutor=InterpreterPoolExecutor)
+    monkeypatch.setitem(sys.modules, "concurrent.futures.interpreter", module)
+    with InterpreterPoolExecutor(1) as pool, thag_nb.task("sender"):
+        assert pool.submit(name).result() == "root"
+
+
+def lazily() -> Iterator[bytearray]:
+    for _ in range(4):
+        yield bytearray(SIZE)
+
+
+class Sized:
+    """Has a length, and makes its items when they are asked for."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[bytearray]:
+        return lazily()
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("way", ["imap", "imap_unordered", "map"])
+def test_an_iterable_is_charged_to_who_hands_it_over_and_not_to_the_pools_maker(way, chunk):
+    with thag_nb.task("maker"):
+        pool = multiprocessing.pool.ThreadPool(1)
+    with pool, thag_nb.task("user"):
+        items: Iterable[bytearray] = Sized() if way == "map" else lazily()
+        keep = list(getattr(pool, way)(lambda item: item, items, chunk))
+    assert len(keep) == 4
+    assert of("user").self_live_bytes >= 4 * SIZE
+    assert of("maker").self_live_bytes < SIZE
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_an_iterable_that_fails_says_so_where_its_results_are_asked_for(way):
+    def failing() -> Iterator[int]:
+        yield 1
+        raise KeyError("mine")
+
+    with multiprocessing.pool.ThreadPool(1) as pool, thag_nb.task("failing"):
+        results = getattr(pool, way)(abs, failing())
+        assert next(results) == 1
+        with pytest.raises(KeyError, match="mine"):
+            next(results)
+        with pytest.raises(TypeError, match="'int' object is not iterable"):
+            list(getattr(pool, way)(abs, 3))
+
+
+@pytest.mark.parametrize("way", ["apply_async", "map_async", "starmap_async"])
+def test_a_thread_pools_callbacks_run_in_the_context_that_handed_them_over(way):
+    def fail(*_: object) -> None:
+        raise KeyError
+
+    names: list[str] = []
+    with thag_nb.task("maker"):
+        pool = multiprocessing.pool.ThreadPool(1)
+    with pool:
+        for task in ("first", "second"):
+            with thag_nb.task(task):
+                for work in (lambda *_: None, fail):
+                    callbacks = dict.fromkeys(("callback", "error_callback"), lambda _: names.append(name()))
+                    getattr(pool, way)(work, [(1,)], **callbacks).wait()
+        pool.close()
+        pool.join()
+    assert names == ["first"] * 2 + ["second"] * 2
+
+
+def test_the_threads_that_handle_a_thread_pool_belong_to_nobody():
+    with thag_nb.task("maker"), multiprocessing.pool.ThreadPool(1) as pool:
+        # Left uncarried, so that they show where the handlers are.
+        imap = multiprocessing.pool.ThreadPool.imap.__wrapped__
+        assert list(imap(pool, str, (name() for _ in range(2)))) == ["root"] * 2
+
+
+def test_what_a_pool_of_processes_sends_back_is_charged_to_the_pools_maker():
+    with thag_nb.task("maker"), multiprocessing.get_context("spawn").Pool(1) as pool:
+        keep = pool.map(bytearray, [SIZE])
+        assert of("maker").self_live_bytes >= SIZE
+    assert len(keep) == 1
+
+
 def test_to_thread_and_run_in_executor_follow():
     async def work(task: str) -> list[str]:
         with thag_nb.task(task):
@@ -220,6 +469,15 @@ def test_a_done_callback_of_a_concurrent_future_runs_in_the_context_that_added_i
     with thag_nb.task("finishing"):
         future.set_result(None)
     assert names == ["adding"]
+
+
+def test_a_done_callback_added_in_no_context_is_the_roots_wherever_the_future_is_resolved():
+    names, future = [], concurrent.futures.Future()
+    future.add_done_callback(lambda _: names.append(name()))
+    with thag_nb.task("resolving"):
+        future.set_result(None)
+        assert name() == "resolving"
+    assert names == ["root"]
 
 
 def test_run_coroutine_threadsafe_takes_the_callers_context():

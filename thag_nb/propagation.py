@@ -2,26 +2,34 @@
 
 asyncio carries contextvars by itself; threads and pools do not. So what hands work over is wrapped: it notes the
 context that is current, and the work runs under it. A thread stays with its context for its whole life. A pool's worker
-belongs to nobody, and each piece of work brings its own context.
+belongs to nobody, and each piece of work brings its own context, be it the root.
 
 Others wrap the same functions (ipykernel 6 does). A wrapper that somebody has wrapped cannot be taken out; it is
 switched off, and on again when it is wanted.
+
+What is wrapped takes what it took, and complains of it in its own words: what we do not understand goes through.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thag_nb import _native
 
 if TYPE_CHECKING:
     import threading
 
+_Flow: TypeAlias = "_native.Frame | None"
+_NOBODY: _Flow = None
 _MISSING = object()
-_POOL_WORKERS = {("concurrent.futures.thread", "_worker"), ("multiprocessing.pool", "worker")}
+
+
+_here = _native.flow  # what is current, to be entered elsewhere
+_enter = _native.adopt
 
 
 class _Wrapping:
@@ -61,61 +69,158 @@ class _Wrapping:
         self._wrapper = None
 
 
-def carry(function: Callable[..., Any], flow: _native.Frame | None) -> Callable[..., Any]:
-    """`function`, to be called under a context wherever that happens. A pool's worker is in the root by itself."""
-    if flow is None:
-        return function
+class _Carrier:
+    """A function that runs under a flow wherever it is called. It waits at its maker's expense, so it is small."""
 
-    @wraps(function, updated=())
-    def call(*args: Any, **kwargs: Any) -> Any:
-        entering = _native.adopt(flow)
+    __slots__ = ("_flow", "_function")
+
+    def __init__(self, function: Callable[..., Any], flow: _Flow) -> None:
+        self._function = function
+        self._flow = flow
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        entering = _enter(self._flow)
         try:
-            return function(*args, **kwargs)
+            return self._function(*args, **kwargs)
         finally:
             entering.leave(False)
 
-    return call
+
+class _Items:
+    """What an iterable yields, made under a flow wherever it is asked for."""
+
+    __slots__ = ("_flow", "_iterable")
+
+    def __init__(self, iterable: Iterable[Any], flow: _Flow) -> None:
+        self._iterable = iterable
+        self._flow = flow
+
+    def __iter__(self) -> Iterator[Any]:
+        items = _Carrier(iter, self._flow)(self._iterable)
+        return map(_Carrier(next, self._flow), repeat(items))
 
 
-def _is_pool_worker(thread: threading.Thread) -> bool:
-    target = getattr(thread, "_target", None)
-    return (getattr(target, "__module__", None), getattr(target, "__name__", None)) in _POOL_WORKERS
+class _SizedItems(_Items):
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self._iterable)  # type: ignore[arg-type]
+
+
+def _carry(function: Any, flow: _Flow) -> Any:
+    return _Carrier(function, flow) if callable(function) else function
+
+
+def _carry_sized(iterable: Any, flow: _Flow) -> Any:
+    # The others are made into a list before they are handed over.
+    return _SizedItems(iterable, flow) if hasattr(iterable, "__len__") else iterable
+
+
+def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> Callable[..., Callable[..., Any]]:
+    """For methods that hand over what they are given: the parameters' positions, `self` being 0, and how to carry."""
+
+    def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
+        def carrying(*args: Any, **kwargs: Any) -> Any:
+            flow, given = _here(), list(args)
+            for name, (position, carry) in parameters.items():
+                if position < len(given):
+                    given[position] = carry(given[position], flow)
+                elif name in kwargs:
+                    kwargs[name] = carry(kwargs[name], flow)
+            return method(*given, **kwargs)
+
+        return carrying
+
+    return wrap
+
+
+def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
+    carrying = _handing_over(fn=(1, _carry))(submit)
+
+    def carrying_within(*args: Any, **kwargs: Any) -> Any:
+        return (submit if args and _leaves_the_interpreter(args[0]) else carrying)(*args, **kwargs)
+
+    return carrying_within
+
+
+def _leaves_the_interpreter(pool: object) -> bool:
+    """Whether it pickles its work for other interpreters, as a thread pool's subclass does since 3.14."""
+    module = sys.modules.get("concurrent.futures.interpreter")
+    return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
+
+
+class _Run:
+    """A thread's `run`, once: what it would have run, under a flow.
+
+    It is put past the thread's own `__setattr__`, and takes itself off, so that the thread does not keep itself alive.
+    """
+
+    __slots__ = ("_flow", "_found", "_thread")
+
+    def __init__(self, thread: threading.Thread, flow: _Flow) -> None:
+        self._thread = thread
+        self._flow = flow
+        self._found = vars(thread).get("run", _MISSING)
+        vars(thread)["run"] = self
+
+    def __call__(self) -> None:
+        self._take_off()
+        _Carrier(self._thread.run, self._flow)()
+
+    def give_up(self) -> None:
+        if vars(self._thread).get("run") is self:
+            self._take_off()
+
+    def _take_off(self) -> None:
+        if self._found is _MISSING:
+            vars(self._thread).pop("run", None)
+        else:
+            vars(self._thread)["run"] = self._found
+
+
+def _has_fixed_run(thread: threading.Thread) -> bool:
+    """Whether the class answers for `run` whatever the instance has, as it does with a property."""
+    run = next(vars(kind)["run"] for kind in type(thread).__mro__ if "run" in vars(kind))
+    return hasattr(type(run), "__set__")
+
+
+def _is_one_of(target: object, owner: object, *names: str) -> bool:
+    # By identity: the targets of others may answer any question, or raise.
+    return any(target is getattr(owner, name, _MISSING) for name in names)
+
+
+def _serves_threads(thread: threading.Thread) -> bool:
+    """Whether it is part of a pool of threads. What a pool of processes sends back is charged to who made the pool."""
+    from concurrent.futures import thread as executor
+    from multiprocessing import pool
+
+    target = vars(thread).get("_target")
+    if _is_one_of(target, executor, "_worker") or _is_one_of(target, pool, "worker"):
+        return True
+    if not _is_one_of(target, pool.Pool, "_handle_tasks", "_handle_results"):
+        return False
+    return not any(hasattr(argument, "_reader") for argument in vars(thread).get("_args", ()))  # a pipe, to a process
 
 
 def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
+    from threading import Thread
+
     # Since 3.14 a thread may be born with a copy of its starter's Context, a pool's worker with the first submitter's.
     inherits = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
-    def carrying(thread: threading.Thread) -> Any:
-        flow = None if _is_pool_worker(thread) else _native.flow()
-        if flow is None and not inherits:
-            return start(thread)
-        run = thread.run  # whatever a subclass made of it
-
-        def run_once() -> None:
-            # Taken off again, so that the thread does not keep itself alive.
-            del thread.run
-            entering = _native.adopt(flow)
-            try:
-                run()
-            finally:
-                entering.leave(False)
-
-        thread.run = run_once  # type: ignore[method-assign]
+    def carrying(*args: Any, **kwargs: Any) -> Any:
+        thread = args[0] if args else None
+        if not isinstance(thread, Thread) or _has_fixed_run(thread):
+            return start(*args, **kwargs)
+        flow = _NOBODY if _serves_threads(thread) else _here()
+        if flow == _NOBODY and not inherits:
+            return start(*args, **kwargs)
+        run = _Run(thread, flow)
         try:
-            return start(thread)
-        except RuntimeError:
-            thread.__dict__.pop("run", None)
+            return start(*args, **kwargs)
+        except Exception:
+            run.give_up()
             raise
-
-    return carrying
-
-
-def _with_function(submit: Callable[..., Any]) -> Callable[..., Any]:
-    """For methods whose first argument is the function to run elsewhere."""
-
-    def carrying(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return submit(pool, carry(function, _native.flow()), *args, **kwargs)
 
     return carrying
 
@@ -126,12 +231,17 @@ def _wrappings() -> list[_Wrapping]:
     from concurrent.futures import Future, ThreadPoolExecutor
     from multiprocessing.pool import ThreadPool
 
-    pools = ("apply_async", "_map_async", "imap", "imap_unordered")
+    imap = _handing_over(func=(1, _carry), iterable=(2, _Items))
+    apply = _handing_over(func=(1, _carry), callback=(4, _carry), error_callback=(5, _carry))
+    map_ = _handing_over(func=(1, _carry), iterable=(2, _carry_sized), callback=(5, _carry), error_callback=(6, _carry))
     return [
         _Wrapping(threading.Thread, "start", _thread_start),
-        _Wrapping(ThreadPoolExecutor, "submit", _with_function),
-        _Wrapping(Future, "add_done_callback", _with_function),
-        *(_Wrapping(ThreadPool, name, _with_function) for name in pools),
+        _Wrapping(ThreadPoolExecutor, "submit", _submit),
+        _Wrapping(Future, "add_done_callback", _handing_over(fn=(1, _carry))),
+        _Wrapping(ThreadPool, "apply_async", apply),
+        _Wrapping(ThreadPool, "_map_async", map_),
+        _Wrapping(ThreadPool, "imap", imap),
+        _Wrapping(ThreadPool, "imap_unordered", imap),
     ]
 
 
