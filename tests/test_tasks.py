@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import inspect
 import sys
 
@@ -368,3 +369,79 @@ def test_a_decorated_async_generator_obeys_the_protocol():
     asyncio.run(main())
     assert seen == ["sent", "thrown", "async protocol"]
     assert of("async protocol").state == "ended"
+
+
+def unfinished(closed: list[str]):
+    """A decorated async generator function that awaits when it is closed, and says where that was."""
+
+    @thag_nb.task("unfinished")
+    async def values():
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(0)
+            closed.append(thag_nb.current_context().name)
+
+    return values
+
+
+def test_the_event_loop_closes_an_unfinished_decorated_async_generator_once():
+    closed, problems, keep = [], [], []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+        keep.append(unfinished(closed)())
+        await anext(keep[0])
+
+    asyncio.run(main())
+    assert (closed, problems) == (["unfinished"], [])
+    assert of("unfinished").state == "ended"
+
+
+@pytest.mark.parametrize("in_a_cycle", [False, True])
+def test_a_decorated_async_generator_that_is_dropped_is_closed_by_its_loop(in_a_cycle, monkeypatch):
+    closed, problems = [], []
+    monkeypatch.setattr(sys, "unraisablehook", problems.append)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+        holder = [unfinished(closed)()]
+        await anext(holder[0])
+        if in_a_cycle:
+            holder.append(holder)
+        del holder
+        gc.collect()
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert (closed, problems) == (["unfinished"], [])
+    assert of("unfinished").state == "ended"
+
+
+def test_starting_a_decorated_async_generator_leaves_the_hooks_for_async_generators_alone():
+    shown = []
+
+    @thag_nb.task("plain inside")
+    async def values():
+        other = plain()
+        yield await anext(other)
+        await other.aclose()
+
+    async def plain():
+        yield sys.get_asyncgen_hooks()
+
+    def drive(awaitable):
+        with pytest.raises(StopIteration) as stop:
+            awaitable.send(None)
+        return stop.value.value
+
+    before = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(shown.append, None)
+    try:
+        generator = values()
+        assert drive(generator.asend(None)) == (shown.append, None)
+        assert [shown_one.__name__ for shown_one in shown] == ["values", "plain"]
+        drive(generator.aclose())
+    finally:
+        sys.set_asyncgen_hooks(*before)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import wraps
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -155,7 +156,7 @@ class Scope(ABC):
             with _Resumes(self.guard()) as inside:
                 generator = inside(function, *args, **kwargs)
                 del args, kwargs
-                resume = [generator.asend, None]
+                resume = [_first_asend, generator]
                 while True:
                     try:
                         resume = [generator.asend, (yield await inside.wait_for(*_taken_out(resume)))]
@@ -181,6 +182,24 @@ def _taken_out(resume: list[Any]) -> list[Any]:
     taken = resume[:]
     resume.clear()
     return taken
+
+
+def _first_asend(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """Starts a wrapped async generator without showing it to the event loop, which would close it beside its wrapper.
+
+    The first awaitable is where the interpreter shows it. The wrapper alone closes it, also when both are collected at
+    once: without a finalizer the interpreter would close it there and then, and it could not await anything.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, _left_to_the_wrapper)
+    try:
+        return generator.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _left_to_the_wrapper(generator: AsyncGenerator[Any, Any]) -> None:
+    """The finalizer of a wrapped async generator."""
 
 
 class _Resumes:
