@@ -1,7 +1,9 @@
 import asyncio
+import functools
 import gc
 import inspect
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from figures import assert_sums_hold, of
 
 import thag_nb
 from thag_nb import _native
+from thag_nb.errors import DecorationError
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 HEADER = sys.getsizeof(bytearray(SIZE)) - SIZE  # of a bytearray, its final zero included
@@ -101,6 +104,94 @@ def test_a_decorated_coroutine_function_is_charged_across_awaits():
     blocks = asyncio.run(make())
     assert 0 <= of("coroutine").self_live_bytes - 2 * (SIZE + HEADER) < 2000
     assert len(blocks) == 2
+
+
+def test_a_decorator_above_a_static_or_class_method_leaves_it_one():
+    class Loader:
+        @thag_nb.task("method")
+        @staticmethod
+        def static(value: int) -> tuple[int, str]:
+            return value, thag_nb.current_context().name
+
+        @thag_nb.task("method")
+        @classmethod
+        def of_class(cls, value: int) -> tuple[type, int, str]:
+            return cls, value, thag_nb.current_context().name
+
+        @thag_nb.task("method")
+        @classmethod
+        async def awaited(cls) -> str:
+            await asyncio.sleep(0)
+            return thag_nb.current_context().name
+
+    for loader in (Loader, Loader()):
+        assert loader.static(1) == (1, "method")
+        assert loader.of_class(2) == (Loader, 2, "method")
+        assert asyncio.run(loader.awaited()) == "method"
+
+
+def test_a_decorated_generator_that_can_be_awaited_still_can():
+    @thag_nb.task("awaitable generator")
+    @types.coroutine
+    def pause():
+        yield from asyncio.sleep(0).__await__()
+        return thag_nb.current_context().name
+
+    async def main() -> tuple[str, str]:
+        return await pause(), thag_nb.current_context().name
+
+    assert asyncio.run(main()) == ("awaitable generator", "root")
+
+
+class Calls:
+    """Callable objects whose work begins after the call."""
+
+    class Awaited:
+        async def __call__(self, keep: list[bytearray]) -> None:
+            await asyncio.sleep(0)
+            keep.append(bytearray(SIZE))
+
+    class Generator:
+        def __call__(self, keep: list[bytearray]):
+            yield keep.append(bytearray(SIZE))
+
+    class AsyncGenerator:
+        async def __call__(self, keep: list[bytearray]):
+            yield keep.append(bytearray(SIZE))
+
+    @staticmethod
+    def run(result) -> None:
+        async def main() -> None:
+            if inspect.isasyncgen(result):
+                async for _ in result:
+                    pass
+            elif inspect.isawaitable(result):
+                await result
+            else:
+                list(result)
+
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [Calls.Awaited, Calls.Generator, Calls.AsyncGenerator])
+@pytest.mark.parametrize("form", ["object", "method", "partial of the object", "partial of the method"])
+def test_a_decorated_object_is_charged_for_the_work_of_its_call_and_not_only_for_the_call(kind, form):
+    function = kind().__call__ if "method" in form else kind()
+    keep = []
+    if "partial" in form:
+        Calls.run(thag_nb.task("called")(functools.partial(function, keep))())
+    else:
+        Calls.run(thag_nb.task("called")(function)(keep))
+    assert SIZE <= of("called").self_live_bytes < SIZE + 2_000
+
+
+@pytest.mark.parametrize("make_decorator", [lambda: thag_nb.task("refused"), thag_nb.untracked])
+@pytest.mark.parametrize("value", [3, None, property(), bytearray, functools.partialmethod(print)], ids=repr)
+def test_what_is_not_a_function_is_refused_when_it_is_decorated(make_decorator, value):
+    with pytest.raises(DecorationError) as error:
+        make_decorator()(value)
+    sentence = "only a function or a method can be decorated, not {!r}; write the decorator directly above a `def`, "
+    assert str(error.value) == f"{sentence.format(value)}or use `with`"
 
 
 def test_what_a_caller_allocates_between_a_decorated_generators_values_is_the_callers():

@@ -18,6 +18,16 @@ class ContextNameError(ThagError, ValueError):
         super().__init__(f"context name must be a non-empty str, not {name!r}")
 
 
+class DecorationError(ThagError, TypeError):
+    """A decorator above something else than a function."""
+
+    def __init__(self, decorated: object) -> None:
+        super().__init__(
+            f"only a function or a method can be decorated, not {decorated!r}; "
+            "write the decorator directly above a `def`, or use `with`"
+        )
+
+
 class AllocatorError(ThagError, TypeError):
     """Something else where an allocator was wanted."""
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from functools import wraps
-from types import TracebackType
+from functools import partial, wraps
+from types import TracebackType, coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 
 from thag_nb import _native, hooks
 from thag_nb.contexts import AllocatorContext, ContextGuard, check_name, prepare_guard, registry
+from thag_nb.errors import DecorationError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_CO_ITERABLE_COROUTINE = 0x100  # as in `inspect`
 
 
 class TaskGuard(ContextGuard):
@@ -98,17 +101,28 @@ class Scope(ABC):
     def __call__(self, function: Function) -> Function:
         """Decorate a function, coroutine function, generator or async generator; each call is one use.
 
-        A generator is inside only while it runs, not while it waits for its caller.
+        A generator is inside only while it runs, not while it waits for its caller. Methods of any kind, partials and
+        objects with a ``__call__`` are decorated likewise. What a function merely returns, such as a coroutine that it
+        has not awaited, runs outside. Raises `DecorationError` for a class and for what cannot be called.
         """
+        if isinstance(function, staticmethod | classmethod):
+            return cast(Function, type(function)(self(function.__func__)))
+        if isinstance(function, type) or not callable(function):
+            raise DecorationError(function)
+        return cast(Function, self._around(function))
+
+    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         import inspect  # it brings half of the standard library, and who decorates nothing needs none of it
 
-        if inspect.isasyncgenfunction(function):
-            return cast(Function, self._around_async_generator(function))
-        if inspect.isgeneratorfunction(function):
-            return cast(Function, self._around_generator(function))
-        if inspect.iscoroutinefunction(function):
-            return cast(Function, self._around_coroutine(function))
-        return cast(Function, self._around_function(function))
+        bodies = _bodies(function)
+        if any(map(inspect.isasyncgenfunction, bodies)):
+            return self._around_async_generator(function)
+        if any(map(inspect.isgeneratorfunction, bodies)):
+            around = self._around_generator(function)
+            return coroutine(around) if any(map(_can_be_awaited, bodies)) else around
+        if any(map(inspect.iscoroutinefunction, bodies)):
+            return self._around_coroutine(function)
+        return self._around_function(function)
 
     def _around_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -168,6 +182,19 @@ class Scope(ABC):
                         resume = [generator.athrow, error]
 
         return call
+
+
+def _bodies(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Where the work of a call may be written: the function behind a partial, the ``__call__`` of an object."""
+    while isinstance(function, partial):
+        function = function.func
+    return function, type(function).__call__
+
+
+def _can_be_awaited(generator_function: Callable[..., Any]) -> bool:
+    """Whether `types.coroutine` has marked it."""
+    code = getattr(generator_function, "__code__", None)
+    return code is not None and bool(code.co_flags & _CO_ITERABLE_COROUTINE)
 
 
 class _Finished(Exception):  # noqa: N818 - not an error
