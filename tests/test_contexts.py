@@ -149,6 +149,34 @@ def test_a_name_that_is_not_a_non_empty_str_is_refused(name):
     assert str(error.value) == f"context name must be a non-empty str, not {name!r}"
 
 
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "tab\t", "NUL\0", "\x1b[31mred", "\x7f", "a\x85", "half \ud83d", "\u2028."]
+)
+def test_a_name_with_control_characters_or_lone_surrogates_is_refused(name):
+    with pytest.raises(ContextNameError) as error:
+        thag_nb.task(name)
+    rule = "context name must be one line of text, without control characters or lone surrogates"
+    assert str(error.value) == f"{rule}, not {name!r}"
+
+
+@pytest.mark.parametrize("name", ["größe", "負荷", "👩\u200d🚀", "1\xa0000", "بار"])
+def test_a_name_in_any_script_is_taken(name):
+    with push(name) as context:
+        pass
+    assert of(name).context_id == context.id
+
+
+@pytest.mark.parametrize("open_context", [push, thag_nb.TaskMemoryContext, thag_nb.task])
+def test_a_refused_value_is_shown_in_one_short_line(open_context):
+    class Table:
+        def __repr__(self) -> str:
+            return "a  b\n" * 1_000
+
+    with pytest.raises(ContextNameError) as error:
+        open_context(Table())
+    assert str(error.value) == f"context name must be a non-empty str, not {'a  b ' * 24}..."
+
+
 def test_something_else_than_an_allocator_is_refused():
     with pytest.raises(AllocatorError, match="not 'task'"):
         thag_nb.push_allocator_context("task")

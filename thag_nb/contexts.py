@@ -36,7 +36,15 @@ def check_name(name: object) -> str:
     """The name, if it can be one. Raises `ContextNameError`."""
     if not isinstance(name, str) or not name.strip():
         raise ContextNameError(name)
+    # Quick for nearly all; joiners of emoji and other spaces are allowed though they do not count as printable.
+    if not name.isprintable() and any(map(_breaks_a_line, name)):
+        raise ContextNameError(name)
     return name
+
+
+def _breaks_a_line(letter: str) -> bool:
+    """Control characters and line separators, and lone surrogates, which cannot even be encoded."""
+    return letter < " " or "\x7f" <= letter < "\xa0" or letter in "\u2028\u2029" or "\ud800" <= letter < "\ue000"
 
 
 class ContextRegistry:
