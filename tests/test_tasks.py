@@ -12,7 +12,7 @@ from figures import assert_sums_hold, of
 
 import thag_nb
 from thag_nb import _native
-from thag_nb.errors import DecorationError
+from thag_nb.errors import ContextNameError, DecorationError
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 HEADER = sys.getsizeof(bytearray(SIZE)) - SIZE  # of a bytearray, its final zero included
@@ -91,6 +91,33 @@ def test_a_decorated_function_is_charged_for_each_call():
     blocks = [make(SIZE), make(SIZE)]
     assert [r.self_live_bytes for r in thag_nb.read().find_all("function")] == [len(b) + HEADER for b in blocks]
     assert (make.__name__, make.__doc__) == ("make", "Docs.")
+
+
+def test_untracked_decorates_with_parentheses_and_without():
+    @thag_nb.untracked
+    def without(size: int) -> bytearray:
+        """Docs."""
+        return bytearray(size)
+
+    @thag_nb.untracked()
+    def with_parentheses(size: int) -> bytearray:
+        return bytearray(size)
+
+    blocks = [without(SIZE), with_parentheses(SIZE)]
+    assert [_native.owner_of(id(block)) for block in blocks] == [None, None]
+    assert (without.__name__, without.__doc__) == ("without", "Docs.")
+    with pytest.raises(DecorationError, match="not None"):
+        thag_nb.untracked(None)
+
+
+def test_a_task_without_a_name_says_how_to_write_the_decorator():
+    with pytest.raises(ContextNameError) as error:
+
+        @thag_nb.task
+        def load(): ...
+
+    assert str(error.value).startswith("context name must be a non-empty str, not <function test_a_task_without_a_name")
+    assert str(error.value).endswith('; to decorate, write @task("name")')
 
 
 def test_a_decorated_coroutine_function_is_charged_across_awaits():

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial, wraps
 from types import TracebackType, coroutine
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from thag_nb import _native, hooks
 from thag_nb.contexts import AllocatorContext, ContextGuard, check_name, prepare_guard, registry
@@ -291,14 +291,27 @@ class task(Scope):  # noqa: N801 - reads as a function where it is used
         return guard
 
 
-class untracked(Scope):  # noqa: N801 - reads as a function where it is used
-    """Record nothing of what runs inside (`Allocator.SYSTEM`): ``with``, ``async with``, or as a decorator."""
+class UntrackedScope(Scope):
+    """What `untracked` gives: a scope of the shared system context."""
 
     __slots__ = ()
 
     def guard(self) -> ContextGuard:
         """A guard for the shared system context, not yet entered."""
         return ContextGuard(registry[_native.SYSTEM_ID])
+
+
+@overload
+def untracked() -> UntrackedScope: ...
+@overload
+def untracked(function: Function, /) -> Function: ...
+def untracked(*functions: Any) -> Any:
+    """Record nothing of what runs inside (`Allocator.SYSTEM`): ``with``, ``async with``, or as a decorator.
+
+    A decorator may be written with parentheses or without. Raises `DecorationError` for what is not a function.
+    """
+    scope = UntrackedScope()
+    return scope(*functions) if functions else scope
 
 
 def with_task_allocator(
