@@ -51,6 +51,13 @@ class UnknownContextError(ThagError, LookupError):
         super().__init__(f"no context is called {_shown(wanted)}; known: {names or 'nothing has been recorded yet'}")
 
 
+class AxesError(ThagError, TypeError):
+    """Something else where matplotlib axes were wanted."""
+
+    def __init__(self, axes: object) -> None:
+        super().__init__(f"ax must be one matplotlib Axes, not {_shown(axes)}; leave it out to draw a new figure")
+
+
 class NativeModuleError(ThagError, ImportError):
     """The native core is missing, broken or stale."""
 
