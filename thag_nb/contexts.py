@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar, cast
 
 from thag_nb import _native, hooks
 from thag_nb.errors import AllocatorError, ContextNameError, UnknownContextError
-from thag_nb.recording import Kind
+from thag_nb.recording import Kind, id_from
 
 
 class Allocator(enum.Enum):
@@ -62,13 +62,13 @@ class ContextRegistry:
         return AllocatorContext(context_id, allocator, name, kind, parent)
 
     def __getitem__(self, context_id: int) -> AllocatorContext:
-        """Raises `UnknownContextError` for an id that there never was, or that a reset has dropped."""
+        """Raises `UnknownContextError` for what is not an id, never was one, or has been dropped by a reset."""
         description = self._find(context_id)
         if description is None:
             raise UnknownContextError(context_id, [f"{len(self)} ids from {_native.ROOT_ID} on"])
         return describe(description)
 
-    def __contains__(self, context_id: int) -> bool:
+    def __contains__(self, context_id: object) -> bool:
         return self._find(context_id) is not None
 
     def __iter__(self) -> Iterator[AllocatorContext]:
@@ -78,10 +78,10 @@ class ContextRegistry:
         return len(_native.context_ids())
 
     @staticmethod
-    def _find(context_id: int) -> _native.Description | None:
+    def _find(context_id: object) -> _native.Description | None:
         try:
-            return _native.context(context_id)
-        except ValueError:
+            return _native.context(id_from(context_id))
+        except (ValueError, OverflowError):
             return None
 
 
