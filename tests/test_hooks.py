@@ -95,6 +95,37 @@ def test_numpy_imported_later_is_hooked_when_it_comes():
     assert python(code) == "on top True\nabsent\n"
 
 
+def test_numpys_core_keeps_its_own_loader_and_has_all_of_it_while_it_is_loaded():
+    code = """
+        import sys, thag_nb
+        from importlib.machinery import ExtensionFileLoader
+        thag_nb.start()
+        finder = sys.meta_path[0]
+        import numpy
+        name = "numpy._core._multiarray_umath"
+        core = sys.modules[name]
+        assert type(core.__loader__) is type(core.__spec__.loader) is ExtensionFileLoader
+        meanwhile = finder.find_spec(name, sys.modules[name.rpartition(".")[0]].__path__).loader
+        assert meanwhile.path == core.__loader__.path == core.__file__
+        assert meanwhile.get_filename(name) == core.__file__
+        assert not hasattr(meanwhile, "nothing")
+    """
+    assert python(code) == ""
+
+
+def test_numpys_core_is_found_past_finders_of_before_python_3_4():
+    code = """
+        import sys, thag_nb
+        class Old:
+            find_module = staticmethod(lambda name, path: None)
+        thag_nb.start()
+        sys.meta_path.insert(1, Old)
+        import numpy
+        print(thag_nb.status().hooks["numpy"])
+    """
+    assert python(code) == "on top\n"
+
+
 def test_the_same_data_in_frames_that_share_it_is_the_first_owners_until_one_is_changed():
     pandas = pytest.importorskip("pandas")
     with pandas.option_context("mode.copy_on_write", True) if pandas.__version__ < "3" else nullcontext():

@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from thag_nb import _native
 from thag_nb.errors import DispatcherError
@@ -28,10 +28,17 @@ class _NumpyLoader:
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
+    def __getattr__(self, name: str) -> Any:
+        """Whoever looks meanwhile finds what the core's own loader has."""
+        return getattr(self._loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         if _native.is_recording():
             _attach_numpy_core(module)
@@ -46,7 +53,8 @@ class _NumpyFinder:
         if fullname != _NUMPY_CORE:
             return None
         _stop_waiting(self)
-        found = (finder.find_spec(fullname, path, target) for finder in sys.meta_path)
+        others = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+        found = (finder.find_spec(fullname, path, target) for finder in others)
         spec = next((spec for spec in found if spec is not None), None)
         if spec is not None and spec.loader is not None:
             spec.loader = cast("Loader", _NumpyLoader(spec.loader))
