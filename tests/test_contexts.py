@@ -11,7 +11,7 @@ from processes import python
 import thag_nb
 from thag_nb import Allocator, AllocatorContext, _native
 from thag_nb.contexts import ContextGuard, registry
-from thag_nb.errors import AllocatorError, ContextNameError
+from thag_nb.errors import AllocatorError, ContextNameError, UnknownContextError
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
@@ -147,6 +147,50 @@ def test_a_name_that_is_not_a_non_empty_str_is_refused(name):
     with pytest.raises(ContextNameError) as error:
         thag_nb.task(name)
     assert str(error.value) == f"context name must be a non-empty str, not {name!r}"
+
+
+@pytest.mark.parametrize(
+    "wanted", [0, -1, 99_999, 2**40, 2**70, "a", "1", 1.5, 1.0, None, True, [1], ("a", 1)], ids=repr
+)
+def test_what_is_no_id_is_in_no_registry(wanted):
+    assert wanted not in registry
+    with pytest.raises(UnknownContextError) as error:
+        registry[wanted]
+    assert str(error.value) == f"no context is called {wanted!r}; known: {len(registry)} ids from 1 on"
+
+
+def test_an_id_out_of_a_frame_is_an_id():
+    root = thag_nb.contexts().index[0]
+    assert root in registry
+    assert registry[root].name == "root"
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "tab\t", "NUL\0", "\x1b[31mred", "\x7f", "a\x85", "half \ud83d", "\u2028."]
+)
+def test_a_name_with_control_characters_or_lone_surrogates_is_refused(name):
+    with pytest.raises(ContextNameError) as error:
+        thag_nb.task(name)
+    rule = "context name must be one line of text, without control characters or lone surrogates"
+    assert str(error.value) == f"{rule}, not {name!r}"
+
+
+@pytest.mark.parametrize("name", ["größe", "負荷", "👩\u200d🚀", "1\xa0000", "بار"])
+def test_a_name_in_any_script_is_taken(name):
+    with push(name) as context:
+        pass
+    assert of(name).context_id == context.id
+
+
+@pytest.mark.parametrize("open_context", [push, thag_nb.TaskMemoryContext, thag_nb.task])
+def test_a_refused_value_is_shown_in_one_short_line(open_context):
+    class Table:
+        def __repr__(self) -> str:
+            return "a  b\n" * 1_000
+
+    with pytest.raises(ContextNameError) as error:
+        open_context(Table())
+    assert str(error.value) == f"context name must be a non-empty str, not {'a  b ' * 24}..."
 
 
 def test_something_else_than_an_allocator_is_refused():

@@ -1,9 +1,9 @@
 """NumPy's data allocator."""
 
 import gc
-import sys
 import threading
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from figures import assert_sums_hold, of
 from processes import python
 
 import thag_nb
+from thag_nb import hooks
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
@@ -93,6 +94,79 @@ def test_numpy_imported_later_is_hooked_when_it_comes():
         print(thag_nb.status().hooks["numpy"])
     """
     assert python(code) == "on top True\nabsent\n"
+
+
+def test_numpys_core_keeps_its_own_loader_and_has_all_of_it_while_it_is_loaded():
+    code = """
+        import sys, thag_nb
+        from importlib.machinery import ExtensionFileLoader
+        from thag_nb import hooks
+        thag_nb.start()
+        finder = sys.meta_path[0]
+        import numpy
+        name = next(name for name in hooks._NUMPY_CORES if name in sys.modules)
+        core = sys.modules[name]
+        assert type(core.__loader__) is type(core.__spec__.loader) is ExtensionFileLoader
+        meanwhile = finder.find_spec(name, sys.modules[name.rpartition(".")[0]].__path__).loader
+        assert meanwhile.path == core.__loader__.path == core.__file__
+        assert meanwhile.get_filename(name) == core.__file__
+        assert not hasattr(meanwhile, "nothing")
+    """
+    assert python(code) == ""
+
+
+def test_numpys_core_is_found_past_finders_of_before_python_3_4():
+    code = """
+        import sys, thag_nb
+        class Old:
+            find_module = staticmethod(lambda name, path: None)
+        thag_nb.start()
+        sys.meta_path.insert(1, Old)
+        import numpy
+        print(thag_nb.status().hooks["numpy"])
+    """
+    assert python(code) == "on top\n"
+
+
+@pytest.mark.parametrize("name", ["core", "_core"])
+def test_numpys_core_is_hooked_by_its_name_before_numpy_2_and_since(name, tmp_path):
+    package = tmp_path / "numpy" / name
+    package.mkdir(parents=True)
+    (tmp_path / "numpy" / "__init__.py").write_text(f"from numpy.{name} import _multiarray_umath")
+    (package / "__init__.py").touch()
+    (package / "_multiarray_umath.py").write_text("_ARRAY_API = 'the API'")
+    code = """
+        import sys
+        from thag_nb import _native, hooks
+        attached = []
+        _native.attach_numpy = attached.append
+        finders = list(sys.meta_path)
+        hooks.start()
+        import numpy
+        assert sys.meta_path == finders
+        hooks.start()
+        print(attached)
+    """
+    assert python(code, PYTHONPATH=f"{tmp_path}:{Path.cwd()}") == "['the API', 'the API']\n"
+
+
+def test_the_stand_in_that_numpy_keeps_by_its_other_name_is_left_alone():
+    code = """
+        import io, sys, warnings, numpy as np
+        from importlib import import_module
+        from thag_nb import _native, hooks
+        warnings.simplefilter("ignore")
+        for name in hooks._NUMPY_CORES:
+            import_module(name)
+        import thag_nb
+        sys.stderr = io.StringIO()
+        with thag_nb.task("once"):
+            block = np.ones(1_000_000)
+        assert 0 <= thag_nb.read().find("once").self_live_bytes - block.nbytes < 1_000
+        assert not sys.stderr.getvalue()
+        print(_native.attach_numpy(hooks._numpy_core()._ARRAY_API))
+    """
+    assert python(code) == "False\n"
 
 
 def test_the_same_data_in_frames_that_share_it_is_the_first_owners_until_one_is_changed():
@@ -203,9 +277,23 @@ def test_stop_before_numpy_comes_leaves_the_import_system_as_it_was():
     assert python(code) == "absent\n"
 
 
-def test_a_numpy_that_is_not_as_we_know_it_is_told(monkeypatch):
+def test_a_numpy_whose_core_is_elsewhere_is_told_while_recording(monkeypatch):
     thag_nb.stop()
-    core = sys.modules["numpy._core._multiarray_umath"]
-    monkeypatch.delattr(core, "_ARRAY_API")
+    monkeypatch.setattr(hooks, "_NUMPY_CORES", ("numpy.elsewhere",))
     thag_nb.start()
-    assert "NumPy's array data is not seen" in str(thag_nb.status())
+    sentence = "NumPy's array data is not seen: its core was not found where it is known to be"
+    assert sentence in thag_nb.status().notes
+    thag_nb.stop()
+    assert sentence not in thag_nb.status().notes
+
+
+def test_a_numpy_that_is_not_as_we_know_it_is_told_until_it_is_hooked(monkeypatch):
+    thag_nb.stop()
+    core = hooks._numpy_core()
+    with monkeypatch.context() as changed:
+        changed.setattr(core, "_ARRAY_API", object())
+        thag_nb.start()
+        assert "NumPy's array data is not seen: " in str(thag_nb.status())
+    thag_nb.start()
+    assert thag_nb.status().hooks["numpy"] == "on top"
+    assert "NumPy" not in str(thag_nb.status())

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from matplotlib.patches import PathPatch
 from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording, root
 
-from thag_nb.errors import UnknownContextError
+from thag_nb.errors import AxesError, UnknownContextError
 from thag_nb.plots import GREY, PALETTE, describe_timeline, figure_png, plot_timeline
 from thag_nb.recording import Recording
 
@@ -56,6 +56,12 @@ def test_axes_given_are_drawn_on_and_returned() -> None:
     axes = Figure().add_subplot()
     assert plot_timeline(busy(), "load", ax=axes) is axes
     assert curve_names(axes) == ["load", "parse"]
+
+
+@pytest.mark.parametrize("ax", [3, "axes", False, Figure(), Figure().subplots(2)], ids=lambda ax: type(ax).__name__)
+def test_something_else_than_axes_is_refused(ax: object) -> None:
+    with pytest.raises(AxesError, match=r"^ax must be one matplotlib Axes, not .*; leave it out to draw a new figure$"):
+        plot_timeline(busy(), "load", ax=ax)  # type: ignore[arg-type]
 
 
 def test_without_axes_a_figure_with_an_agg_canvas_is_made() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from recordings import EMPTY, MIB, MS, busy, context, pack, recording
 
@@ -62,6 +63,21 @@ def test_name_of_digits_is_not_an_id() -> None:
         busy().find("4")
 
 
+@pytest.mark.parametrize(
+    "wanted", [True, 1.0, 1.5, None, [1], {}, 2**70, b"load", np.array([1, 3]), np.True_], ids=repr
+)
+def test_what_is_neither_a_name_nor_an_id_is_told(wanted: object) -> None:
+    for ask in (busy().find, busy().find_all, busy().timeline):
+        with pytest.raises(UnknownContextError) as error:
+            ask(wanted)  # type: ignore[operator]
+        assert str(error.value) == f"no context is called {wanted!r}; known: parse, load, root"
+
+
+def test_an_integer_of_numpy_is_an_id() -> None:
+    assert busy().find(np.int64(3)).context_id == 3
+    assert busy().timeline(np.int64(4)) == busy().timeline(4)
+
+
 def test_children_are_the_direct_ones() -> None:
     assert [record.context_id for record in busy().children(1)] == [3, 4]
     assert [record.context_id for record in busy().children(4)] == [5]
@@ -73,6 +89,16 @@ def test_timeline_unpacks_buckets_in_order() -> None:
         TimelineBucket(500 * MS, 0, 4 * MIB, 4 * MIB, 4 * MIB),
         TimelineBucket(700 * MS, 2 * MIB, 13 * MIB, 2 * MIB, 2 * MIB),
     )
+
+
+def test_timeline_by_name_takes_the_newest() -> None:
+    assert busy().timeline("load") == busy().timeline(4)
+
+
+@pytest.mark.parametrize("wanted", [77, -1, "lode", "4"])
+def test_timeline_of_an_unknown_context_is_told_with_the_known_ones(wanted: str | int) -> None:
+    with pytest.raises(UnknownContextError, match=rf"^no context is called {wanted!r}; known: parse, load, root$"):
+        busy().timeline(wanted)
 
 
 def test_timeline_without_buckets_is_empty() -> None:

@@ -1,6 +1,9 @@
 import asyncio
+import functools
+import gc
 import inspect
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from figures import assert_sums_hold, of
 
 import thag_nb
 from thag_nb import _native
+from thag_nb.errors import ContextNameError, DecorationError
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 HEADER = sys.getsizeof(bytearray(SIZE)) - SIZE  # of a bytearray, its final zero included
@@ -89,6 +93,33 @@ def test_a_decorated_function_is_charged_for_each_call():
     assert (make.__name__, make.__doc__) == ("make", "Docs.")
 
 
+def test_untracked_decorates_with_parentheses_and_without():
+    @thag_nb.untracked
+    def without(size: int) -> bytearray:
+        """Docs."""
+        return bytearray(size)
+
+    @thag_nb.untracked()
+    def with_parentheses(size: int) -> bytearray:
+        return bytearray(size)
+
+    blocks = [without(SIZE), with_parentheses(SIZE)]
+    assert [_native.owner_of(id(block)) for block in blocks] == [None, None]
+    assert (without.__name__, without.__doc__) == ("without", "Docs.")
+    with pytest.raises(DecorationError, match="not None"):
+        thag_nb.untracked(None)
+
+
+def test_a_task_without_a_name_says_how_to_write_the_decorator():
+    with pytest.raises(ContextNameError) as error:
+
+        @thag_nb.task
+        def load(): ...
+
+    assert str(error.value).startswith("context name must be a non-empty str, not <function test_a_task_without_a_name")
+    assert str(error.value).endswith('; to decorate, write @task("name")')
+
+
 def test_a_decorated_coroutine_function_is_charged_across_awaits():
     @thag_nb.task("coroutine")
     async def make() -> list[bytearray]:
@@ -100,6 +131,94 @@ def test_a_decorated_coroutine_function_is_charged_across_awaits():
     blocks = asyncio.run(make())
     assert 0 <= of("coroutine").self_live_bytes - 2 * (SIZE + HEADER) < 2000
     assert len(blocks) == 2
+
+
+def test_a_decorator_above_a_static_or_class_method_leaves_it_one():
+    class Loader:
+        @thag_nb.task("method")
+        @staticmethod
+        def static(value: int) -> tuple[int, str]:
+            return value, thag_nb.current_context().name
+
+        @thag_nb.task("method")
+        @classmethod
+        def of_class(cls, value: int) -> tuple[type, int, str]:
+            return cls, value, thag_nb.current_context().name
+
+        @thag_nb.task("method")
+        @classmethod
+        async def awaited(cls) -> str:
+            await asyncio.sleep(0)
+            return thag_nb.current_context().name
+
+    for loader in (Loader, Loader()):
+        assert loader.static(1) == (1, "method")
+        assert loader.of_class(2) == (Loader, 2, "method")
+        assert asyncio.run(loader.awaited()) == "method"
+
+
+def test_a_decorated_generator_that_can_be_awaited_still_can():
+    @thag_nb.task("awaitable generator")
+    @types.coroutine
+    def pause():
+        yield from asyncio.sleep(0).__await__()
+        return thag_nb.current_context().name
+
+    async def main() -> tuple[str, str]:
+        return await pause(), thag_nb.current_context().name
+
+    assert asyncio.run(main()) == ("awaitable generator", "root")
+
+
+class Calls:
+    """Callable objects whose work begins after the call."""
+
+    class Awaited:
+        async def __call__(self, keep: list[bytearray]) -> None:
+            await asyncio.sleep(0)
+            keep.append(bytearray(SIZE))
+
+    class Generator:
+        def __call__(self, keep: list[bytearray]):
+            yield keep.append(bytearray(SIZE))
+
+    class AsyncGenerator:
+        async def __call__(self, keep: list[bytearray]):
+            yield keep.append(bytearray(SIZE))
+
+    @staticmethod
+    def run(result) -> None:
+        async def main() -> None:
+            if inspect.isasyncgen(result):
+                async for _ in result:
+                    pass
+            elif inspect.isawaitable(result):
+                await result
+            else:
+                list(result)
+
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [Calls.Awaited, Calls.Generator, Calls.AsyncGenerator])
+@pytest.mark.parametrize("form", ["object", "method", "partial of the object", "partial of the method"])
+def test_a_decorated_object_is_charged_for_the_work_of_its_call_and_not_only_for_the_call(kind, form):
+    function = kind().__call__ if "method" in form else kind()
+    keep = []
+    if "partial" in form:
+        Calls.run(thag_nb.task("called")(functools.partial(function, keep))())
+    else:
+        Calls.run(thag_nb.task("called")(function)(keep))
+    assert SIZE <= of("called").self_live_bytes < SIZE + 2_000
+
+
+@pytest.mark.parametrize("make_decorator", [lambda: thag_nb.task("refused"), thag_nb.untracked])
+@pytest.mark.parametrize("value", [3, None, property(), bytearray, functools.partialmethod(print)], ids=repr)
+def test_what_is_not_a_function_is_refused_when_it_is_decorated(make_decorator, value):
+    with pytest.raises(DecorationError) as error:
+        make_decorator()(value)
+    sentence = "only a function or a method can be decorated, not {!r}; write the decorator directly above a `def`, "
+    assert str(error.value) == f"{sentence.format(value)}or use `with`"
 
 
 def test_what_a_caller_allocates_between_a_decorated_generators_values_is_the_callers():
@@ -368,3 +487,79 @@ def test_a_decorated_async_generator_obeys_the_protocol():
     asyncio.run(main())
     assert seen == ["sent", "thrown", "async protocol"]
     assert of("async protocol").state == "ended"
+
+
+def unfinished(closed: list[str]):
+    """A decorated async generator function that awaits when it is closed, and says where that was."""
+
+    @thag_nb.task("unfinished")
+    async def values():
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(0)
+            closed.append(thag_nb.current_context().name)
+
+    return values
+
+
+def test_the_event_loop_closes_an_unfinished_decorated_async_generator_once():
+    closed, problems, keep = [], [], []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+        keep.append(unfinished(closed)())
+        await anext(keep[0])
+
+    asyncio.run(main())
+    assert (closed, problems) == (["unfinished"], [])
+    assert of("unfinished").state == "ended"
+
+
+@pytest.mark.parametrize("in_a_cycle", [False, True])
+def test_a_decorated_async_generator_that_is_dropped_is_closed_by_its_loop(in_a_cycle, monkeypatch):
+    closed, problems = [], []
+    monkeypatch.setattr(sys, "unraisablehook", problems.append)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+        holder = [unfinished(closed)()]
+        await anext(holder[0])
+        if in_a_cycle:
+            holder.append(holder)
+        del holder
+        gc.collect()
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert (closed, problems) == (["unfinished"], [])
+    assert of("unfinished").state == "ended"
+
+
+def test_starting_a_decorated_async_generator_leaves_the_hooks_for_async_generators_alone():
+    shown = []
+
+    @thag_nb.task("plain inside")
+    async def values():
+        other = plain()
+        yield await anext(other)
+        await other.aclose()
+
+    async def plain():
+        yield sys.get_asyncgen_hooks()
+
+    def drive(awaitable):
+        with pytest.raises(StopIteration) as stop:
+            awaitable.send(None)
+        return stop.value.value
+
+    before = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(shown.append, None)
+    try:
+        generator = values()
+        assert drive(generator.asend(None)) == (shown.append, None)
+        assert [shown_one.__name__ for shown_one in shown] == ["values", "plain"]
+        drive(generator.aclose())
+    finally:
+        sys.set_asyncgen_hooks(*before)

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar, cast
 
 from thag_nb import _native, hooks
 from thag_nb.errors import AllocatorError, ContextNameError, UnknownContextError
-from thag_nb.recording import Kind
+from thag_nb.recording import Kind, id_from
 
 
 class Allocator(enum.Enum):
@@ -36,7 +36,15 @@ def check_name(name: object) -> str:
     """The name, if it can be one. Raises `ContextNameError`."""
     if not isinstance(name, str) or not name.strip():
         raise ContextNameError(name)
+    # Quick for nearly all; joiners of emoji and other spaces are allowed though they do not count as printable.
+    if not name.isprintable() and any(map(_breaks_a_line, name)):
+        raise ContextNameError(name)
     return name
+
+
+def _breaks_a_line(letter: str) -> bool:
+    """Control characters and line separators, and lone surrogates, which cannot even be encoded."""
+    return letter < " " or "\x7f" <= letter < "\xa0" or letter in "\u2028\u2029" or "\ud800" <= letter < "\ue000"
 
 
 class ContextRegistry:
@@ -52,13 +60,13 @@ class ContextRegistry:
         return prepare_guard(ContextGuard, name, kind, allocator, parent_id).context
 
     def __getitem__(self, context_id: int) -> AllocatorContext:
-        """Raises `UnknownContextError` for an id that there never was, or that a reset has dropped."""
+        """Raises `UnknownContextError` for what is not an id, never was one, or has been dropped by a reset."""
         description = self._find(context_id)
         if description is None:
             raise UnknownContextError(context_id, [f"{len(self)} ids from {_native.ROOT_ID} on"])
         return describe(description)
 
-    def __contains__(self, context_id: int) -> bool:
+    def __contains__(self, context_id: object) -> bool:
         return self._find(context_id) is not None
 
     def __iter__(self) -> Iterator[AllocatorContext]:
@@ -68,10 +76,10 @@ class ContextRegistry:
         return len(_native.context_ids())
 
     @staticmethod
-    def _find(context_id: int) -> _native.Description | None:
+    def _find(context_id: object) -> _native.Description | None:
         try:
-            return _native.context(context_id)
-        except ValueError:
+            return _native.context(id_from(context_id))
+        except (ValueError, OverflowError):
             return None
 
 

@@ -12,17 +12,32 @@ class ThagError(Exception):
 
 
 class ContextNameError(ThagError, ValueError):
-    """A context name that is not a non-empty str."""
+    """A context name that is not a non-empty str of one line."""
 
     def __init__(self, name: object) -> None:
-        super().__init__(f"context name must be a non-empty str, not {name!r}")
+        if isinstance(name, str) and name.strip():
+            rule, hint = "one line of text, without control characters or lone surrogates", ""
+        else:
+            # A decorator without parentheses takes the function for the name.
+            rule, hint = "a non-empty str", '; to decorate, write @task("name")' if callable(name) else ""
+        super().__init__(f"context name must be {rule}, not {_shown(name)}{hint}")
+
+
+class DecorationError(ThagError, TypeError):
+    """A decorator above something else than a function."""
+
+    def __init__(self, decorated: object) -> None:
+        super().__init__(
+            f"only a function or a method can be decorated, not {_shown(decorated)}; "
+            "write the decorator directly above a `def`, or use `with`"
+        )
 
 
 class AllocatorError(ThagError, TypeError):
     """Something else where an allocator was wanted."""
 
     def __init__(self, allocator: object) -> None:
-        super().__init__(f"allocator must be Allocator.TASK_AWARE or Allocator.SYSTEM, not {allocator!r}")
+        super().__init__(f"allocator must be Allocator.TASK_AWARE or Allocator.SYSTEM, not {_shown(allocator)}")
 
 
 class UnknownContextError(ThagError, LookupError):
@@ -33,7 +48,14 @@ class UnknownContextError(ThagError, LookupError):
     def __init__(self, wanted: object, known: list[str]) -> None:
         """`known` are the names there are, likeliest first."""
         names = ", ".join(known[: self._SHOWN]) + (", ..." if len(known) > self._SHOWN else "")
-        super().__init__(f"no context is called {wanted!r}; known: {names or 'nothing has been recorded yet'}")
+        super().__init__(f"no context is called {_shown(wanted)}; known: {names or 'nothing has been recorded yet'}")
+
+
+class AxesError(ThagError, TypeError):
+    """Something else where matplotlib axes were wanted."""
+
+    def __init__(self, axes: object) -> None:
+        super().__init__(f"ax must be one matplotlib Axes, not {_shown(axes)}; leave it out to draw a new figure")
 
 
 class NativeModuleError(ThagError, ImportError):
@@ -42,3 +64,12 @@ class NativeModuleError(ThagError, ImportError):
 
 class DispatcherError(ThagError, RuntimeError):
     """The hooks cannot be put where they belong."""
+
+
+_SHOWN_LETTERS = 120
+
+
+def _shown(value: object) -> str:
+    """The value in one line, though it be a table or a page of text."""
+    words = " ".join(line.strip() for line in repr(value).splitlines())
+    return words if len(words) <= _SHOWN_LETTERS else f"{words[:_SHOWN_LETTERS]}..."

@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from thag_nb import _native
 from thag_nb.errors import DispatcherError
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _CPYTHON_DOMAINS = 3
-_NUMPY_CORE = "numpy._core._multiarray_umath"
+_NUMPY_CORES = ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath")  # since NumPy 2.0, and before
+_AFTER_NUMPY_CORE = "numpy.linalg"  # where it is loaded, so is the core, by whatever name
 
 
 class _NumpyLoader:
@@ -28,13 +29,20 @@ class _NumpyLoader:
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
+    def __getattr__(self, name: str) -> Any:
+        """Whoever looks meanwhile finds what the core's own loader has."""
+        return getattr(self._loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         if _native.is_recording():
-            _attach_numpy_core(module)
+            attach_numpy()
 
 
 class _NumpyFinder:
@@ -43,10 +51,11 @@ class _NumpyFinder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != _NUMPY_CORE:
+        if fullname not in _NUMPY_CORES:
             return None
         _stop_waiting(self)
-        found = (finder.find_spec(fullname, path, target) for finder in sys.meta_path)
+        others = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+        found = (finder.find_spec(fullname, path, target) for finder in others)
         spec = next((spec for spec in found if spec is not None), None)
         if spec is not None and spec.loader is not None:
             spec.loader = cast("Loader", _NumpyLoader(spec.loader))
@@ -123,12 +132,21 @@ def repair() -> None:
 
 def attach_numpy() -> None:
     """Hook NumPy's data handler if NumPy is loaded; else wait for it to be imported."""
-    core = sys.modules.get(_NUMPY_CORE)
+    core = _numpy_core()
     if core is not None:
         _attach_numpy_core(core)
     elif _State.finder is None:
         _State.finder = _NumpyFinder()
         sys.meta_path.insert(0, _State.finder)
+
+
+def _numpy_core() -> ModuleType | None:
+    for name in _NUMPY_CORES:
+        core = sys.modules.get(name)
+        # Each NumPy has a stand-in by the other name. That of NumPy 2 must not be asked: it raises, and complains.
+        if core is not None and "_ARRAY_API" in vars(core):
+            return core
+    return None
 
 
 def reattached() -> int:
@@ -143,13 +161,19 @@ def forgotten_bytes() -> int:
 
 def numpy_problem() -> str | None:
     """Why NumPy's array data is not seen, or None."""
+    unseen = _native.is_recording() and _AFTER_NUMPY_CORE in sys.modules and _native.hooks()["numpy"] == "absent"
+    if _State.numpy_problem is None and unseen:
+        return "NumPy's array data is not seen: its core was not found where it is known to be"
     return _State.numpy_problem
 
 
 def _attach_numpy_core(core: ModuleType) -> None:
+    if _State.finder is not None:
+        _stop_waiting(_State.finder)
     try:
         _native.attach_numpy(core._ARRAY_API)
-    except (AttributeError, ValueError) as error:
+        _State.numpy_problem = None
+    except ValueError as error:
         _State.numpy_problem = f"NumPy's array data is not seen: {error}"
 
 

@@ -24,6 +24,7 @@ from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from thag_nb.errors import AxesError
 from thag_nb.frames import bucket_rows
 from thag_nb.recording import ContextRecord, Recording
 from thag_nb.units import format_bytes, format_duration
@@ -97,8 +98,10 @@ def plot_timeline(
 
     The x axis is in seconds since the start of what is drawn, the y axis in bytes; the ticks choose their units. A line
     is the live bytes at the end of each bucket of the timeline, the band behind it the lowest and highest within; a dot
-    is the peak. Raises `UnknownContextError`.
+    is the peak. Raises `UnknownContextError`, and `AxesError` if `ax` is something else.
     """
+    if ax is not None and not isinstance(ax, Axes):
+        raise AxesError(ax)
     records, left_out = _choose(recording, wanted, all)
     curves = _curves(recording, records, wanted)
     axes = _new_axes() if ax is None else ax

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from operator import index
+from typing import Any, Literal, NamedTuple
 
 from thag_nb.errors import UnknownContextError
 
@@ -72,7 +73,11 @@ class Recording(NamedTuple):
 
     def find_all(self, wanted: str | int) -> tuple[ContextRecord, ...]:
         """The contexts of this id or name, oldest first. Raises `UnknownContextError` if there is none."""
-        found = tuple(record for record in self.contexts if wanted in (record.name, record.context_id))
+        if isinstance(wanted, str):
+            found = tuple(record for record in self.contexts if record.name == wanted)
+        else:
+            context_id = id_from(wanted)
+            found = tuple(record for record in self.contexts if record.context_id == context_id)
         if not found:
             raise UnknownContextError(wanted, self._names())
         return found
@@ -86,9 +91,23 @@ class Recording(NamedTuple):
         """The contexts started directly under this one, oldest first."""
         return tuple(record for record in self.contexts if record.parent_id == context_id)
 
-    def timeline(self, context_id: int) -> tuple[TimelineBucket, ...]:
-        """The context's buckets in order of time; the last one may still be filling."""
-        return tuple(map(TimelineBucket._make, _BUCKET.iter_unpack(self.timelines[context_id])))
+    def timeline(self, wanted: str | int) -> tuple[TimelineBucket, ...]:
+        """The buckets in order of time of the context of this id, or the newest of this name.
+
+        The last bucket may still be filling. Raises `UnknownContextError`.
+        """
+        buckets = self.timelines.get(id_from(wanted))
+        if buckets is None:
+            buckets = self.timelines[self.find(wanted).context_id]
+        return tuple(map(TimelineBucket._make, _BUCKET.iter_unpack(buckets)))
+
+
+def id_from(wanted: Any) -> int:
+    """The id that an int, or an integer of NumPy, stands for; 0, which nobody has, for anything else and for a bool."""
+    try:
+        return 0 if isinstance(wanted, bool) else index(wanted)
+    except TypeError:
+        return 0
 
 
 class Status(NamedTuple):

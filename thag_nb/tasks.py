@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Generator
-from functools import wraps
-from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from functools import partial, wraps
+from types import TracebackType, coroutine
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from thag_nb import _native, hooks
 from thag_nb.contexts import AllocatorContext, ContextGuard, check_name, prepare_guard, registry
+from thag_nb.errors import DecorationError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_CO_ITERABLE_COROUTINE = 0x100  # as in `inspect`
 
 
 class TaskGuard(ContextGuard):
@@ -110,17 +114,28 @@ class Scope(ABC):
     def __call__(self, function: Function) -> Function:
         """Decorate a function, coroutine function, generator or async generator; each call is one use.
 
-        A generator is inside only while it runs, not while it waits for its caller.
+        A generator is inside only while it runs, not while it waits for its caller. Methods of any kind, partials and
+        objects with a ``__call__`` are decorated likewise. What a function merely returns, such as a coroutine that it
+        has not awaited, runs outside. Raises `DecorationError` for a class and for what cannot be called.
         """
+        if isinstance(function, staticmethod | classmethod):
+            return cast(Function, type(function)(self(function.__func__)))
+        if isinstance(function, type) or not callable(function):
+            raise DecorationError(function)
+        return cast(Function, self._around(function))
+
+    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         import inspect  # it brings half of the standard library, and who decorates nothing needs none of it
 
-        if inspect.isasyncgenfunction(function):
-            return cast(Function, self._around_async_generator(function))
-        if inspect.isgeneratorfunction(function):
-            return cast(Function, self._around_generator(function))
-        if inspect.iscoroutinefunction(function):
-            return cast(Function, self._around_coroutine(function))
-        return cast(Function, self._around_function(function))
+        bodies = _bodies(function)
+        if any(map(inspect.isasyncgenfunction, bodies)):
+            return self._around_async_generator(function)
+        if any(map(inspect.isgeneratorfunction, bodies)):
+            around = self._around_generator(function)
+            return coroutine(around) if any(map(_can_be_awaited, bodies)) else around
+        if any(map(inspect.iscoroutinefunction, bodies)):
+            return self._around_coroutine(function)
+        return self._around_function(function)
 
     def _around_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -168,7 +183,7 @@ class Scope(ABC):
             with _Resumes(self.guard()) as inside:
                 generator = inside(function, *args, **kwargs)
                 del args, kwargs
-                resume = [generator.asend, None]
+                resume = [_first_asend, generator]
                 while True:
                     try:
                         resume = [generator.asend, (yield await inside.wait_for(*_taken_out(resume)))]
@@ -180,6 +195,19 @@ class Scope(ABC):
                         resume = [generator.athrow, error]
 
         return call
+
+
+def _bodies(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Where the work of a call may be written: the function behind a partial, the ``__call__`` of an object."""
+    while isinstance(function, partial):
+        function = function.func
+    return function, type(function).__call__
+
+
+def _can_be_awaited(generator_function: Callable[..., Any]) -> bool:
+    """Whether `types.coroutine` has marked it."""
+    code = getattr(generator_function, "__code__", None)
+    return code is not None and bool(code.co_flags & _CO_ITERABLE_COROUTINE)
 
 
 class _Finished(Exception):  # noqa: N818 - not an error
@@ -194,6 +222,24 @@ def _taken_out(resume: list[Any]) -> list[Any]:
     taken = resume[:]
     resume.clear()
     return taken
+
+
+def _first_asend(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """Starts a wrapped async generator without showing it to the event loop, which would close it beside its wrapper.
+
+    The first awaitable is where the interpreter shows it. The wrapper alone closes it, also when both are collected at
+    once: without a finalizer the interpreter would close it there and then, and it could not await anything.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, _left_to_the_wrapper)
+    try:
+        return generator.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _left_to_the_wrapper(generator: AsyncGenerator[Any, Any]) -> None:
+    """The finalizer of a wrapped async generator."""
 
 
 class _Resumes:
@@ -257,14 +303,27 @@ class task(Scope):  # noqa: N801 - reads as a function where it is used
         return prepare_guard(TaskGuard, self.name, "task")
 
 
-class untracked(Scope):  # noqa: N801 - reads as a function where it is used
-    """Record nothing of what runs inside (`Allocator.SYSTEM`): ``with``, ``async with``, or as a decorator."""
+class UntrackedScope(Scope):
+    """What `untracked` gives: a scope of the shared system context."""
 
     __slots__ = ()
 
     def guard(self) -> ContextGuard:
         """A guard for the shared system context, not yet entered."""
         return ContextGuard(registry[_native.SYSTEM_ID])
+
+
+@overload
+def untracked() -> UntrackedScope: ...
+@overload
+def untracked(function: Function, /) -> Function: ...
+def untracked(*functions: Any) -> Any:
+    """Record nothing of what runs inside (`Allocator.SYSTEM`): ``with``, ``async with``, or as a decorator.
+
+    A decorator may be written with parentheses or without. Raises `DecorationError` for what is not a function.
+    """
+    scope = UntrackedScope()
+    return scope(*functions) if functions else scope
 
 
 def with_task_allocator(
