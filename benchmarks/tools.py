@@ -45,12 +45,12 @@ class Tool(NamedTuple):
 
 
 def _memray_recorded(folder: Path) -> bool:
-    return (folder / "memray.bin").stat().st_size > 0
+    return any(path.stat().st_size for path in folder.glob("memray.bin"))
 
 
 def _scalene_recorded(folder: Path) -> bool:
-    profile = json.loads((folder / "scalene.json").read_text())
-    return bool(profile["memory"] and profile["files"])
+    profiles = [json.loads(path.read_text()) for path in folder.glob("scalene.json")]
+    return any(profile["memory"] and profile["files"] for profile in profiles)
 
 
 def _fil_recorded(folder: Path) -> bool:
