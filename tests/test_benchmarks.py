@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+import thag_nb
 from benchmarks import __main__ as command
-from benchmarks import machine, picture, table
+from benchmarks import instructions, machine, pairs, picture, table
 from benchmarks.child import RECORDERS
+from benchmarks.instructions import Count
 from benchmarks.measure import (
     Child,
     ChildError,
@@ -195,3 +197,35 @@ def test_a_child_runs_under_every_tool_with_the_same_result() -> None:
 def test_peak_rss_of_a_child_is_not_that_of_a_large_parent() -> None:
     ballast = b"1" * 200_000_000
     assert measure("small_objs", BARE, size=1).peak_rss_bytes < len(ballast)
+
+
+@pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
+def test_pairs_are_timed_in_every_state() -> None:
+    figures = pairs.measure(1, count=100)
+    assert set(figures) == {(case, state) for case in pairs.CASES for state in pairs.STATES}
+    assert pairs.markdown(figures).splitlines()[0] == "| domain | bytes | off | forwarding | recording |"
+
+
+@pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
+def test_every_pair_is_recorded_once() -> None:
+    module = pairs.load()
+    for case in pairs.CASES:
+        with thag_nb.task("pairs") as context:
+            pairs.run(module, case, 1000)
+        # The blocks that settle a pool are allocations as well.
+        assert 1000 <= thag_nb.read().find(context.id).allocations < 2100
+
+
+def test_instructions_are_recorded_for_every_pair_and_state() -> None:
+    conditions, recorded = instructions.read()
+    assert conditions.startswith("CPython")
+    assert [count[:3] for count in recorded] == [(*case, state) for state in pairs.STATES for case in pairs.CASES]
+
+
+def test_only_instructions_that_differ_are_told() -> None:
+    recorded = [Count("raw", 16, "off", 100.0), Count("raw", 16, "recording", 200.0)]
+    assert instructions.differences(recorded, recorded) == "All counts are as recorded."
+    now = [recorded[0], recorded[1]._replace(instructions=190.0)]
+    assert instructions.differences(recorded, now).splitlines()[2:] == [
+        "| raw | 16 | recording | 200.0 | 190.0 | -10.0 |"
+    ]
