@@ -11,7 +11,7 @@ import pytest
 
 import thag_nb
 from benchmarks import __main__ as command
-from benchmarks import instructions, machine, pairs, picture, table
+from benchmarks import contexts, instructions, machine, pairs, picture, table
 from benchmarks.child import RECORDERS
 from benchmarks.instructions import Count
 from benchmarks.measure import (
@@ -229,3 +229,21 @@ def test_only_instructions_that_differ_are_told() -> None:
     assert instructions.differences(recorded, now).splitlines()[2:] == [
         "| raw | 16 | recording | 200.0 | 190.0 | -10.0 |"
     ]
+
+
+def test_contexts_are_measured_in_whole_tables() -> None:
+    tables = [
+        contexts.opening((1, 3), 1),
+        contexts.gathering(5, 1),
+        contexts.viewing(2),
+        contexts.lasting(1000),
+        contexts.starting(1),
+    ]
+    assert [table.splitlines()[0].split(" | ")[0] for table in tables] == [
+        "| ns, median (best)",
+        "| 5 gathered asyncio tasks",
+        "| 2 contexts",
+        "| events in one task",
+        "| ",
+    ]
+    assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
