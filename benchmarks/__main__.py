@@ -128,9 +128,9 @@ def _installed_tools(names: Sequence[str], python: str) -> list[str]:
 
 def _explanation(repetitions: int, measurements: Sequence[Measurement]) -> str:
     sentence = (
-        "CPU: user and system time of the whole process and of those it waits for, to bare Python in the same "
-        f"repetition; median (lowest-highest) of {repetitions}. RSS: peak of the largest of them, likewise, without "
-        "the spread."
+        "CPU: user and system time of the whole process and of those it waits for, the tool's own report included, "
+        f"to bare Python in the same repetition; median (lowest-highest) of {repetitions}. RSS: peak of the largest of "
+        "them, likewise, without the spread."
     )
     return "\n\n".join([sentence, *table.failures(measurements)])
 

@@ -20,7 +20,7 @@ _LAUNCHER = Path(__file__).with_name("launcher.py")
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _NOT_FOR_CHILDREN = ("PYTHONTRACEMALLOC", "PYTHONMALLOC", "PYTHONDEVMODE")
 _LIMIT_SECONDS = 1800
-_USUAL_SECONDS = 3.0  # of a process, before any was seen
+_USUAL_SECONDS = 4.0  # of a process, before any was seen
 
 
 class ChildError(RuntimeError):
