@@ -5,13 +5,14 @@ It stands beside this file, git ignores it, and it is kept: what is there alread
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 _ROOT = Path(__file__).parent.parent
-_FOLDER = Path(__file__).with_name(".work") / "venv-{}.{}".format(*sys.version_info)
+_FOLDER = Path(__file__).with_name(".work") / f"venv-{platform.python_version()}"
 
 
 def prepare(peers: Iterable[str]) -> str:

@@ -171,4 +171,4 @@ WORKLOADS = {
     "pandas_gb": Workload(pandas_gb, 8, ("numpy", "pandas")),
     "threads4": Workload(threads4, 2),
 }
-QUICK = ("small_objs", "numpy_temps", "json_dumps", "async_tree_none")
+QUICK = ("small_objs", "numpy_temps", "fannkuch", "async_tree_none")
