@@ -133,31 +133,35 @@ pairs_loop(int domain, size_t size, long count)
     }
 }
 
-/* ---- pymalloc's pools ---- */
+/* ---- a heap that is the same for every loop ---- */
 
-enum { POOLED_SIZE = 512, HELD = 1024, NEIGHBOURS = 4, PAGE_SHIFT = 12 };
+enum { POOLED_SIZE = 512, HELD = 1024, NEIGHBOURS = 4, PAGE_SHIFT = 12, HEADER = 64 };
 
+/* In a pool of pymalloc's, a page tells; larger blocks follow each other with nothing in between but malloc's header. */
 static bool
-in_one_page(void *const *blocks, int count)
+are_neighbours(void *const *blocks, size_t size)
 {
-    for (int i = 1; i < count; i++) {
-        if ((uintptr_t)blocks[i] >> PAGE_SHIFT != (uintptr_t)blocks[0] >> PAGE_SHIFT) {
+    for (int i = 1; i < NEIGHBOURS; i++) {
+        uintptr_t before = (uintptr_t)blocks[i - 1], after = (uintptr_t)blocks[i];
+        if (size <= POOLED_SIZE ? before >> PAGE_SHIFT != after >> PAGE_SHIFT : after - before >= size + HEADER) {
             return false;
         }
     }
     return true;
 }
 
-/* A pair takes longer where it fills or empties a pool, which depends on what else is on the heap. Two free blocks
-   between two held ones, in the pool that is used next, keep the loop away from both. How many blocks are held. */
+/* A pair takes longer where it fills or empties a pool, or where malloc splits and joins free blocks: all of that
+   depends on what else is on the heap. A free place between held ones, which the next block goes into, keeps the loop
+   away from it; in a pool it takes two, or the block would fill it. How many blocks are held. */
 static int
-pool_settle(void **held, size_t size)
+heap_settle(void **held, size_t size)
 {
     int count = 0;
     do {
         held[count++] = PyObject_Malloc(size);
-    } while (count < HELD && (count < NEIGHBOURS || !in_one_page(held + count - NEIGHBOURS, NEIGHBOURS)));
-    for (int i = count - NEIGHBOURS + 1; i < count - 1; i++) {
+    } while (count < HELD && (count < NEIGHBOURS || !are_neighbours(held + count - NEIGHBOURS, size)));
+    int places = size <= POOLED_SIZE ? 2 : 1;
+    for (int i = count - 1 - places; i < count - 1; i++) {
         PyObject_Free(held[i]);
         held[i] = NULL;
     }
@@ -179,7 +183,7 @@ pairs_run(PyObject *Py_UNUSED(module), PyObject *args)
         return PyErr_Format(PyExc_ValueError, "no domain %d, or a size of %zd", domain, size);
     }
     static void *held[HELD];
-    int holding = size <= POOLED_SIZE ? pool_settle(held, (size_t)size) : 0;
+    int holding = heap_settle(held, (size_t)size);
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
     pairs_loop(domain, (size_t)size, count);
