@@ -1,1 +1,1 @@
-"""What recording costs: whole processes with and without it, side by side in one run. ``python -m benchmarks``."""
+"""What recording costs: whole programs, and the parts they are made of. ``python -m benchmarks`` is the whole."""

@@ -32,6 +32,29 @@ def thag_nb(work: Work) -> object:
     return result
 
 
+def thag_nb_no_task(work: Work) -> object:
+    import thag_nb
+
+    thag_nb.start()
+    result = work()
+    root = thag_nb.read().contexts[0]
+    if root.allocations <= 0:
+        raise RuntimeError(f"a bad recording: {root.allocations} allocations in {root.name}")
+    return result
+
+
+def thag_nb_stopped(work: Work) -> object:
+    import thag_nb
+
+    thag_nb.start()
+    thag_nb.stop()
+    result = work()
+    state = thag_nb.status().state
+    if state != "off":
+        raise RuntimeError(f"stopped, but still {state}")
+    return result
+
+
 def tracemalloc(work: Work) -> object:
     import tracemalloc
 
@@ -43,7 +66,9 @@ def tracemalloc(work: Work) -> object:
     return result
 
 
-RECORDERS: dict[str, Callable[[Work], object]] = {"bare": bare, "thag_nb": thag_nb, "tracemalloc": tracemalloc}
+RECORDERS: dict[str, Callable[[Work], object]] = {
+    recorder.__name__: recorder for recorder in (bare, thag_nb, thag_nb_no_task, thag_nb_stopped, tracemalloc)
+}
 
 
 def main(workload: str, recorder: str, size: str | None = None) -> None:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+_ASK = """
+import json, platform, sys
+from importlib.metadata import distributions
+found = {d.metadata["Name"].lower(): d.version for d in distributions()}
+found[""] = f"{platform.python_implementation()} {platform.python_version()}"
+print(json.dumps(found))
+"""
 
-def describe() -> str:
-    """One line: processor, load, system, Python, numpy, pandas."""
-    packages = ", ".join(f"{package} {_version(package)}" for package in ("numpy", "pandas"))
-    python = f"{platform.python_implementation()} {platform.python_version()}"
+
+def versions(python: str = sys.executable) -> dict[str, str]:
+    """What is installed for an interpreter, by name; its own version is that of the empty name."""
+    asked = subprocess.run([python, "-I", "-c", _ASK], capture_output=True, text=True, check=True)
+    found: dict[str, str] = json.loads(asked.stdout)
+    return found
+
+
+def describe(python: str = sys.executable, packages: Sequence[str] = ()) -> str:
+    """One line: processor, load, system, Python, numpy, pandas, thag_nb, and whatever else was compared."""
+    found = versions(python)
+    named = ", ".join(
+        f"{package} {found.get(package, 'not installed')}"
+        for package in dict.fromkeys(("numpy", "pandas", "thag_nb", *packages))
+    )
     load = f"{os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f} at the start"
-    return f"{_processor()}, {load}; {platform.system()} {platform.machine()}; {python}, {packages}"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    return f"{_processor()}, {load}; {platform.system()} {platform.machine()}; {found['']}, {named}"
 
 
 def _processor() -> str:

@@ -6,17 +6,21 @@ import csv
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from benchmarks.child import RESULT
 from benchmarks.tools import TOOLS
 
-_ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _NOT_FOR_CHILDREN = ("PYTHONTRACEMALLOC", "PYTHONMALLOC", "PYTHONDEVMODE")
+_LIMIT_SECONDS = 1800
+_USUAL_SECONDS = 4.0  # of a process, before any was seen
 
 
 class ChildError(RuntimeError):
@@ -24,7 +28,10 @@ class ChildError(RuntimeError):
 
 
 class Measurement(NamedTuple):
-    """What one child used: seconds of CPU time, bytes of memory; and what its workload returned."""
+    """What one child used: seconds of CPU time, bytes of memory; and what its workload returned.
+
+    Or the sentence that says why it could not be measured; then the figures mean nothing.
+    """
 
     workload: str
     tool: str
@@ -33,25 +40,48 @@ class Measurement(NamedTuple):
     system_seconds: float
     peak_rss_bytes: int
     result: str
+    failure: str = ""
 
     @property
     def cpu_seconds(self) -> float:
         return self.user_seconds + self.system_seconds
 
 
-def measure(workload: str, tool: str, repetition: int = 0, *, size: int | None = None) -> Measurement:
-    """Run one child to its end. Raises `ChildError` if it fails."""
-    # The launcher is isolated and without site packages: it has to be smaller than any child.
-    command = [sys.executable, "-I", "-S", str(_LAUNCHER), sys.executable, *TOOLS[tool].arguments(workload, size)]
-    done = subprocess.run(
-        command, cwd=_ROOT, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    *lines, usage = done.stdout.splitlines() or [""]
-    if done.returncode or usage.split()[-1:] != ["0"]:
-        raise ChildError(f"{workload} under {tool} failed:\n{done.stderr}{done.stdout}")
+class Child(NamedTuple):
+    """One process to measure."""
+
+    workload: str
+    tool: str
+    repetition: int = 0
+
+
+def measure(
+    workload: str, tool: str, repetition: int = 0, *, size: int | None = None, python: str = sys.executable
+) -> Measurement:
+    """Run one child to its end. Raises `ChildError` if it fails, or if its tool recorded nothing."""
+    with TemporaryDirectory() as folder:
+        arguments = TOOLS[tool].arguments(workload, size, Path(folder))
+        # The launcher is isolated and without site packages: it has to be smaller than any child.
+        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(_LIMIT_SECONDS)]
+        done = subprocess.run(
+            [*launcher, python, *arguments],
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        *lines, usage = done.stdout.splitlines() or [""]
+        if done.returncode or usage.split()[-1:] != ["0"]:
+            raise ChildError(f"{workload} under {tool} failed:\n{done.stdout}{done.stderr}")
+        if not TOOLS[tool].recorded(Path(folder)):
+            raise ChildError(f"{workload} under {tool} ran, but {tool} recorded nothing")
+    results = [line.removeprefix(RESULT) for line in lines if line.startswith(RESULT)]
+    if len(results) != 1:
+        raise ChildError(f"{workload} under {tool} printed {len(results)} results")
     user, system, rss, _ = usage.split()
-    result = next(line.removeprefix(RESULT) for line in lines if line.startswith(RESULT))
-    return Measurement(workload, tool, repetition, float(user), float(system), int(rss) * _RSS_UNIT, result)
+    return Measurement(workload, tool, repetition, float(user), float(system), int(rss) * _RSS_UNIT, results[0])
 
 
 def _environment() -> dict[str, str]:
@@ -60,15 +90,47 @@ def _environment() -> dict[str, str]:
     return {**kept, "PYTHONHASHSEED": "0"}
 
 
-def measure_all(workloads: Sequence[str], tools: Sequence[str], repetitions: int) -> Iterator[Measurement]:
-    """Every workload under each tool in turn, again in each repetition; progress on stderr. Raises `ChildError`."""
-    plan = [(w, t, r) for r in range(repetitions) for w in workloads for t in tools]
+def plan(workloads: Sequence[str], tools: Sequence[str], repetitions: int) -> list[Child]:
+    """Every workload under each tool in turn, again in each repetition."""
+    return [Child(w, t, r) for r in range(repetitions) for w in workloads for t in tools]
+
+
+def measure_all(
+    children: Sequence[Child], python: str = sys.executable, measured: Sequence[Measurement] = ()
+) -> Iterator[Measurement]:
+    """Run the children but those that are `measured` already; progress, and what is left of it, on stderr.
+
+    A peer that fails is a measurement that says so. Raises `ChildError` for a failure of bare Python or of ours.
+    """
     results: dict[str, Measurement] = {}
-    for number, (workload, tool, repetition) in enumerate(plan, 1):
-        measurement = measure(workload, tool, repetition)
-        check_result(results.setdefault(workload, measurement), measurement)
-        print(f"[{number}/{len(plan)}] {_progress(measurement)}", file=sys.stderr, flush=True)
+    for measurement in measured:
+        results.setdefault(measurement.workload, measurement)
+    done = {Child(*measurement[:3]) for measurement in measured}
+    left = [child for child in children if child not in done]
+    began = time.monotonic()
+    _tell(f"{len(left)} processes, usually about {_minutes(len(left) * _USUAL_SECONDS)}")
+    for number, child in enumerate(left, 1):
+        measurement = _attempt(child, python, results)
+        seconds = (time.monotonic() - began) / number * (len(left) - number)
+        _tell(f"[{number}/{len(left)}] {_progress(measurement)}; about {_minutes(seconds)} left")
         yield measurement
+
+
+def _attempt(child: Child, python: str, results: dict[str, Measurement]) -> Measurement:
+    try:
+        measurement = measure(*child, python=python)
+        check_result(results.setdefault(child.workload, measurement), measurement)
+    except ChildError as error:
+        if not TOOLS[child.tool].is_peer:
+            raise
+        return Measurement(*child, 0.0, 0.0, 0, "", _sentence(error))
+    return measurement
+
+
+def _sentence(error: ChildError) -> str:
+    """What failed and the last thing that was said about it."""
+    first, *_, last = [line.strip() for line in str(error).splitlines() if line.strip()] * 2
+    return first if first == last else f"{first} {last}"
 
 
 def check_result(first: Measurement, measurement: Measurement) -> None:
@@ -81,13 +143,46 @@ def check_result(first: Measurement, measurement: Measurement) -> None:
 
 
 def _progress(measurement: Measurement) -> str:
+    if measurement.failure:
+        return measurement.failure
     megabytes = measurement.peak_rss_bytes / 1e6
     return f"{measurement.workload}, {measurement.tool}: {measurement.cpu_seconds:.2f} s, {megabytes:.0f} MB"
 
 
-def write_csv(path: Path, measurements: Iterable[Measurement]) -> None:
-    """One row per child, as measured."""
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def record(path: Path, measurements: Iterable[Measurement]) -> Iterator[Measurement]:
+    """The measurements again, each written to a CSV file as it passes: one row per child."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Measurement._fields)
-        writer.writerows(measurements)
+        for measurement in measurements:
+            writer.writerow(measurement)
+            file.flush()
+            yield measurement
+
+
+def write_csv(path: Path, measurements: Iterable[Measurement]) -> None:
+    """One row per child, as measured."""
+    for _ in record(path, measurements):
+        pass
+
+
+def read_csv(path: Path) -> list[Measurement]:
+    """What was measured before; nothing if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [_measurement(*row) for row in list(csv.reader(file))[1:]]
+
+
+def _measurement(
+    workload: str, tool: str, repetition: str, user: str, system: str, rss: str, result: str, failure: str
+) -> Measurement:
+    return Measurement(workload, tool, int(repetition), float(user), float(system), int(rss), result, failure)

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import csv
+import json
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+from processes import python
 
+import thag_nb
 from benchmarks import __main__ as command
-from benchmarks import table
+from benchmarks import cells, contexts, instructions, machine, pairs, picture, table
 from benchmarks.child import RECORDERS
-from benchmarks.measure import ChildError, Measurement, check_result, measure, write_csv
+from benchmarks.instructions import Count
+from benchmarks.measure import (
+    ROOT,
+    Child,
+    ChildError,
+    Measurement,
+    check_result,
+    measure,
+    measure_all,
+    read_csv,
+    record,
+    write_csv,
+)
 from benchmarks.tools import BARE, TOOLS, Tool
 from benchmarks.workloads import QUICK, WORKLOADS, Workload
 
@@ -30,6 +47,7 @@ MEASUREMENTS = [
     made("arrays", BARE, 0, 8.0, 30_000_000),
     made("arrays", "thag_nb", 0, 48.0, 15_000_000),
 ]
+FAILED = Measurement("lists", "fil", 0, 0.0, 0.0, 0, "", "lists under fil failed: out of luck")
 
 
 def test_cpu_time_is_user_and_system_time() -> None:
@@ -63,6 +81,72 @@ def test_csv_holds_every_measurement_as_it_is(tmp_path: Path) -> None:
     heading, *rows = csv.reader((tmp_path / "raw.csv").open())
     assert heading == list(Measurement._fields)
     assert rows == [[str(value) for value in measurement] for measurement in MEASUREMENTS]
+
+
+def test_csv_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    write_csv(tmp_path / "raw.csv", [*MEASUREMENTS, FAILED])
+    assert read_csv(tmp_path / "raw.csv") == [*MEASUREMENTS, FAILED]
+    assert read_csv(tmp_path / "none.csv") == []
+
+
+def test_what_is_measured_is_in_the_file_before_the_next_is_measured(tmp_path: Path) -> None:
+    written = [len(read_csv(tmp_path / "raw.csv")) for _ in record(tmp_path / "raw.csv", MEASUREMENTS)]
+    assert written == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_peer_that_fails_is_named_and_leaves_the_others_alone() -> None:
+    measurements = [*MEASUREMENTS, FAILED, made("arrays", "fil", 0, 16.0, 30_000_000)]
+    _, _, lists, arrays, mean = table.markdown(measurements).splitlines()
+    assert lists.endswith("| 1.50 (1.00-2.00) | 2.00 | failed | failed |")
+    assert arrays.endswith("| 6.00 (6.00-6.00) | 0.50 | 2.00 (2.00-2.00) | 1.00 |")
+    assert mean.endswith("| **3.00** | **1.00** | **2.00** | **1.00** |")
+    assert table.failures(measurements) == ["Failed in repetition 1: lists under fil failed: out of luck"]
+
+
+def test_a_failing_peer_does_not_stop_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOOLS, "broken", Tool("bare", ("-m", "no_such_module"), requirement="no_such_module"))
+    broken, bare = measure_all([Child("small_objs", "broken"), Child("threads4", "bare")])
+    assert broken.failure.startswith("small_objs under broken failed: ")
+    assert "No module named no_such_module" in broken.failure
+    assert (bare.failure, bare.workload) == ("", "threads4")
+
+
+def test_ours_that_fails_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOOLS, "thag_nb", Tool("thag_nb", ("-m", "no_such_module")))
+    with pytest.raises(ChildError, match="No module named no_such_module"):
+        list(measure_all([Child("small_objs", "thag_nb")]))
+
+
+def test_a_tool_that_recorded_nothing_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOOLS, "idle", Tool(recorded=lambda folder: any(folder.iterdir())))
+    with pytest.raises(ChildError, match="idle recorded nothing"):
+        measure("small_objs", "idle", size=1)
+
+
+def test_resuming_measures_only_what_is_missing_or_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Child] = []
+
+    def measured(*child: Any, **_: object) -> Measurement:
+        asked.append(Child(*child))
+        return made(*child, 1.0, 1)
+
+    monkeypatch.setattr("benchmarks.measure.measure", measured)
+    write_csv(tmp_path / "measurements.csv", [made("mdp", BARE, 0, 7.0, 1), FAILED._replace(workload="mdp")])
+    command.main(["--workloads", "mdp", "--tools", "thag_nb", "--repetitions", "1", "--resume", "--out", str(tmp_path)])
+    assert asked == [Child("mdp", "thag_nb")]
+    assert [m.cpu_seconds for m in read_csv(tmp_path / "measurements.csv")] == [7.0, 1.0]
+    assert "| mdp | 7.00 |" in (tmp_path / "table.md").read_text()
+
+
+def test_picture_is_drawn_of_whatever_was_measured(tmp_path: Path) -> None:
+    picture.draw([*MEASUREMENTS, FAILED], "a machine", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_description_names_versions_and_what_is_missing() -> None:
+    description = machine.describe(packages=["no_such_tool"])
+    assert f"numpy {version('numpy')}" in description
+    assert "no_such_tool not installed" in description
 
 
 def test_a_different_result_under_a_tool_is_an_error() -> None:
@@ -104,7 +188,10 @@ def test_a_failing_child_shows_its_error() -> None:
 
 
 def test_a_child_runs_under_every_tool_with_the_same_result() -> None:
-    measurements = [measure("small_objs", tool, size=1) for tool in TOOLS]
+    found = machine.versions()
+    tools = [name for name, tool in TOOLS.items() if not tool.package or tool.package in found]
+    measurements = [measure("small_objs", tool, size=1) for tool in tools]
+    assert {"thag_nb", "thag_nb_no_task", "thag_nb_stopped", "tracemalloc"} < set(tools)
     assert all(measurement.cpu_seconds > 0 for measurement in measurements)
     assert all(measurement.peak_rss_bytes > 0 for measurement in measurements)
     assert len({measurement.result for measurement in measurements}) == 1
@@ -113,3 +200,61 @@ def test_a_child_runs_under_every_tool_with_the_same_result() -> None:
 def test_peak_rss_of_a_child_is_not_that_of_a_large_parent() -> None:
     ballast = b"1" * 200_000_000
     assert measure("small_objs", BARE, size=1).peak_rss_bytes < len(ballast)
+
+
+@pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
+def test_pairs_are_timed_in_every_state() -> None:
+    figures = pairs.measure(1, count=100)
+    assert set(figures) == {(case, state) for case in pairs.CASES for state in pairs.STATES}
+    assert pairs.markdown(figures).splitlines()[0] == "| domain | bytes | off | forwarding | recording |"
+
+
+@pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
+def test_every_pair_is_recorded_once() -> None:
+    module = pairs.load()
+    for case in pairs.CASES:
+        with thag_nb.task("pairs") as context:
+            pairs.run(module, case, 1000)
+        # The blocks that settle the heap are allocations as well.
+        assert 1000 <= thag_nb.read().find(context.id).allocations < 2100
+
+
+def test_instructions_are_recorded_for_every_pair_and_state() -> None:
+    conditions, recorded = instructions.read()
+    assert conditions.startswith("CPython")
+    assert [count[:3] for count in recorded] == [(*case, state) for state in pairs.STATES for case in pairs.CASES]
+
+
+def test_only_instructions_that_differ_are_told() -> None:
+    recorded = [Count("raw", 16, "off", 100.0), Count("raw", 16, "recording", 200.0)]
+    assert instructions.differences(recorded, recorded) == "All counts are as recorded."
+    now = [recorded[0]._replace(instructions=102.0), recorded[1]._replace(instructions=190.0)]
+    assert instructions.differences(recorded, now).splitlines()[2:] == [
+        "| raw | 16 | recording | 200.0 | 190.0 | -10.0 |"
+    ]
+
+
+def test_contexts_are_measured_in_whole_tables() -> None:
+    tables = [
+        contexts.opening((1, 3), 1),
+        contexts.gathering(5, 1),
+        contexts.viewing(2),
+        contexts.lasting(1000),
+        contexts.starting(1),
+    ]
+    assert [table.splitlines()[0].split(" | ")[0] for table in tables] == [
+        "| ns, median (best)",
+        "| 5 gathered asyncio tasks",
+        "| 2 contexts",
+        "| events in one task",
+        "| ",
+    ]
+    assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
+
+
+@pytest.mark.skipif(bool(cells.missing()), reason="cells run in a real kernel, and there is none")
+def test_cells_of_every_kind_are_timed_in_real_kernels() -> None:
+    code = "import json; from benchmarks import cells; print(json.dumps(cells.measure(1, 1)))"
+    times = json.loads(python(code, PYTHONPATH=str(ROOT)))
+    assert {kind: len(values) for kind, values in times.items()} == dict.fromkeys(cells.KINDS, 1)
+    assert len(cells.markdown(times).splitlines()) == 2 + len(cells.KINDS)
