@@ -266,3 +266,66 @@ def test_an_interrupt_in_a_cell_leaves_the_next_cell_clean():
     found, current = last_line(in_shell(code))
     assert [parent for *_, parent in found] == [1] * len(found)
     assert current == "root"
+
+
+def test_a_cell_that_another_asyncio_task_runs_does_not_end_the_one_that_awaits():
+    cells = kernels.run(
+        "%load_ext thag_nb\nimport asyncio",
+        "async def beside():\n    await asyncio.sleep(0.2)\n    get_ipython().run_cell('z = 1')\n"
+        "running = asyncio.create_task(beside())",
+        "%%thag_task slow\nkeep = bytearray(1_000_000)\nawait asyncio.sleep(1)\nmore = bytearray(4_000_000)",
+        "import thag_nb\nslow = thag_nb.read().find('slow')\nprint(slow.state, slow.self_live_bytes > 5_000_000)",
+    )
+    assert any("slow" in display["text/plain"] for display in cells[2].displays)
+    assert cells[3].text == "ended True\n"
+
+
+def test_a_cell_run_inside_a_task_is_under_it_and_leaves_it_current():
+    code = """
+        keep = []
+        with thag_nb.task("outer") as outer:
+            run("x = 1")
+            keep.append(bytearray(1_000_000))
+            inside = current()
+        cell = thag_nb.read().contexts[-1]
+        print(json.dumps([inside, current(), cell.parent_id == outer.id, thag_nb.read().find("outer").self_live_bytes]))
+    """
+    inside, after, nested, live_bytes = last_line(in_shell(code))
+    assert (inside, after, nested) == ("outer", "root", True)
+    assert live_bytes > 1_000_000
+
+
+def test_a_cell_run_in_a_thread_of_a_cell_leaves_the_threads_context():
+    code = """
+        run("import threading, thag_nb; names = []; shell = get_ipython()")
+        run("def work():\\n    shell.run_cell('y = 2')\\n    names.append(thag_nb.current_context().name)")
+        run("thread = threading.Thread(target=work); thread.start(); thread.join()")
+        print(json.dumps([shell.user_ns["names"], [name for name, _, _ in cells()]]))
+    """
+    (name,), names = last_line(in_shell(code))
+    assert name in names
+
+
+def test_a_task_for_the_rest_of_a_cell_is_refused_in_a_thread_that_runs_none():
+    code = """
+        import threading
+        from thag_nb.errors import NoCellError
+        told = []
+        def work():
+            try:
+                shell.run_line_magic("thag_task", "lost")
+            except NoCellError as error:
+                told.append(str(error))
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        print(json.dumps(told))
+    """
+    (told,) = last_line(in_shell(code))
+    assert told.startswith("this thread runs no cell")
+    assert told.count(". ") == 0
+
+
+def test_reloading_inside_a_task_reports_it():
+    cells = kernels.run("%load_ext thag_nb", "%%thag_task reloaded\nkeep = bytearray(1_000_000)\n%reload_ext thag_nb")
+    assert any("reloaded" in display["text/plain"] for display in cells[1].displays)

@@ -1,22 +1,24 @@
 """Cells: one context for each executed cell, and the tasks that magics open in it until it ends.
 
 IPython tells when a cell begins and ends, but not always in pairs: an empty cell only ends, a cell that awaits ends in
-another contextvars Context than it began in, and cells may nest (``%run``, ``%%capture``) or run at the same time in
-subshells. So cells are paired by their execution, on a stack for each thread, and whatever was left open above a cell
-that ends is closed with it.
+another contextvars Context than it began in, and cells may nest (``%run``, ``%%capture``), run at the same time in
+subshells, or be run by an asyncio task while another one awaits. So cells are paired by their execution, on a stack for
+each thread, and whatever was left open above a cell that ends is closed with it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from thag_nb import _native, hooks
 from thag_nb.contexts import Allocator, AllocatorContext, ContextGuard, prepare_guard
+from thag_nb.errors import NoCellError
 from thag_nb.tasks import untracked
 
 if TYPE_CHECKING:
@@ -30,11 +32,20 @@ _RUN_CELL = InteractiveShell.run_cell_async.__code__
 
 @dataclass(slots=True)
 class _Cell:
-    """A cell that runs: its guard (None for a task opened outside of any cell) and what was opened in it."""
+    """A cell that runs: its guard (None for a task opened outside of any cell) and what was opened in it.
+
+    `runner` is the asyncio task that runs it, None outside of any.
+    """
 
     execution: ExecutionInfo | None
     guard: ContextGuard | None
+    runner: asyncio.Task[Any] | None
     opened: list[ContextGuard] = field(default_factory=list)
+    to_report: list[AllocatorContext] = field(default_factory=list)
+
+    def awaits(self) -> bool:
+        """Whether it waits while another asyncio task runs: then it is not on the stack, and still to end."""
+        return self.runner is not None and self.runner is not _runner() and not self.runner.done()
 
     def close_opened(self) -> None:
         while self.opened:
@@ -54,7 +65,6 @@ class Cells:
         self._shell = shell
         self._report = report
         self._running: dict[int, list[_Cell]] = {}
-        self._reports: dict[int, list[AllocatorContext]] = {}
 
     def attach(self) -> None:
         """Listen to IPython's events."""
@@ -67,7 +77,9 @@ class Cells:
         self._shell.events.unregister("post_run_cell", self.end)
         for running in self._running.values():
             while running:
-                running.pop().close()
+                cell = running.pop()
+                cell.close()
+                self._report(cell.to_report)
         _native.set_foreground(_native.ROOT_ID)
 
     def begin(self, execution: ExecutionInfo) -> None:
@@ -75,14 +87,17 @@ class Cells:
         running = self._of_this_thread()
         # What is not being run any more has missed its end, and so has a task opened outside of any cell.
         outer = _cells_on_this_stack() - 1
-        while running and (len(running) > outer or running[-1].guard is None):
-            running.pop().close()
+        to_report: list[AllocatorContext] = []
+        while running and (len(running) > outer or running[-1].guard is None) and not running[-1].awaits():
+            missed = running.pop()
+            missed.close()
+            to_report += missed.to_report
         with untracked():
             hooks.repair()
             parent_id = None if running else _native.base_id()
             name = f"In[{self._prompt_number()}]"
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
-            running.append(_Cell(execution, guard))
+            running.append(_Cell(execution, guard, _runner(), to_report=to_report))
         guard.enter(detach=len(running) == 1)
         _native.set_foreground(guard.context.id)
 
@@ -92,29 +107,44 @@ class Cells:
         execution = None if result is None else result.info
         if not self._is_running(running, execution):
             return
-        while running:
-            cell = running.pop()
-            cell.close()
-            if execution is None or cell.execution is execution:
-                break
+        to_report = self._close_down_to(running, execution)
         outer = running[-1].guard if running else None
         _native.set_foreground(_native.ROOT_ID if outer is None else outer.context.id)
         with untracked():
-            self._report(self._reports.pop(threading.get_ident(), []))
+            self._report(to_report)
+
+    @staticmethod
+    def _close_down_to(running: list[_Cell], execution: ExecutionInfo | None) -> list[AllocatorContext]:
+        """Close the cell of this execution and what runs above it, but not what awaits there; their tasks to report."""
+        to_report: list[AllocatorContext] = []
+        for cell in reversed(running[:]):
+            found = execution is None or cell.execution is execution
+            if found or not cell.awaits():
+                running.remove(cell)
+                cell.close()
+                to_report = cell.to_report + to_report
+            if found:
+                break
+        return to_report
 
     def open_until_end(self, make_guard: Callable[[], ContextGuard], *, report: bool) -> ContextGuard:
-        """Enter a guard for the rest of the running cell, in place of the one before; report it when it ends."""
+        """Enter a guard for the rest of the running cell, in place of the one before; report it when it ends.
+
+        Raises `NoCellError` in a thread that runs no cell: there, it would never end.
+        """
         running = self._of_this_thread()
+        if not running and threading.current_thread() is not threading.main_thread():
+            raise NoCellError
         if running:
             # First, and while its guard is innermost: the new context must not be started under this one.
             running[-1].close_opened()
         with untracked():
             if not running:
-                running.append(_Cell(None, None))
+                running.append(_Cell(None, None, _runner()))
             guard = make_guard()
             running[-1].opened.append(guard)
             if report:
-                self._reports.setdefault(threading.get_ident(), []).append(guard.context)
+                running[-1].to_report.append(guard.context)
         guard.enter()
         if guard.context.allocator is Allocator.TASK_AWARE:
             _native.set_foreground(guard.context.id)
@@ -134,6 +164,13 @@ class Cells:
         if execution is None:
             return bool(running)
         return any(cell.execution is execution or cell.guard is None for cell in running)
+
+
+def _runner() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def _cells_on_this_stack() -> int:

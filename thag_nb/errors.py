@@ -58,6 +58,15 @@ class AxesError(ThagError, TypeError):
         super().__init__(f"ax must be one matplotlib Axes, not {_shown(axes)}; leave it out to draw a new figure")
 
 
+class NoCellError(ThagError, RuntimeError):
+    """A task that is to end with its cell was opened where no cell runs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this thread runs no cell that a task could end with; write `with thag_nb.task(...):` around the work"
+        )
+
+
 class NativeModuleError(ThagError, ImportError):
     """The native core is missing, broken or stale."""
 
