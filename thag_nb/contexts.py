@@ -166,7 +166,7 @@ def push_allocator_context(allocator: Allocator, name: str | None = None) -> Con
         guard = prepare_guard(ContextGuard, check_name(name), "system", allocator)
     else:
         guard = prepare_guard(ContextGuard, "task" if name is None else name, "task")
-        hooks.start()
+        hooks.ensure_started()
     guard.enter()
     return guard
 

@@ -86,10 +86,7 @@ def start() -> None:
     if _State.frees_missed:
         _State.forgotten_bytes += _native.forget()
         _State.frees_missed = False
-    try:
-        put = _native.start()
-    except RuntimeError as error:
-        raise DispatcherError(f"{error}; restart the interpreter to record again") from None
+    put = _hook()
     _State.reattached += put if was_recording else 0
     if not _State.exit_registered:
         # Nothing of ours may look at Python objects once the interpreter takes itself apart.
@@ -99,6 +96,22 @@ def start() -> None:
     attach_numpy()
     if _State.companion is not None:
         _State.companion()
+
+
+def ensure_started() -> None:
+    """`start` for whoever cannot wait: while recording, only what somebody has removed is put back."""
+    if _native.is_recording():
+        _State.reattached += _hook()
+    else:
+        start()
+
+
+def _hook() -> int:
+    """How many domains were hooked."""
+    try:
+        return _native.start()
+    except RuntimeError as error:
+        raise DispatcherError(f"{error}; restart the interpreter to record again") from None
 
 
 def accompany(companion: Callable[[], None] | None) -> None:

@@ -37,7 +37,7 @@ class TaskMemoryContext:
 
     def enter(self) -> TaskGuard:
         """Make the task current here, and start the dispatcher if it is off."""
-        hooks.start()
+        hooks.ensure_started()
         while True:
             guard = TaskGuard(self.context)
             try:
@@ -299,7 +299,7 @@ class task(Scope):  # noqa: N801 - reads as a function where it is used
 
     def guard(self) -> TaskGuard:
         """A guard for a new task, not yet entered."""
-        hooks.start()
+        hooks.ensure_started()
         return prepare_guard(TaskGuard, self.name, "task")
 
 
