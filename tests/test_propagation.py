@@ -641,3 +641,39 @@ def test_worker_processes_work_as_ever(method):
     context = multiprocessing.get_context(method)
     with thag_nb.task("processes"), concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
         assert list(pool.map(abs, range(-20, 0))) == list(range(20, 0, -1))
+
+
+def test_work_submitted_in_a_context_whose_record_was_given_back_is_the_nearest_open_ones():
+    code = """
+        import threading, thag_nb
+        from concurrent.futures import ThreadPoolExecutor
+        thag_nb.start(threads=True)
+        go, names = threading.Event(), []
+        with ThreadPoolExecutor(1) as pool, thag_nb.task("open"):
+            pool.submit(go.wait)
+            with thag_nb.task("ended"):
+                last = pool.submit(lambda: thag_nb.current_context().name)
+            for _ in range(20_000):
+                with thag_nb.task("filler"):
+                    pass
+            thag_nb.reset()
+            go.set()
+            print(last.result())
+    """
+    assert python(code) == "open\n"
+
+
+def test_threads_are_followed_again_when_a_task_starts_what_was_stopped():
+    code = """
+        import threading, thag_nb
+        thag_nb.start(threads=True)
+        thag_nb.stop()
+        assert not thag_nb.status().threads
+        names = []
+        with thag_nb.task("again"):
+            thread = threading.Thread(target=lambda: names.append(thag_nb.current_context().name))
+            thread.start()
+            thread.join()
+        print(names, thag_nb.status().threads)
+    """
+    assert python(code) == "['again'] True\n"

@@ -3,7 +3,10 @@ import functools
 import gc
 import inspect
 import sys
+import threading
+import time
 import types
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -563,3 +566,82 @@ def test_starting_a_decorated_async_generator_leaves_the_hooks_for_async_generat
         drive(generator.aclose())
     finally:
         sys.set_asyncgen_hooks(*before)
+
+
+def test_one_scope_in_two_generators_closes_the_one_whose_generator_ends():
+    scope = thag_nb.task("request")
+
+    def request() -> Generator[int, None, None]:
+        with scope as context:
+            yield context.id
+
+    first, second = request(), request()
+    ids = next(first), next(second)
+    first.close()  # not the one that was entered last
+    states = {record.context_id: record.state for record in thag_nb.read().contexts}
+    assert [states[number] for number in ids] == ["ended", "open"]
+    second.close()
+    assert thag_nb.current_context().name == "root"
+
+
+def test_one_scope_in_two_generators_closed_by_another_thread_leaves_nothing_open():
+    scope = thag_nb.task("request")
+
+    def request() -> Generator[None, None, None]:
+        with scope:
+            yield
+
+    generators = [request(), request()]
+    for generator in generators:
+        next(generator)
+    thread = threading.Thread(target=lambda: [generator.close() for generator in generators])
+    thread.start()
+    thread.join()
+    assert thag_nb.current_context().name == "root"
+    assert all(record.state == "ended" for record in thag_nb.read().find_all("request"))
+
+
+def test_a_task_entered_again_while_another_thread_resets_never_fails():
+    again = thag_nb.TaskMemoryContext("again")
+    stop = threading.Event()
+    resetting = threading.Thread(target=lambda: [thag_nb.reset() for _ in iter(stop.is_set, True)])
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        resetting.start()
+        for _ in range(3000):
+            again.enter().close()
+    finally:
+        stop.set()
+        resetting.join()
+        sys.setswitchinterval(interval)
+    assert thag_nb.current_context().name == "root"
+
+
+def test_opening_tasks_and_reading_in_other_threads_leaves_the_collectors_switch_alone():
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            with thag_nb.task("busy"):
+                thag_nb.read()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(300):
+            gc.disable()
+            time.sleep(0)
+            assert not gc.isenabled()
+            gc.enable()
+            time.sleep(0)
+            assert gc.isenabled()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+        gc.enable()
