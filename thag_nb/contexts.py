@@ -55,7 +55,7 @@ class ContextRegistry:
     ) -> AllocatorContext:
         """A new context, under the current one unless `parent_id` says otherwise. It ends with its last guard.
 
-        Raises `ContextNameError` for a name that is not a non-empty str.
+        Raises `ContextNameError` for a name that is not a non-empty str of one line.
         """
         return prepare_guard(ContextGuard, name, kind, allocator, parent_id).context
 
@@ -146,7 +146,7 @@ def prepare_guard(
 ) -> GuardType:
     """A guard for a new context, not yet entered; neither is charged to anybody.
 
-    Raises `ContextNameError` for a name that is not a non-empty str.
+    Raises `ContextNameError` for a name that is not a non-empty str of one line.
     """
     records = allocator is Allocator.TASK_AWARE
     return _native.open_guard(guard_type, AllocatorContext, allocator, records, check_name(name), kind, parent_id)

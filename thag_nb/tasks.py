@@ -288,7 +288,7 @@ class task(Scope):  # noqa: N801 - reads as a function where it is used
 
     Each use, and each call of a decorated function, is a task of its own, started under the context current then.
     Starts the dispatcher if it is off. ``with task("load") as context`` gives the `AllocatorContext`.
-    Raises `ContextNameError` for a name that is not a non-empty str.
+    Raises `ContextNameError` for a name that is not a non-empty str of one line.
     """
 
     __slots__ = ("name",)
