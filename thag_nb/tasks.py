@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial, wraps
 from types import TracebackType, coroutine
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from thag_nb import _native, hooks
 from thag_nb.contexts import AllocatorContext, ContextGuard, check_name, prepare_guard, registry
@@ -49,6 +49,9 @@ class TaskMemoryContext:
                 return guard
 
 
+_Entered: TypeAlias = "tuple[ContextGuard, _Entered | None]"
+
+
 class Scope(ABC):
     """What `task` and `untracked` have in common: with, async with, and decorating any kind of function.
 
@@ -58,7 +61,8 @@ class Scope(ABC):
     __slots__ = ("_entered",)
 
     def __init__(self) -> None:
-        self._entered: list[tuple[int, ContextGuard]] = []
+        # By caller: the guard that it entered last, and what it had entered before.
+        self._entered: dict[int, _Entered] = {}
 
     @abstractmethod
     def guard(self) -> ContextGuard:
@@ -82,34 +86,36 @@ class Scope(ABC):
 
     def _enter(self, caller: int) -> AllocatorContext:
         guard = self.guard()
-        # Remembered first, so that the list does not grow inside the task.
-        entry = (caller, guard)
-        self._entered.append(entry)
+        # Remembered first, so that nothing grows inside the task.
+        self._entered[caller] = (guard, self._entered.get(caller))
         try:
             guard.enter()
         except BaseException:
-            self._entered.remove(entry)
+            self._forget(caller)
             raise
         return guard.context
 
     def _exit(self, caller: int) -> None:
         # Nothing is allocated before the guard is closed: it would be charged to the task.
-        entry = self._entered[-1] if self._entered else None
-        if entry is not None and entry[0] != caller:
-            entry = self._entry_of(caller)
-        if entry is not None:
-            entry[1].close()
-            self._entered.remove(entry)
+        entered = self._entered.get(caller)
+        if entered is None:
+            caller = self._other_caller()
+            entered = self._entered.get(caller)
+        if entered is not None:
+            entered[0].close()
+            self._forget(caller)
 
-    def _entry_of(self, caller: int) -> tuple[int, ContextGuard]:
-        """What this caller entered last. If it was entered by somebody else: what this flow did, or the oldest."""
-        for entry in reversed(self._entered):
-            if entry[0] == caller:
-                return entry
-        for entry in reversed(self._entered):
-            if entry[1].entering is not None and entry[1].entering.is_around():
-                return entry
-        return self._entered[0]
+    def _forget(self, caller: int) -> None:
+        _, before = self._entered.pop(caller)
+        if before is not None:
+            self._entered[caller] = before
+
+    def _other_caller(self) -> int:
+        """Who entered what somebody else leaves: the last in this flow, or the first of all. 0 if there is nobody."""
+        for caller, (guard, _) in reversed(self._entered.items()):
+            if guard.entering is not None and guard.entering.is_around():
+                return caller
+        return next(iter(self._entered), 0)
 
     def __call__(self, function: Function) -> Function:
         """Decorate a function, coroutine function, generator or async generator; each call is one use.
