@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 import gc
 import os
 import random
@@ -460,3 +461,55 @@ def test_a_flow_that_holds_on_to_a_dropped_context_keeps_its_record_and_is_charg
     assert of("root").self_live_bytes >= SIZE
     assert_sums_hold()
     assert len(keep) == 1
+
+
+def burn(number: int) -> None:
+    """Contexts that nobody needs, so that the next ones' records lie in another chunk."""
+    for _ in range(number):
+        push("burnt").close()
+
+
+def test_a_flow_in_a_dropped_context_is_charged_to_its_last_heir_when_the_first_is_dropped_as_well():
+    burn(4096)
+    with thag_nb.task("first heir"):
+        burn(4096)
+        with thag_nb.task("left"):
+            inherited = contextvars.copy_context()
+
+        def opened_later() -> contextvars.Context:
+            with thag_nb.task("dropped"):
+                return contextvars.copy_context()
+
+        flow = inherited.run(opened_later)
+        thag_nb.reset()
+    burn(4096)
+    del inherited
+    thag_nb.reset()
+    before = of("root").self_live_bytes
+    keep = flow.run(bytearray, SIZE)
+    assert flow.run(thag_nb.current_context).name == "root"
+    assert of("root").self_live_bytes - before >= SIZE
+    del keep
+    assert_sums_hold()
+
+
+def test_a_block_at_the_end_of_a_leaf_of_the_owner_table_passes_to_the_heir():
+    leaf, blocks = 1 << 26, []
+    with thag_nb.task("owner"):
+        for _ in range(2000):
+            address = RAW.malloc(100_000)
+            blocks.append(address)
+            gap = (-(address + 16)) % leaf - 100_016  # from the top of the heap to the leaf's last entry
+            if 20_000 < gap < 120_000:
+                blocks += [RAW.malloc(gap - 8), RAW.malloc(SIZE)]
+                if (blocks[-1] + 16) % leaf == 0:
+                    break
+        else:
+            pytest.skip("no block came to lie at the end of a leaf")
+    burn(8192)
+    thag_nb.reset()
+    assert _native.owner_of(blocks[-1]) == (_native.ROOT_ID, SIZE)
+    assert_sums_hold()
+    for address in blocks:
+        RAW.free(address)
+    assert_sums_hold()

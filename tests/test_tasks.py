@@ -645,3 +645,27 @@ def test_opening_tasks_and_reading_in_other_threads_leaves_the_collectors_switch
             thread.join()
         sys.setswitchinterval(interval)
         gc.enable()
+
+
+def test_one_scope_entered_through_a_helper_by_two_flows_closes_each_flows_own():
+    scope = thag_nb.task("shared")
+    seen = {}
+
+    def enter() -> thag_nb.AllocatorContext:
+        return scope.__enter__()
+
+    def leave() -> None:
+        scope.__exit__(None, None, None)
+
+    async def flow(name: str, seconds: float) -> None:
+        enter()
+        await asyncio.sleep(seconds)
+        leave()
+        seen[name] = thag_nb.current_context().name
+
+    async def main() -> None:
+        await asyncio.gather(flow("a", 0.01), flow("b", 0.05))
+
+    asyncio.run(main())
+    assert seen == {"a": "root", "b": "root"}
+    assert all(record.state == "ended" for record in thag_nb.read().find_all("shared"))

@@ -32,9 +32,6 @@ class Entering:
         Never raises.
         """
 
-    def is_current(self) -> bool:
-        """Whether this is the innermost entering of this flow."""
-
     def is_around(self) -> bool:
         """Whether this flow is inside, however deep."""
 
@@ -73,9 +70,9 @@ def open_guard(
     """A new context, under the innermost here that records unless a parent is given, and a guard for it.
 
     The guard's slot `context` has a `context_type` of id, allocator, name, kind and parent's id, `entering` has None.
-    No Python code runs and no finalizer. When there have been 2**25 contexts the parent takes the place of any more,
-    and that is counted as dropped. Raises ValueError for an unknown parent or one that does not record, MemoryError
-    without memory.
+    No Python code runs and no finalizer. When there have been 2**25 contexts the parent takes the place of any more
+    (the system context of one that does not record), and that is counted as dropped. Raises ValueError for an unknown
+    parent or one that does not record, MemoryError without memory.
     """
 
 def context(context_id: int, /) -> Description | None:
@@ -109,7 +106,10 @@ def current_id() -> int:
     """The context that an allocation here would be charged to."""
 
 def caller_id(levels: int, /) -> int:
-    """A number for the function that runs, or the one so many levels above it; not of any other that runs now."""
+    """A number for the function call that runs, or the one so many levels above it.
+
+    It differs from that of any other that runs now, and of any earlier one of another function.
+    """
 
 def base_id() -> int:
     """The context that one to be entered with `detach` would be started under."""

@@ -125,6 +125,10 @@ class ContextGuard:
         if entering is not None:
             entering.leave(orphan)
 
+    def is_around(self) -> bool:
+        """Whether this flow is inside, however deep."""
+        return self.entering is not None and self.entering.is_around()
+
     def __enter__(self) -> AllocatorContext:
         return self.context
 

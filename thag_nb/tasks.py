@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial, wraps
 from types import TracebackType, coroutine
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from thag_nb import _native, hooks
 from thag_nb.contexts import AllocatorContext, ContextGuard, check_name, prepare_guard, registry
@@ -49,9 +49,6 @@ class TaskMemoryContext:
                 return guard
 
 
-_Entered: TypeAlias = "tuple[ContextGuard, _Entered | None]"
-
-
 class Scope(ABC):
     """What `task` and `untracked` have in common: with, async with, and decorating any kind of function.
 
@@ -61,8 +58,7 @@ class Scope(ABC):
     __slots__ = ("_entered",)
 
     def __init__(self) -> None:
-        # By caller: the guard that it entered last, and what it had entered before.
-        self._entered: dict[int, _Entered] = {}
+        self._entered: dict[int, list[ContextGuard]] = {}  # by caller
 
     @abstractmethod
     def guard(self) -> ContextGuard:
@@ -87,35 +83,40 @@ class Scope(ABC):
     def _enter(self, caller: int) -> AllocatorContext:
         guard = self.guard()
         # Remembered first, so that nothing grows inside the task.
-        self._entered[caller] = (guard, self._entered.get(caller))
+        self._entered.setdefault(caller, []).append(guard)
         try:
             guard.enter()
         except BaseException:
-            self._forget(caller)
+            self._take(caller)
             raise
         return guard.context
 
     def _exit(self, caller: int) -> None:
-        # Nothing is allocated before the guard is closed: it would be charged to the task.
-        entered = self._entered.get(caller)
-        if entered is None:
-            caller = self._other_caller()
-            entered = self._entered.get(caller)
-        if entered is not None:
-            entered[0].close()
-            self._forget(caller)
+        # What the caller itself entered is found without allocating anything: that would be charged to the task.
+        guard = self._take(caller) or self._take_from_others()
+        if guard is not None:
+            guard.close()
 
-    def _forget(self, caller: int) -> None:
-        _, before = self._entered.pop(caller)
-        if before is not None:
-            self._entered[caller] = before
+    def _take(self, caller: int, guard: ContextGuard | None = None) -> ContextGuard | None:
+        """Forget the guard that a caller entered last, or this one of them. None if another thread was first."""
+        guards = self._entered.get(caller)
+        try:
+            if guard is None:
+                guard = guards.pop() if guards else None
+            elif guards:
+                guards.remove(guard)
+        except (IndexError, ValueError):
+            return None
+        if not guards:
+            self._entered.pop(caller, None)
+        return guard
 
-    def _other_caller(self) -> int:
-        """Who entered what somebody else leaves: the last in this flow, or the first of all. 0 if there is nobody."""
-        for caller, (guard, _) in reversed(self._entered.items()):
-            if guard.entering is not None and guard.entering.is_around():
-                return caller
-        return next(iter(self._entered), 0)
+    def _take_from_others(self) -> ContextGuard | None:
+        """For whoever leaves what somebody else entered: what this flow is in, or else what was entered first."""
+        entered = [(caller, guard) for caller, guards in list(self._entered.items()) for guard in guards[:]]
+        around = [entry for entry in reversed(entered) if entry[1].is_around()]
+        taken = (self._take(caller, guard) for caller, guard in around + entered)
+        return next((guard for guard in taken if guard is not None), None)
 
     def __call__(self, function: Function) -> Function:
         """Decorate a function, coroutine function, generator or async generator; each call is one use.

@@ -23,7 +23,7 @@
 
 #include "charges.h"
 
-thag_batch thag_open_batch;
+thag_batch thag_open_batch = {.context_id = THAG_NO_ID};
 
 /* ---- the detached lane ---- */
 
@@ -138,7 +138,7 @@ thag_batch_close(void)
 {
     thag_batch_flush();
     thag_open_batch.context = NULL;
-    thag_open_batch.context_id = 0;
+    thag_open_batch.context_id = THAG_NO_ID;
 }
 
 /* How far a share moved since it was last taken over, and how far up and down on the way. */
@@ -214,14 +214,6 @@ thag_charges_settle(thag_context *context)
     if (share != NULL) {
         share_take_over(context, share, thag_clock_read());
     }
-}
-
-void
-thag_charges_correct(thag_context *context, int64_t missed_bytes)
-{
-    thag_batch_close();
-    chain_move(context, NULL, missed_bytes, thag_clock_read());
-    self_move(context, missed_bytes, missed_bytes);
 }
 
 static thag_context *

@@ -6,6 +6,8 @@
 #include "contexts.h"
 #include "thag.h"
 
+#define THAG_NO_ID UINT32_MAX
+
 enum {
     THAG_BATCH_BYTES = 1 << 16,     /* allocated and freed on one reading of the clock, at most */
     THAG_EVENT_BYTES = 1 << 10,     /* what an event counts as, besides its size */
@@ -14,7 +16,7 @@ enum {
 /* What happened to one context since its counters were last written. Only the holder of the GIL touches it. */
 typedef struct {
     thag_context *context;          /* NULL: none */
-    uint32_t context_id;            /* 0: none */
+    uint32_t context_id;            /* THAG_NO_ID: none */
     uint32_t allocations;
     uint32_t frees;
     uint32_t foreign_frees;
@@ -47,9 +49,6 @@ THAG_COLD void thag_batch_open(thag_context *context, size_t size);
 
 /* Brings a context's counters up to date: the open batch, and what happened without the GIL. GIL. */
 void thag_charges_settle(thag_context *context);
-
-/* Adds to a context's live bytes what its counters missed. GIL. */
-void thag_charges_correct(thag_context *context, int64_t missed_bytes);
 
 /* A block of `owner` that grew or moved to `context`: the one falls, the other rises, and what both stand under moves only
    by the difference: no timeline sees a fall that did not happen. GIL. */

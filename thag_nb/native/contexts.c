@@ -204,7 +204,11 @@ thag_context_pass_on(thag_context *from)
 {
     thag_context *heir = thag_context_today(from);
     thag_charges_settle(from);
-    thag_put(&heir->self_live_bytes, thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes));
+    int64_t live_bytes = thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes);
+    thag_put(&heir->self_live_bytes, live_bytes);
+    if (live_bytes > thag_get(&heir->self_peak_bytes)) {
+        thag_put(&heir->self_peak_bytes, live_bytes);
+    }
     thag_put(&from->self_live_bytes, 0);
     counts_zero(from);
 }
@@ -257,7 +261,7 @@ chunk_discard(uint32_t place)
     (void)thag_add(&mapped_bytes, -bytes);
 }
 
-/* Contexts that stay are put right under the ones that stay above them. */
+/* Contexts that stay are put right under the ones that stay above them, and dropped ones point at their last heir. */
 static void
 parents_relink(uint32_t end)
 {
@@ -270,6 +274,9 @@ parents_relink(uint32_t end)
         if (atomic_load(&context->heir) == NULL) {
             context->parent = thag_context_today(context->parent);
             context->depth = context->parent->depth + 1;
+        }
+        else {
+            atomic_store(&context->heir, thag_context_today(context));
         }
     }
 }
@@ -299,6 +306,14 @@ thag_contexts_discard_dropped(void)
             chunk_discard(place);
         }
     }
+}
+
+void
+thag_context_set_live(thag_context *context, int64_t live_bytes, int64_t self_live_bytes)
+{
+    thag_charges_settle(context);
+    thag_put(&context->live_bytes, live_bytes);
+    thag_put(&context->self_live_bytes, self_live_bytes);
 }
 
 void

@@ -116,6 +116,9 @@ void thag_context_pass_on(thag_context *from);
 /* Starts the figures of an open context anew: peaks from what is live, totals from zero. GIL. */
 void thag_context_restart(thag_context *context);
 
+/* What is live, for a forked child that found an event half done. GIL, no other thread; goes before a restart. */
+void thag_context_set_live(thag_context *context, int64_t live_bytes, int64_t self_live_bytes);
+
 /* Zeroes what is live, for a restart that missed frees. GIL, no hook installed. */
 void thag_context_forget_live(thag_context *context);
 

@@ -72,12 +72,6 @@ entering_leave(PyObject *self, PyObject *orphan)
 }
 
 static PyObject *
-entering_is_current(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyBool_FromLong(thag_current_frame() == ((thag_entering *)self)->frame);
-}
-
-static PyObject *
 entering_is_around(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     const thag_frame *frame = thag_current_frame();
@@ -89,7 +83,6 @@ entering_is_around(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef entering_methods[] = {
     {"leave", entering_leave, METH_O, NULL},
-    {"is_current", entering_is_current, METH_NOARGS, NULL},
     {"is_around", entering_is_around, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

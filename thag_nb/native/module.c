@@ -183,11 +183,12 @@ context_open(PyObject *parent_id, bool records, PyObject *name, PyObject *kind, 
     }
     *parent = thag_context_today(*parent);      /* another thread's reset may have dropped it meanwhile */
     if (!(*parent)->records) {
-        return PyErr_Format(PyExc_ValueError, "the context %S is not recorded, so nothing can be under it", parent_id), NULL;
+        return PyErr_Format(PyExc_ValueError, "the context %lu is not recorded, so nothing can be under it",
+                            (unsigned long)(*parent)->id), NULL;
     }
     if (thag_contexts_exhausted()) {
         (void)thag_add(&thag_dispatcher_state.dropped, 1);
-        return *parent;
+        return records ? *parent : thag_contexts.system;
     }
     PyObject *label = PyTuple_Pack(2, name, kind);
     if (label == NULL) {
@@ -239,6 +240,11 @@ guard_open(PyObject *const *arguments)
     PyObject *described = named_tuple(arguments[CONTEXT_TYPE], fields);
     PyObject *guard = described == NULL ? NULL : guard_new((PyTypeObject *)arguments[GUARD_TYPE], described);
     Py_XDECREF(described);
+    if (guard == NULL) {
+        /* Nobody will ever enter it: it has ended. */
+        thag_context_hold(context);
+        thag_context_release(context);
+    }
     return guard;
 }
 
@@ -345,7 +351,20 @@ native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     thag_flow flow = thag_current_flow(&thag_this_thread, true);
     thag_context *context = flow.context == NULL ? thag_current_context() : flow.context;
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
     return PyLong_FromUnsignedLong(thag_context_today(context)->id);
+}
+
+/* A frame's address is used again when it is done; with its code, only a call of the same function could be mistaken. */
+static long long
+frame_number(PyFrameObject *frame)
+{
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    uintptr_t number = (uintptr_t)frame ^ (uintptr_t)code << 16;
+    Py_DECREF((PyObject *)code);
+    return (long long)number;
 }
 
 static PyObject *
@@ -363,7 +382,7 @@ native_caller_id(PyObject *Py_UNUSED(module), PyObject *levels)
         Py_DECREF((PyObject *)frame);
         frame = caller;
     }
-    PyObject *id = PyLong_FromVoidPtr(frame);
+    PyObject *id = PyLong_FromLongLong(frame == NULL ? 0 : frame_number(frame));
     Py_XDECREF((PyObject *)frame);
     thag_bookkeeping_end(collector_was_on);
     return id;
@@ -662,23 +681,29 @@ owner_count(uint32_t context_id, size_t size, void *data)
     ((int64_t *)data)[thag_context_owner(context_id)->id] += (int64_t)size;
 }
 
-/* A thread of the parent may have been in the middle of an event, and will not finish it here. */
+/* A thread of the parent may have been in the middle of an event, and will not finish it here: what is live is taken from
+   the table, and added up. */
 static void
 half_events_settle(uint32_t end)
 {
-    int64_t *sums = calloc(end, sizeof(*sums));
-    if (sums == NULL) {
-        return;
-    }
-    thag_owners_walk(owner_count, sums);
-    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
-        thag_context *context = thag_context_by_id(id);
-        int64_t missed = sums[id] - thag_context_figures(context).self_live_bytes;
-        if (missed != 0) {
-            thag_charges_correct(context, missed);
+    int64_t *self = calloc(end, sizeof(*self));
+    int64_t *inclusive = calloc(end, sizeof(*inclusive));
+    if (self != NULL && inclusive != NULL) {
+        thag_owners_walk(owner_count, self);
+        for (uint32_t id = end - 1; id >= THAG_ROOT_ID; id--) {
+            if (thag_context_is_discarded(id)) {
+                continue;
+            }
+            thag_context *context = thag_context_by_id(id);
+            inclusive[id] += self[id];
+            if (context->parent != NULL) {
+                inclusive[context->parent->id] += inclusive[id];
+            }
+            thag_context_set_live(context, inclusive[id], self[id]);
         }
     }
-    free(sums);
+    free(self);
+    free(inclusive);
 }
 
 static PyObject *

@@ -29,7 +29,7 @@ thag_owner_table thag_owners;
 /* The root slots in use, so that a walk need not look at four million of them. Appended to by any thread. */
 static struct {
     _Atomic uint32_t count;
-    _Atomic uint32_t slots[LEAVES_LISTED];
+    _Atomic uint32_t slots[LEAVES_LISTED];      /* one more than the slot; 0 while it is being listed */
 } mapped;
 
 /* A leaf has room behind its last entry, for the second and third word of a block that starts there. */
@@ -59,7 +59,7 @@ thag_owners_map_leaf(uintptr_t address)
     if (atomic_compare_exchange_strong(&thag_owners.leaves[slot], &winner, leaf)) {
         uint32_t place = atomic_fetch_add(&mapped.count, 1);
         if (place < LEAVES_LISTED) {
-            atomic_store(&mapped.slots[place], slot);
+            atomic_store(&mapped.slots[place], slot + 1);
         }
     }
     else {
@@ -124,10 +124,16 @@ leaves_listed(void)
     return count < LEAVES_LISTED ? count : LEAVES_LISTED;
 }
 
-static thag_entry *
-leaf_listed(uint32_t place)
+/* Calls `visit` for the pages in use of every leaf, of as many bytes from its beginning. */
+static void
+leaves_visit(size_t bytes, void (*visit)(void *page, size_t page_bytes, void *data), void *data)
 {
-    return atomic_load(&thag_owners.leaves[atomic_load(&mapped.slots[place])]);
+    for (uint32_t place = 0; place < leaves_listed(); place++) {
+        uint32_t slot = atomic_load(&mapped.slots[place]);
+        if (slot != 0) {
+            thag_pages_visit(atomic_load(&thag_owners.leaves[slot - 1]), bytes, visit, data);
+        }
+    }
 }
 
 /* The words behind the first may lie in the next page of a leaf that is one piece of memory, or in the room behind its
@@ -173,10 +179,8 @@ void
 thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), void *data)
 {
     walker walk = {visit, data};
-    for (uint32_t place = 0; place < leaves_listed(); place++) {
-        /* Without the room behind the last entry, where no record begins. */
-        thag_pages_visit(leaf_listed(place), THAG_LEAF_ENTRIES * sizeof(thag_entry), page_walk, &walk);
-    }
+    /* Without the room behind the last entry, where no record begins. */
+    leaves_visit(THAG_LEAF_ENTRIES * sizeof(thag_entry), page_walk, &walk);
 }
 
 /* Whoever holds the block may clear the record at this moment: then it stays cleared. */
@@ -206,25 +210,34 @@ page_rename(void *page, size_t page_bytes, void *data)
 void
 thag_owners_rename(uint32_t (*rename)(uint32_t context_id))
 {
-    for (uint32_t place = 0; place < leaves_listed(); place++) {
-        thag_pages_visit(leaf_listed(place), THAG_LEAF_ENTRIES * sizeof(thag_entry), page_rename, &rename);
-    }
+    /* With that room: an owner's id may stand there. */
+    leaves_visit(LEAF_BYTES, page_rename, &rename);
+}
+
+static void
+page_clear(void *page, size_t page_bytes, void *data)
+{
+    (void)data;
+    thag_pages_clear(page, page_bytes);
 }
 
 void
 thag_owners_clear(void)
 {
-    for (uint32_t place = 0; place < leaves_listed(); place++) {
-        thag_pages_clear(leaf_listed(place), LEAF_BYTES);
-    }
+    leaves_visit(LEAF_BYTES, page_clear, NULL);
+}
+
+static void
+page_count(void *page, size_t page_bytes, void *data)
+{
+    (void)page;
+    *(size_t *)data += page_bytes;
 }
 
 size_t
 thag_owners_resident(void)
 {
     size_t resident = 0;
-    for (uint32_t place = 0; place < leaves_listed(); place++) {
-        resident += thag_pages_resident(leaf_listed(place), LEAF_BYTES);
-    }
+    leaves_visit(LEAF_BYTES, page_count, &resident);
     return resident;
 }

@@ -60,21 +60,6 @@ thag_pages_visit(void *pages, size_t bytes, void (*visit)(void *page, size_t pag
     }
 }
 
-static void
-page_count(void *page, size_t page_bytes, void *data)
-{
-    (void)page;
-    *(size_t *)data += page_bytes;
-}
-
-size_t
-thag_pages_resident(void *pages, size_t bytes)
-{
-    size_t resident = 0;
-    thag_pages_visit(pages, bytes, page_count, &resident);
-    return resident;
-}
-
 void
 thag_pages_clear(void *pages, size_t bytes)
 {

@@ -44,9 +44,6 @@ void thag_pages_unmap(void *pages, size_t bytes);
 /* Calls `visit` for each page of [pages, pages + bytes) that is in physical memory. Slow (system calls); any thread. */
 void thag_pages_visit(void *pages, size_t bytes, void (*visit)(void *page, size_t page_bytes, void *data), void *data);
 
-/* How many bytes of [pages, pages + bytes) are in physical memory. As slow. */
-size_t thag_pages_resident(void *pages, size_t bytes);
-
 /* Zeroes the pages and gives their physical memory back. The caller must know that nobody else uses them. */
 void thag_pages_clear(void *pages, size_t bytes);
 
