@@ -21,7 +21,7 @@ from recordings import EMPTY, MIB, SECOND, busy, context, pack, recording, root
 
 import thag_nb
 from thag_nb import ContextRecord, Recording, files
-from thag_nb.errors import RecordingFileError
+from thag_nb.errors import NotARecordingError, RecordingFileError
 from thag_nb.frames import contexts_frame, timeline_frame
 
 LARGEST = 2**63 - 1
@@ -433,3 +433,20 @@ def test_saving_and_loading_need_neither_pandas_nor_numpy_nor_a_hook(tmp_path: P
         print(sorted({{"IPython", "pandas", "matplotlib", "numpy"}} & set(sys.modules)))
     """
     assert python(code) == "[]\n"
+
+
+def test_a_kept_recording_can_be_shown(tmp_path: Path) -> None:
+    busy().save(tmp_path / "run.json")
+    kept = Recording.load(tmp_path / "run.json")
+    pd.testing.assert_frame_equal(thag_nb.contexts(recording=kept), contexts_frame(busy()))
+    pd.testing.assert_frame_equal(thag_nb.timeline(recording=kept), timeline_frame(busy()))
+    every = thag_nb.timeline("load", all=True, recording=kept)
+    pd.testing.assert_frame_equal(every, timeline_frame(busy(), "load", all=True))
+    assert thag_nb.plot_timeline("parse", recording=kept).get_lines()
+
+
+@pytest.mark.parametrize("wrong", ["run.json", 3, (), busy().contexts], ids=["path", "number", "tuple", "contexts"])
+def test_what_is_no_recording_cannot_be_shown(wrong: Any) -> None:
+    for show in (thag_nb.contexts, thag_nb.timeline, thag_nb.plot_timeline):
+        with pytest.raises(NotARecordingError, match=r"^recording must be a Recording, not .*Recording\.load\(path\)$"):
+            show(recording=wrong)
