@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "thag_nb"
 # From the bottom up: a module imports from rows below its own only.
 ROWS = [
     {"errors", "units", "_native"},
-    {"native_build", "recording"},
+    {"native_build", "files"},
+    {"recording"},
     {"hooks"},
     {"contexts", "propagation"},
     {"dispatcher"},

@@ -20,7 +20,7 @@ from thag_nb.contexts import (  # noqa: E402 - only once the native core is know
     push_allocator_context,
 )
 from thag_nb.dispatcher import read, reset, start, status, stop  # noqa: E402
-from thag_nb.errors import ThagError  # noqa: E402
+from thag_nb.errors import NotARecordingError, ThagError  # noqa: E402
 from thag_nb.recording import ContextRecord, Recording, Status, TimelineBucket  # noqa: E402
 from thag_nb.tasks import (  # noqa: E402
     TaskGuard,
@@ -66,44 +66,59 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def contexts() -> DataFrame:
-    """What each context cost, as of now: one row per context, indexed by ``context_id``.
+def contexts(*, recording: Recording | None = None) -> DataFrame:
+    """What each context cost, as of now or in `recording`: one row per context, indexed by ``context_id``.
 
     Columns: ``name, kind, parent_id, allocator, state``; the bytes ``live_bytes, peak_bytes, total_bytes`` with
     everything started under the context, ``self_live_bytes, self_peak_bytes, self_total_bytes`` without; the counts
     ``allocations, frees, foreign_frees``; ``retained_bytes``, what was live when the context ended; and the nanoseconds
-    ``started_ns, duration_ns``. See `ContextRecord`. Live bytes are not RSS; retained is not leaked.
+    ``started_ns, duration_ns``. See `ContextRecord`. Live bytes are not RSS; retained is not leaked. Raises
+    `NotARecordingError` if `recording` is something else.
     """
     from thag_nb import frames
 
     with untracked():
-        return frames.contexts_frame(read())
+        return frames.contexts_frame(_or_now(recording))
 
 
-def timeline(wanted: str | int | None = None, *, all: bool = False) -> DataFrame:
-    """Live bytes over time, one row per context and bucket of time.
+def timeline(wanted: str | int | None = None, *, all: bool = False, recording: Recording | None = None) -> DataFrame:
+    """Live bytes over time, up to now or in `recording`: one row per context and bucket of time.
 
     Columns: ``time`` (timedelta since the dispatcher started), ``context_id, name``, and in bytes ``low_bytes,
     high_bytes, live_bytes`` (lowest, highest and last of the bucket, with everything started under the context) and
     ``self_live_bytes`` (last, without). `wanted` is a name or an id: the newest context of that name, or, with `all`,
-    every one. Without it, every context. Raises `UnknownContextError`.
+    every one. Without it, every context. Raises `UnknownContextError`, and `NotARecordingError` as `contexts` does.
     """
     from thag_nb import frames
 
     with untracked():
-        return frames.timeline_frame(read(), wanted, all=all)
+        return frames.timeline_frame(_or_now(recording), wanted, all=all)
 
 
-def plot_timeline(wanted: str | int | None = None, *, all: bool = False, ax: Axes | None = None) -> Axes:
+def plot_timeline(
+    wanted: str | int | None = None,
+    *,
+    all: bool = False,
+    ax: Axes | None = None,
+    recording: Recording | None = None,
+) -> Axes:
     """Draw live bytes over time on `ax`, or on the axes of a new figure, and return the axes.
 
-    `wanted` and `all` choose contexts as in `timeline`. Neither shows the figure nor changes matplotlib's settings.
-    Raises `UnknownContextError`.
+    `wanted`, `all` and `recording` choose what is drawn as in `timeline`. Neither shows the figure nor changes
+    matplotlib's settings. Raises `UnknownContextError`, and `NotARecordingError` as `contexts` does.
     """
     from thag_nb import plots
 
     with untracked():
-        return plots.plot_timeline(read(), wanted, all=all, ax=ax)
+        return plots.plot_timeline(_or_now(recording), wanted, all=all, ax=ax)
+
+
+def _or_now(recording: Recording | None) -> Recording:
+    if recording is None:
+        return read()
+    if not isinstance(recording, Recording):
+        raise NotARecordingError(recording)
+    return recording
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -58,6 +58,24 @@ class AxesError(ThagError, TypeError):
         super().__init__(f"ax must be one matplotlib Axes, not {_shown(axes)}; leave it out to draw a new figure")
 
 
+class NotARecordingError(ThagError, TypeError):
+    """Something else where a recording was wanted."""
+
+    def __init__(self, recording: object) -> None:
+        super().__init__(
+            f"recording must be a Recording, not {_shown(recording)}; take one with thag_nb.read(), "
+            "or load a file with Recording.load(path)"
+        )
+
+
+class RecordingFileError(ThagError, ValueError):
+    """A file that is no recording, or a damaged one, or of a newer version, or that must not be replaced."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        """`problem` says what is wrong with the file, and what to do."""
+        super().__init__(f"{path!r} {problem}")
+
+
 class NoCellError(ThagError, RuntimeError):
     """A task that is to end with its cell was opened where no cell runs."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from operator import index
@@ -100,6 +101,29 @@ class Recording(NamedTuple):
         if buckets is None:
             buckets = self.timelines[self.find(wanted).context_id]
         return tuple(map(TimelineBucket._make, _BUCKET.iter_unpack(buckets)))
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Keep the recording in a file, for `load`: JSON, compressed if the name ends in ``.gz``.
+
+        The file is written whole or not at all. One that holds a recording is replaced; anything else only with
+        `overwrite`. The format is told in ``thag_nb/files.py``.
+
+        Raises `RecordingFileError` if `path` is something else, and OSError where the system refuses.
+        """
+        from thag_nb import files  # only now: importing thag_nb does without JSON
+
+        files.save(self, ContextRecord, path, overwrite=overwrite)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Recording:
+        """The recording that `save` kept in a file, equal to the one that was saved. Nothing needs to be recording.
+
+        Raises `RecordingFileError` if the file is damaged, something else or of a newer version, FileNotFoundError if
+        there is none, and OSError where the system refuses.
+        """
+        from thag_nb import files
+
+        return files.load(Recording, ContextRecord, path)
 
 
 def id_from(wanted: Any) -> int:

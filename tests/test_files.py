@@ -1,0 +1,452 @@
+"""Recordings in files: kept whole, read with care, and told in one sentence if they are something else."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from figures import of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from processes import python
+from recordings import EMPTY, MIB, SECOND, busy, context, pack, recording, root
+
+import thag_nb
+from thag_nb import ContextRecord, Recording, files
+from thag_nb.errors import NotARecordingError, RecordingFileError
+from thag_nb.frames import contexts_frame, timeline_frame
+
+LARGEST = 2**63 - 1
+NAMES = ["run.json", "run.json.gz"]
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def content_of(source: Recording, path: Path) -> dict[str, Any]:
+    source.save(path)
+    return dict(json.loads(path.read_text()))
+
+
+def told(path: Path) -> str:
+    """What loading says is wrong: one sentence, with the name of the file."""
+    with pytest.raises(RecordingFileError) as error:
+        Recording.load(path)
+    text = str(error.value)
+    assert text.startswith(f"{str(path)!r} is ")
+    assert "\n" not in text
+    assert ". " not in text.replace(str(path), "")
+    return text.removeprefix(f"{str(path)!r} ")
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("source", [busy(), EMPTY], ids=["busy", "empty"])
+def test_a_loaded_recording_equals_the_saved_one(tmp_path: Path, source: Recording, name: str) -> None:
+    source.save(tmp_path / name)
+    loaded = Recording.load(tmp_path / name)
+    assert loaded == source
+    assert list(loaded.timelines) == list(source.timelines)
+    assert isinstance(loaded, Recording)
+    assert all(type(record) is ContextRecord for record in loaded.contexts)
+
+
+def test_a_loaded_recording_gives_the_same_frames(tmp_path: Path) -> None:
+    busy().save(tmp_path / "run.json")
+    loaded = Recording.load(tmp_path / "run.json")
+    pd.testing.assert_frame_equal(contexts_frame(loaded), contexts_frame(busy()))
+    pd.testing.assert_frame_equal(timeline_frame(loaded), timeline_frame(busy()))
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_what_was_really_recorded_comes_back(tmp_path: Path) -> None:
+    with thag_nb.task("load"), thag_nb.task("数据 · 🧵"):
+        kept = [bytearray(100_000) for _ in range(10)]
+    taken = thag_nb.read()
+    taken.save(tmp_path / "run.json.gz")
+    assert Recording.load(tmp_path / "run.json.gz") == taken
+    assert taken.find("数据 · 🧵").live_bytes >= 1_000_000
+    del kept
+
+
+integers = st.integers(-LARGEST - 1, LARGEST)
+records = st.builds(
+    ContextRecord,
+    integers,
+    st.text(st.characters(exclude_categories=()), max_size=20),  # lone surrogates included
+    st.sampled_from(["root", "cell", "task", "system"]),
+    integers,
+    st.sampled_from(["task_aware", "system"]),
+    st.sampled_from(["open", "ended"]),
+    *[integers] * 12,
+)
+recordings = st.builds(
+    lambda pairs, *totals: Recording(*recording(*pairs)[:2], *totals),
+    st.lists(
+        st.tuples(records, st.lists(st.tuples(*[integers] * 5), max_size=3).map(lambda buckets: pack(*buckets))),
+        max_size=3,
+        unique_by=lambda pair: pair[0].context_id,
+    ),
+    integers,
+    integers,
+    integers,
+)
+
+
+@given(source=recordings, name=st.sampled_from(NAMES))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_recording_holds_comes_back(tmp_path: Path, source: Recording, name: str) -> None:
+    source.save(tmp_path / name)
+    assert Recording.load(tmp_path / name) == source
+
+
+def test_a_name_that_is_a_kind_of_str_comes_back_as_one(tmp_path: Path) -> None:
+    source = recording((context(3, np.str_("load")), pack()))
+    source.save(tmp_path / "run.json")
+    assert Recording.load(tmp_path / "run.json") == source
+
+
+def test_a_recording_of_fewer_contexts_can_be_kept(tmp_path: Path) -> None:
+    fewer = busy()._replace(contexts=busy().find_all("load"))
+    fewer.save(tmp_path / "run.json")
+    assert Recording.load(tmp_path / "run.json") == fewer
+
+
+def test_paths_may_be_text_and_a_file_is_told_by_what_it_holds_not_by_its_name(tmp_path: Path) -> None:
+    busy().save(str(tmp_path / "run.json.GZ"))
+    assert (tmp_path / "run.json.GZ").read_bytes().startswith(b"\x1f\x8b")
+    (tmp_path / "run.json.GZ").rename(tmp_path / "renamed")
+    assert Recording.load(str(tmp_path / "renamed")) == busy()
+
+
+# The format
+
+
+def test_the_format_is_version_1_as_documented(tmp_path: Path) -> None:
+    source = recording((root(live_bytes=7), pack((1, 2, 3, 4, -5))), taken_ns=SECOND)
+    content = content_of(source, tmp_path / "run.json")
+    assert list(content) == ["format", "version", "taken_ns", "overhead_bytes", "dropped", "contexts", "timelines"]
+    assert (content["format"], content["version"], content["taken_ns"]) == ("thag_nb recording", 1, SECOND)
+    columns = (
+        "context_id, name, kind, parent_id, allocator, state, live_bytes, peak_bytes, total_bytes, self_live_bytes, "
+        "self_peak_bytes, self_total_bytes, allocations, frees, foreign_frees, retained_bytes, started_ns, duration_ns"
+    )
+    assert ", ".join(content["contexts"]) == columns  # a change of these is a new version
+    assert (content["contexts"]["name"], content["contexts"]["live_bytes"]) == (["root"], [7])
+    assert content["timelines"]["context_id"] == [1]
+    assert base64.b64decode(content["timelines"]["buckets"][0]) == struct.pack("<5q", 1, 2, 3, 4, -5)
+
+
+def test_one_recording_makes_one_file(tmp_path: Path) -> None:
+    for name in ("one.gz", "other.gz"):
+        busy().save(tmp_path / name)
+    assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "other.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "one.gz").read_bytes()).isascii()
+
+
+def test_a_machine_of_the_other_byte_order_writes_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy().save(tmp_path / "ours.json")
+    swapped = {key: np.frombuffer(rows, np.int64).byteswap().tobytes() for key, rows in busy().timelines.items()}
+    monkeypatch.setattr(files, "_SWAPS_BYTES", not files._SWAPS_BYTES)
+    busy()._replace(timelines=swapped).save(tmp_path / "theirs.json")
+    assert (tmp_path / "ours.json").read_bytes() == (tmp_path / "theirs.json").read_bytes()
+    assert Recording.load(tmp_path / "ours.json").timelines == swapped
+
+
+def test_spaces_and_lines_between_do_not_matter(tmp_path: Path) -> None:
+    content = content_of(busy(), tmp_path / "run.json")
+    (tmp_path / "run.json").write_text("\n" + json.dumps(content, indent=2) + "\n")
+    assert Recording.load(tmp_path / "run.json") == busy()
+
+
+# What is no recording
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_cut_short_anywhere_is_told(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    busy().save(path)
+    whole = path.read_bytes()
+    for tenths in range(1, 10):
+        path.write_bytes(whole[: len(whole) * tenths // 10])
+        assert "or only the first bytes of one;" in told(path) or "is a damaged recording: " in told(path)
+    path.write_bytes(whole[:-1])
+    assert "cut short" in told(path)
+
+
+def test_a_changed_byte_of_a_compressed_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "run.json.gz"
+    busy().save(path)
+    whole = path.read_bytes()
+    for place in range(10, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        told(path)
+    path.write_bytes(whole + b"more")
+    assert told(path).startswith("is a damaged recording: its gzip data are cut short or something follows them;")
+
+
+def test_a_newer_version_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.json", content_of(busy(), tmp_path / "run.json") | {"version": 2, "contexts": []})
+    assert told(path) == "is a recording of version 2, and this thag_nb reads version 1; upgrade thag_nb to read it"
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", 1.0, None, True])
+def test_a_version_that_never_was_is_told(tmp_path: Path, version: object) -> None:
+    path = write(tmp_path / "run.json", content_of(busy(), tmp_path / "run.json") | {"version": version})
+    assert told(path).startswith(f"is a damaged recording: its version is {version!r};")
+
+
+OTHER_FILES = {
+    "JSON of something else": b'{"format": "something else", "version": 1}',
+    "a list": b"[1, 2, 3]",
+    "the mark alone": b'"thag_nb recording"',
+    "binary": bytes(range(256)) * 10,
+    "a picture": b"\x89PNG\r\n\x1a\n\x00\x00",
+    "gzip of something else": gzip.compress(b"hello"),
+    "the beginning of gzip": b"\x1f\x8b",
+    "no gzip": b"\x1f\x8bhello, this is none",
+    "text": "Grüße".encode("latin-1"),
+    "brackets": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("data", OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_file_of_something_else_is_told(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(data)
+    assert told(path) == (
+        "is no recording of thag_nb, or only the first bytes of one; give a file that Recording.save wrote"
+    )
+
+
+def test_an_empty_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.json").touch()
+    assert told(tmp_path / "run.json") == "is empty; give a file that Recording.save wrote"
+
+
+def test_a_directory_and_a_pipe_are_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for save_or_load in (lambda path: busy().save(path, overwrite=True), Recording.load):
+        with pytest.raises(RecordingFileError, match=r"' is a directory; give the name of a file in it$"):
+            save_or_load(tmp_path)
+        with pytest.raises(RecordingFileError, match=r"' is no regular file; give the name of one$"):
+            save_or_load(tmp_path / "pipe")
+
+
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.json"):
+        Recording.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("path", [3, None, 1.5])
+def test_what_is_no_path_is_told(path: Any) -> None:
+    with pytest.raises(TypeError, match=r"expected str, bytes or os\.PathLike object, not"):
+        busy().save(path)
+    with pytest.raises(TypeError, match=r"expected str, bytes or os\.PathLike object, not"):
+        Recording.load(path)
+
+
+def change(place: str, value: object) -> Any:
+    """A change of the one value at a place such as ``contexts.name.0``; None takes it away."""
+
+    def changed(content: Any) -> None:
+        *steps, last = [int(step) if step.isdigit() else step for step in place.split(".")]
+        for step in steps:
+            content = content[step]
+        if value is None:
+            del content[last]
+        else:
+            content[last] = value
+
+    return changed
+
+
+FLAWS = {
+    "total missing": (change("dropped", None), "its dropped is None"),
+    "total of text": (change("taken_ns", "soon"), "its taken_ns is 'soon'"),
+    "contexts missing": (change("contexts", None), "its contexts do not have the columns of version 1"),
+    "contexts in rows": (change("contexts", [[1, "root"]]), "its contexts do not have the columns of version 1"),
+    "column missing": (change("contexts.frees", None), "its contexts do not have the columns of version 1"),
+    "column unknown": (change("contexts.colour", ["red"]), "its contexts do not have the columns of version 1"),
+    "column no list": (change("contexts.frees", 5), "frees in its contexts is 5"),
+    "column short": (change("contexts.frees.0", None), "the columns of its contexts are not of one length"),
+    "figure broken": (change("contexts.frees.1", 1.5), "a value of frees in its contexts is 1.5"),
+    "figure true": (change("contexts.frees.1", True), "a value of frees in its contexts is True"),
+    "figure too large": (change("contexts.frees.1", 2**63), "a value of frees in its contexts is 9223372036854775808"),
+    "name a number": (change("contexts.name.0", 5), "a value of name in its contexts is 5"),
+    "kind unknown": (change("contexts.kind.0", "cellar"), "a value of kind in its contexts is 'cellar'"),
+    "kind a list": (change("contexts.kind.0", []), "a value of kind in its contexts is []"),
+    "id twice": (change("contexts.context_id.1", 1), "an id occurs twice"),
+    "timeline missing": (change("timelines.context_id.1", 99), "context 3 has no timeline"),
+    "timelines missing": (change("timelines", None), "its timelines do not have the columns of version 1"),
+    "no base64": (change("timelines.buckets.0", "{}"), "a value of buckets in its timelines is '{}'"),
+    "no text": (change("timelines.buckets.0", 5), "a value of buckets in its timelines is 5"),
+    "half a bucket": (change("timelines.buckets.0", "AAAA"), "a value of buckets in its timelines is 'AAAA'"),
+}
+
+
+@pytest.mark.parametrize(("change", "flaw"), FLAWS.values(), ids=FLAWS)
+def test_content_that_is_no_recording_is_told(tmp_path: Path, change: Any, flaw: str) -> None:
+    content = content_of(busy(), tmp_path / "run.json")
+    change(content)
+    path = write(tmp_path / "run.json", content)
+    assert told(path) == f"is a damaged recording: {flaw}; save it again, or take another copy"
+
+
+def test_json_that_goes_on_or_is_too_deep_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    for rest in ("]", "{}", '"contexts": ' + "[" * 100_000, '"taken_ns": ' + "1" * 10_000 + "}"):
+        path.write_text('{"format":"thag_nb recording",' + rest)
+        assert told(path).startswith("is a damaged recording: it is cut short or changed;")
+
+
+# Saving
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recording_is_replaced_by_another(tmp_path: Path, name: str) -> None:
+    EMPTY.save(tmp_path / name)
+    busy().save(tmp_path / name)
+    assert Recording.load(tmp_path / name) == busy()
+
+
+def test_a_damaged_recording_and_one_of_a_newer_version_are_replaced_as_well(tmp_path: Path) -> None:
+    for text in ('{"format":"thag_nb recording","vers', '{"format":"thag_nb recording","version":9}'):
+        (tmp_path / "run.json").write_text(text)
+        busy().save(tmp_path / "run.json")
+        assert Recording.load(tmp_path / "run.json") == busy()
+
+
+@pytest.mark.parametrize("data", [*OTHER_FILES.values(), b""], ids=[*OTHER_FILES, "empty"])
+def test_anything_else_is_replaced_only_when_asked(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "flights.csv"
+    path.write_bytes(data)
+    with pytest.raises(RecordingFileError) as error:
+        busy().save(path)
+    assert str(error.value) == (
+        f"{str(path)!r} exists and is no recording of thag_nb; choose another name, or replace it with overwrite=True"
+    )
+    assert path.read_bytes() == data
+    busy().save(path, overwrite=True)
+    assert Recording.load(path) == busy()
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
+def test_saving_that_fails_leaves_what_was_there_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, failure: BaseException
+) -> None:
+    busy().save(tmp_path / "run.json")
+
+    def fail(*_: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 2
+        raise failure
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(type(failure)) as error:
+        EMPTY.save(tmp_path / "run.json")
+    monkeypatch.undo()
+    if isinstance(failure, OSError):
+        assert str(error.value) == f"[Errno 28] No space left on device: {str(tmp_path / 'run.json')!r}"
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert Recording.load(tmp_path / "run.json") == busy()
+
+
+def test_a_missing_directory_is_told_with_the_name_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        busy().save(tmp_path / "none" / "run.json")
+    assert error.value.filename == str(tmp_path / "none" / "run.json")
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "run.json")
+    for source in (EMPTY, busy()):
+        source.save(tmp_path / "link.json")
+        assert (tmp_path / "link.json").is_symlink()
+        assert Recording.load(tmp_path / "run.json") == source
+
+
+def test_a_file_has_the_permissions_of_a_new_file_or_of_the_one_it_replaces(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    busy().save(tmp_path / "run.json")
+    assert (tmp_path / "run.json").stat().st_mode == (tmp_path / "other").stat().st_mode
+    (tmp_path / "run.json").chmod(0o640)
+    busy().save(tmp_path / "run.json")
+    assert (tmp_path / "run.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_name_as_long_as_names_can_be_is_saved(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    busy().save(path)
+    assert Recording.load(path) == busy()
+
+
+def test_a_recording_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    wrong = recording((context(3, "load", frees=np.int64(5)), pack()))
+    with pytest.raises(RecordingFileError) as error:
+        wrong.save(path)
+    assert str(error.value).startswith(
+        f"{str(path)!r} cannot hold this recording: a value of frees in its contexts is "
+    )
+    with pytest.raises(RecordingFileError, match="this recording: context 1 has no timeline; save it as"):
+        busy()._replace(timelines={}).save(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Beside the rest
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_saving_and_loading_are_charged_to_nobody(tmp_path: Path) -> None:
+    many = recording(*((context(number, "x" * 1000), pack()) for number in range(1, 2000)))
+    with thag_nb.task("work"):
+        many.save(tmp_path / "run.json")
+        loaded = Recording.load(tmp_path / "run.json")
+    assert loaded == many
+    assert of("work").peak_bytes < MIB / 4 < len((tmp_path / "run.json").read_bytes())
+
+
+def test_saving_and_loading_need_neither_pandas_nor_numpy_nor_a_hook(tmp_path: Path) -> None:
+    code = f"""
+        import sys, thag_nb
+        from thag_nb import _native
+        assert "thag_nb.files" not in sys.modules and "json" not in sys.modules
+        taken = thag_nb.read()
+        taken.save({str(tmp_path / "run.json.gz")!r})
+        assert thag_nb.Recording.load({str(tmp_path / "run.json.gz")!r}) == taken
+        assert set(_native.hooks().values()) == {{"absent"}}
+        print(sorted({{"IPython", "pandas", "matplotlib", "numpy"}} & set(sys.modules)))
+    """
+    assert python(code) == "[]\n"
+
+
+def test_a_kept_recording_can_be_shown(tmp_path: Path) -> None:
+    busy().save(tmp_path / "run.json")
+    kept = Recording.load(tmp_path / "run.json")
+    pd.testing.assert_frame_equal(thag_nb.contexts(recording=kept), contexts_frame(busy()))
+    pd.testing.assert_frame_equal(thag_nb.timeline(recording=kept), timeline_frame(busy()))
+    every = thag_nb.timeline("load", all=True, recording=kept)
+    pd.testing.assert_frame_equal(every, timeline_frame(busy(), "load", all=True))
+    assert thag_nb.plot_timeline("parse", recording=kept).get_lines()
+
+
+@pytest.mark.parametrize("wrong", ["run.json", 3, (), busy().contexts], ids=["path", "number", "tuple", "contexts"])
+def test_what_is_no_recording_cannot_be_shown(wrong: Any) -> None:
+    for show in (thag_nb.contexts, thag_nb.timeline, thag_nb.plot_timeline):
+        with pytest.raises(NotARecordingError, match=r"^recording must be a Recording, not .*Recording\.load\(path\)$"):
+            show(recording=wrong)

@@ -1,0 +1,301 @@
+"""Recordings in files: JSON that says what it is, written whole or not at all.
+
+A file holds one object, ASCII, on one line; gzip around it if the name ends in ``.gz``. ``format`` comes first, and is
+what a recording is known by. This is version 1::
+
+    {"format": "thag_nb recording", "version": 1,
+     "taken_ns": 2000000000, "overhead_bytes": 1048576, "dropped": 0,
+     "contexts": {"context_id": [1, 3], "name": ["root", "load"], ...},
+     "timelines": {"context_id": [1, 3], "buckets": ["AAAA...", "AGXN..."]}}
+
+``contexts`` has a list for each field of `ContextRecord`, all of one length, contexts in their order. ``timelines`` has
+for each context, by its id, the base64 of its buckets: rows of five little-endian 64-bit integers in the order of
+`TimelineBucket`. All numbers are integers of 64 bits, with the meanings and units of `Recording`. Whatever adds, drops
+or changes a field makes a new version.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import reprlib
+import stat
+import sys
+import zlib
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from thag_nb import _native
+from thag_nb.errors import RecordingFileError
+
+FORMAT = "thag_nb recording"
+VERSION = 1
+
+_RecordingType = TypeVar("_RecordingType")
+
+_TOTALS = ("taken_ns", "overhead_bytes", "dropped")
+_TIMELINE_COLUMNS = ("context_id", "buckets")
+_BUCKET_BYTES = 5 * 8
+_WORDS = {
+    "kind": ("root", "cell", "task", "system"),
+    "allocator": ("task_aware", "system"),
+    "state": ("open", "ended"),
+}
+_SWAPS_BYTES = sys.byteorder == "big"
+
+_MARK = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{FORMAT}"'.encode())
+_HEAD_BYTES = 4096  # the mark is well within, also when it is compressed
+_GZIP = b"\x1f\x8b"
+_GZIP_WBITS = 31  # zlib's word for gzip
+_GZIP_LEVEL = 6
+
+_TAKE_ANOTHER = "give a file that Recording.save wrote"
+_SAVE_AGAIN = "save it again, or take another copy"
+
+
+@contextmanager
+def _untracked() -> Iterator[None]:
+    """Recordings are charged to nobody, and so is the work of keeping them."""
+    entering = _native.enter(_native.SYSTEM_ID, False)
+    try:
+        yield
+    finally:
+        entering.leave(True)
+
+
+# Imports go down only: the types of recordings and records are handed in, as they are to the native core.
+
+
+@_untracked()
+def save(recording: Any, record_type: Any, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Write a `Recording` of `ContextRecord`. Raises `RecordingFileError`, and OSError where the system refuses."""
+    name = os.fsdecode(path)
+    # A link is followed: what it leads to is replaced, not the link.
+    target = Path(os.path.realpath(name))
+    mode = _mode(name, target) if target.exists() else None
+    if mode is not None and not overwrite and not _is_marked(_head(target)):
+        raise RecordingFileError(
+            name, "exists and is no recording of thag_nb; choose another name, or replace it with overwrite=True"
+        )
+    content = _content(recording, record_type._fields)
+    flaw = _flaw(content, record_type._fields)
+    if flaw is not None:
+        raise RecordingFileError(name, f"cannot hold this recording: {flaw}; save it as thag_nb.read() gave it")
+    data = json.dumps(content, separators=(",", ":")).encode("ascii")
+    if name.lower().endswith(".gz"):
+        data = zlib.compress(data, _GZIP_LEVEL, _GZIP_WBITS)
+    try:
+        _replace(target, data, mode)
+    except OSError as error:
+        # With the name that was given, and not that of the temporary file, which nobody has heard of.
+        raise OSError(error.errno, error.strerror, name) from None
+
+
+@_untracked()
+def load(
+    recording_type: Callable[..., _RecordingType], record_type: Any, path: str | os.PathLike[str]
+) -> _RecordingType:
+    """The recording in a file, as a `Recording` of `ContextRecord`.
+
+    Raises `RecordingFileError`, and OSError where the system refuses: FileNotFoundError if there is no such file.
+    """
+    name = os.fsdecode(path)
+    content = _parsed(name, _text(name))
+    _check_version(name, content.get("version"))
+    flaw = _flaw(content, record_type._fields)
+    if flaw is not None:
+        raise _damaged(name, flaw)
+    contexts, timelines = content["contexts"], content["timelines"]
+    columns = [contexts[field] for field in record_type._fields]
+    return recording_type(
+        contexts=tuple(map(record_type._make, zip(*columns, strict=True))),
+        timelines=dict(zip(timelines["context_id"], map(_unpacked, timelines["buckets"]), strict=True)),
+        **{total: content[total] for total in _TOTALS},
+    )
+
+
+# Bytes
+
+
+def _mode(name: str, path: Path) -> int:
+    """The permissions of a regular file; a device or a pipe can neither be replaced nor read to its end."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise RecordingFileError(name, "is a directory; give the name of a file in it")
+    if not stat.S_ISREG(mode):
+        raise RecordingFileError(name, "is no regular file; give the name of one")
+    return stat.S_IMODE(mode)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
+
+
+def _is_marked(head: bytes) -> bool:
+    """Whether a file that begins so is a recording, of whatever version and however it goes on."""
+    if head.startswith(_GZIP):
+        try:
+            head = zlib.decompressobj(_GZIP_WBITS).decompress(head, _HEAD_BYTES)
+        except zlib.error:
+            return False
+    return _MARK.match(head) is not None
+
+
+def _text(name: str) -> bytes:
+    """The JSON in a file. Nothing but a recording is read further than its head."""
+    path = Path(name)
+    _mode(name, path)
+    head = _head(path)
+    if not head:
+        raise RecordingFileError(name, f"is empty; {_TAKE_ANOTHER}")
+    if not _is_marked(head):
+        raise RecordingFileError(name, f"is no recording of thag_nb, or only the first bytes of one; {_TAKE_ANOTHER}")
+    data = path.read_bytes()
+    return _inflated(name, data) if data.startswith(_GZIP) else data
+
+
+def _inflated(name: str, data: bytes) -> bytes:
+    inflater = zlib.decompressobj(_GZIP_WBITS)
+    try:
+        text = inflater.decompress(data)
+    except zlib.error:
+        raise _damaged(name, "its gzip data are changed") from None
+    if not inflater.eof or inflater.unused_data:
+        raise _damaged(name, "its gzip data are cut short or something follows them")
+    return text
+
+
+def _replace(target: Path, data: bytes, mode: int | None) -> None:
+    """Put a whole file in place, with these permissions if any; whatever fails, what was there stays as it was."""
+    temporary = target.with_name(f".thag_nb-{os.urandom(8).hex()}.tmp")
+    with temporary.open("xb") as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else the name might reach the disk before what it names
+            if mode is not None:
+                temporary.chmod(mode)
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # an interrupt may come after the replacing
+            raise
+
+
+# Content
+
+
+def _content(recording: Any, fields: tuple[str, ...]) -> dict[str, Any]:
+    """A recording as a file holds it. What it is comes first: it is known by that."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **{total: getattr(recording, total) for total in _TOTALS},
+        "contexts": {field: [record[place] for record in recording.contexts] for place, field in enumerate(fields)},
+        "timelines": {
+            "context_id": list(recording.timelines),
+            "buckets": [_packed(buckets) for buckets in recording.timelines.values()],
+        },
+    }
+
+
+def _packed(buckets: bytes) -> str:
+    return base64.b64encode(_little_endian(buckets)).decode("ascii")
+
+
+def _unpacked(text: str) -> bytes:
+    return _little_endian(base64.b64decode(text, validate=True))
+
+
+def _little_endian(buckets: bytes) -> bytes:
+    """Native 64-bit integers with their lowest byte first, or back: it is the same."""
+    if not _SWAPS_BYTES:
+        return buckets
+    integers = array("q", buckets)
+    integers.byteswap()
+    return integers.tobytes()
+
+
+def _parsed(name: str, text: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _damaged(name, "it is cut short or changed") from None
+    assert isinstance(content, dict), "the mark begins with a brace"
+    return content
+
+
+def _check_version(name: str, version: Any) -> None:
+    if not _is_integer(version) or version < 1:
+        raise _damaged(name, f"its version is {reprlib.repr(version)}")
+    if version > VERSION:
+        problem = f"is a recording of version {version}, and this thag_nb reads version {VERSION}"
+        raise RecordingFileError(name, f"{problem}; upgrade thag_nb to read it")
+
+
+def _damaged(name: str, flaw: str) -> RecordingFileError:
+    return RecordingFileError(name, f"is a damaged recording: {flaw}; {_SAVE_AGAIN}")
+
+
+# What can be wrong with content
+
+
+def _flaw(content: dict[str, Any], fields: tuple[str, ...]) -> str | None:
+    """What keeps content from being a recording, or None."""
+    for total in _TOTALS:
+        if not _is_integer(content.get(total)):
+            return f"its {total} is {reprlib.repr(content.get(total))}"
+    contexts, timelines = content.get("contexts"), content.get("timelines")
+    return (
+        _table_flaw("contexts", contexts, fields)
+        or _table_flaw("timelines", timelines, _TIMELINE_COLUMNS)
+        or _ids_flaw(contexts["context_id"], timelines["context_id"])  # type: ignore[index] # both are tables by now
+    )
+
+
+def _table_flaw(name: str, table: object, fields: tuple[str, ...]) -> str | None:
+    if not isinstance(table, dict) or set(table) != set(fields):
+        return f"its {name} do not have the columns of version {VERSION}"
+    for field in fields:
+        if not isinstance(table[field], list):
+            return f"{field} in its {name} is {reprlib.repr(table[field])}"
+        wrong = [value for value in table[field] if not _fits(field, value)]
+        if wrong:
+            return f"a value of {field} in its {name} is {reprlib.repr(wrong[0])}"
+    if len({len(column) for column in table.values()}) > 1:
+        return f"the columns of its {name} are not of one length"
+    return None
+
+
+def _ids_flaw(contexts: list[int], timelines: list[int]) -> str | None:
+    for ids in (contexts, timelines):
+        if len(set(ids)) != len(ids):
+            return "an id occurs twice"
+    without = set(contexts).difference(timelines)
+    return f"context {min(without)} has no timeline" if without else None
+
+
+def _fits(field: str, value: object) -> bool:
+    if field in _WORDS:
+        return value in _WORDS[field]
+    if field == "name":
+        return isinstance(value, str)
+    if field == "buckets":
+        return _is_timeline(value)
+    return _is_integer(value)
+
+
+def _is_integer(value: object) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_timeline(text: Any) -> bool:
+    try:
+        return len(_unpacked(text)) % _BUCKET_BYTES == 0
+    except (TypeError, ValueError):
+        return False
