@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         workloads = _installed(workloads)
     chosen = _installed_tools(chosen, python)
     description = machine.describe(python, [TOOLS[tool].package for tool in chosen if TOOLS[tool].package])
+    options.out = options.out or (Path(__file__).with_name("results") if options.full else Path("out"))
     options.out.mkdir(parents=True, exist_ok=True)
     children = measure.plan(workloads, chosen, options.repetitions)
     try:
@@ -73,9 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path(__file__).with_name("results"),
         metavar="DIR",
-        help="where table.md, picture.png and measurements.csv go (default benchmarks/results)",
+        help="where table.md, picture.png and measurements.csv go (default out; with --full, benchmarks/results)",
     )
     parser.add_argument(
         "--resume", action="store_true", help="measure only what is not in DIR/measurements.csv yet, or failed there"
