@@ -353,3 +353,20 @@ def test_an_unknown_context_is_answered_in_one_sentence():
 def test_blocks_of_refuses_what_it_does_not_know():
     with pytest.raises(TypeError, match="a list and a tuple of 5 types"):
         _native.blocks_of([], ())  # type: ignore[arg-type]
+
+
+def test_the_magic_prints_a_table():
+    code = textwrap.dedent(SHELL) + textwrap.dedent("""
+        check("with thag_nb.task('load'):\\n    table = bytearray(3 << 20)")
+        check("%thag_retained load")
+        check("%thag_retained 'load' --collect")
+        check("%thag_retained")
+        sys.stderr = sys.stdout
+        run("%thag_retained nosuch")
+        run("%thag_retained load --nosuch")
+    """)
+    printed = python(code)
+    assert printed.count("table   3.0 MiB   100%  del table") == 2
+    assert printed.count("del table") == 3
+    assert "UnknownContextError: no context is called 'nosuch'; known: load" in printed
+    assert "UsageError: %thag_retained: unrecognized arguments: --nosuch; see %thag_retained?" in printed
