@@ -5,7 +5,7 @@ Importing this is quiet: no hook is installed, and neither IPython nor pandas no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thag_nb import native_build
 
@@ -54,6 +54,7 @@ __all__ = [
     "push_allocator_context",
     "read",
     "reset",
+    "retained",
     "start",
     "status",
     "stop",
@@ -119,6 +120,36 @@ def _or_now(recording: Recording | None) -> Recording:
     if not isinstance(recording, Recording):
         raise NotARecordingError(recording)
     return recording
+
+
+def retained(
+    wanted: str | int | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
+) -> DataFrame:
+    """Who still holds what a context allocated: one row per context and holder, the largest of a context first.
+
+    Columns: ``context_id, name`` of the context; ``holder`` and its ``kind``, see below; ``held_bytes``, how many of
+    the context's self live bytes hang on it; ``released_by``, the line to execute that would let go, empty where there
+    is none; ``shared_with``, other holders that reach into the same bytes, which stay until those let go as well. Each
+    block counts once, for the first who holds it in the order of the kinds, and the rows of a context add up to its
+    self live bytes:
+
+    - ``variable``, ``closure``: a name of the user's, and one of a function that closes over something;
+    - ``output``: ``Out[n]``, ``_`` and its like;
+    - ``traceback``: the last exception, with the variables of the functions it went through;
+    - ``module``: a variable in one of the user's modules, or a library as a whole;
+    - ``cache``: what a function under ``functools.cache`` or ``lru_cache`` has returned;
+    - ``object``: an object that no name leads to, but something does that runs or is not Python;
+    - ``cycle``: garbage, which waits for the collector;
+    - ``unexplained``: what no object was found to hold: locals of running functions, memory of libraries.
+
+    `wanted` is a name or an id: the newest context of that name. Without it, every context that has ended and holds
+    something. With `collect`, the garbage collector runs first. `namespace` has the user's names; without it, those of
+    the notebook or of ``__main__``. Raises `UnknownContextError`, `NamespaceError`.
+    """
+    from thag_nb import frames, holders
+
+    with untracked():
+        return frames.retained_frame(holders.find(wanted, collect=collect, namespace=namespace))
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -5,7 +5,7 @@ Contexts are named by their ids, which grow and are never reused. Sizes are byte
 nobody.
 """
 
-from typing import TypeAlias, TypeVar, final
+from typing import Any, TypeAlias, TypeVar, final
 
 ROOT_ID: int  # what no other context is charged for
 SYSTEM_ID: int  # the shared context of untracked work
@@ -146,6 +146,17 @@ def audit() -> dict[int, tuple[int, int]]:
 
 def owner_of(address: int, /) -> tuple[int, int] | None:
     """The owner of the block at an address and the block's size, or None for a block that is not recorded."""
+
+def blocks_of(
+    objects: list[Any], kinds: tuple[object, object, object, object, object], /
+) -> tuple[dict[int, int], list[Any]]:
+    """The recorded bytes that objects are made of, by the id of their context, and what they hold unknown to `gc`.
+
+    An object is made of the block it lies in and the buffers that are its alone. Unknown to `gc.get_referents` are an
+    array's base and its elements, a dict's keys that are text, the parts of code, and the bytes of a `BytesIO`.
+    `kinds` are the types `ndarray`, `deque`, `array`, `BytesIO` and `StringIO`, or None for one that is not loaded. No
+    Python code runs.
+    """
 
 def health() -> dict[str, int]:
     """Counts of what went less than perfectly."""

@@ -51,6 +51,15 @@ class UnknownContextError(ThagError, LookupError):
         super().__init__(f"no context is called {_shown(wanted)}; known: {names or 'nothing has been recorded yet'}")
 
 
+class NamespaceError(ThagError, TypeError):
+    """Something else where the user's names were wanted."""
+
+    def __init__(self, namespace: object) -> None:
+        super().__init__(
+            f"namespace must be a dict of names, not {_shown(namespace)}; leave it out for the names of this session"
+        )
+
+
 class AxesError(ThagError, TypeError):
     """Something else where matplotlib axes were wanted."""
 

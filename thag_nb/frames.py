@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Index, Series
 
+from thag_nb.holders import Held
 from thag_nb.recording import ContextRecord, Recording
 
 _TEXT_COLUMNS = ("name", "kind", "allocator", "state")
@@ -33,6 +34,8 @@ CONTEXT_COLUMNS = (
 )
 
 TIMELINE_COLUMNS = ("time", "context_id", "name", "low_bytes", "high_bytes", "live_bytes", "self_live_bytes")
+
+RETAINED_COLUMNS = ("context_id", "name", "holder", "kind", "held_bytes", "released_by", "shared_with")
 
 BUCKET_FIELDS = 5
 
@@ -71,6 +74,21 @@ def timeline_frame(recording: Recording, wanted: str | int | None = None, *, all
         "self_live_bytes": self_live,
     }
     return DataFrame(columns, columns=list(TIMELINE_COLUMNS))
+
+
+def retained_frame(held: Iterable[Held]) -> DataFrame:
+    """Who still holds what: one row per context and holder, in the order given.
+
+    The columns are `RETAINED_COLUMNS`, with the meanings of `Held`: int64 for ``context_id, held_bytes``, text for the
+    rest; ``shared_with`` has the names of holders joined by commas. No rows give the same types.
+    """
+    rows = tuple(held)
+    columns: dict[str, object] = {
+        column: _texts(getattr(row, column) for row in rows) for column in ("name", "holder", "kind", "released_by")
+    }
+    columns |= {column: _integers(getattr(row, column) for row in rows) for column in ("context_id", "held_bytes")}
+    columns["shared_with"] = _texts(", ".join(row.shared_with) for row in rows)
+    return DataFrame(columns, columns=list(RETAINED_COLUMNS))
 
 
 def bucket_rows(recording: Recording, context_id: int) -> NDArray[np.int64]:

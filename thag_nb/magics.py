@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
-from thag_nb import dispatcher, hooks, reports
+from thag_nb import dispatcher, holders, hooks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
 from thag_nb.tasks import task, untracked
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 _CELL_MAGIC = re.compile(r"%(%(?:thag_task|thag_system)(?:\s|$))")
-_COMPLETED = ("%%thag_task", "%thag_task")
 _REPORTS = 10  # tasks of one cell that are shown, the last ones
 _REPORTS_WITH_PICTURES = 4
 _OPTIONS = ("--no-plot", "--quiet")
@@ -49,7 +48,7 @@ class ThagNb(Magics):
         As ``%%thag_task NAME`` on top of a cell, or ``%thag_task NAME`` anywhere in it; a second one ends the first.
         Below the cell: peak, what was still live at its end (kept), allocations, time, and live bytes over time.
         """
-        options = self._options(line)
+        options = self._options(self.thag_task, line)
         scope = task(" ".join(options.name).strip("\"'"))
         guard = self.cells.open_until_end(scope.guard, report=not options.quiet)
         self._plots[guard.context.id] = not options.no_plot
@@ -69,6 +68,19 @@ class ThagNb(Magics):
         self._refuse_arguments("thag", line)
         with untracked():
             display(reports.costs_bundle(dispatcher.read(), figure=self._shows_pictures()), raw=True)
+
+    @magic_arguments()
+    @argument("name", nargs="*", help="whose memory; quotes are optional. Without it, of everything that has ended")
+    @argument("--collect", action="store_true", help="run the garbage collector first")
+    @no_var_expand
+    @line_magic
+    def thag_retained(self, line: str) -> None:
+        """Show who still holds what a task or cell allocated, and the line that would let go."""
+        options = self._options(self.thag_retained, line)
+        name = " ".join(options.name).strip("\"'")
+        with untracked():
+            held = holders.find(name or None, collect=options.collect, namespace=self._shell.user_ns)
+            display(reports.retained_bundle(held), raw=True)
 
     @line_magic
     def thag_status(self, line: str) -> None:
@@ -95,11 +107,12 @@ class ThagNb(Magics):
         if len(ended) > _REPORTS:
             print(f"... and {len(ended) - _REPORTS:,} tasks before these; %thag and thag_nb.contexts() have them all")
 
-    def _options(self, line: str) -> Any:
+    @staticmethod
+    def _options(magic: Any, line: str) -> Any:
         try:
-            options = parse_argstring(self.thag_task, line)
+            options = parse_argstring(magic, line)
         except (UsageError, ValueError) as error:  # an unknown option, a quotation that does not end
-            raise UsageError(f"%thag_task: {error}; see %thag_task?") from None
+            raise UsageError(f"%{magic.__name__}: {error}; see %{magic.__name__}?") from None
         # IPython hands a comment behind a magic over as if it were arguments.
         options.name = list(itertools.takewhile(lambda word: not word.startswith("#"), options.name))
         return options
@@ -149,10 +162,24 @@ class CellMagicTransformer:
         return [lines[0][1:], *lines[1:]]
 
 
-def _complete(_shell: InteractiveShell, _event: Any) -> list[str]:
+def _complete_task(_shell: InteractiveShell, _event: Any) -> list[str]:
     """Options, and the names of tasks there have been."""
     names = {record.name for record in dispatcher.read().contexts if record.kind == "task"}
     return [*sorted(names), *_OPTIONS]
+
+
+def _complete_retained(_shell: InteractiveShell, _event: Any) -> list[str]:
+    """The option, and the names of what has ended and holds something."""
+    records = dispatcher.read().contexts
+    names = {record.name for record in records if record.state == "ended" and record.self_live_bytes}
+    return [*sorted(names), "--collect"]
+
+
+_COMPLETED = {
+    "%%thag_task": _complete_task,
+    "%thag_task": _complete_task,
+    "%thag_retained": _complete_retained,
+}
 
 
 class _Extension:
@@ -168,8 +195,8 @@ class _Extension:
         self.shell.register_magics(self.magics)
         self.shell.input_transformers_cleanup.append(self.transformer)
         self.magics.cells.attach()
-        for command in _COMPLETED:
-            self.shell.set_hook("complete_command", _complete, str_key=command)
+        for command, complete in _COMPLETED.items():
+            self.shell.set_hook("complete_command", complete, str_key=command)
 
     def unload(self) -> None:
         self.magics.cells.detach()

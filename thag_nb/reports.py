@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import html
 
+from thag_nb.holders import Held
 from thag_nb.recording import ContextRecord, Recording
 from thag_nb.units import format_bytes, format_count, format_duration
 
 Bundle = dict[str, str]
 
 _COLUMNS = ("context", "peak", "kept", "live now", "allocated", "allocations", "foreign frees", "time")
+_RETAINED_COLUMNS = ("context", "holder", "held", "share", "released by")
+_RETAINED_LEFT = (0, 1, 4)
+_HOLDERS = 6  # of one context that are shown, the largest
+_CONTEXTS = 20
 _CAVEAT = "Live bytes are not RSS; kept is what was live when the context ended, not a leak."
 # Notebook servers strip classes, style sheets and variables from outputs that they do not trust; inline styles stay.
 _CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: pre"
@@ -35,7 +40,7 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     line = summary_line(record)
     bundle = {"text/plain": line}
     if figure:
-        table = _html_table(_rows(recording, record))
+        table = _html_table(_rows(recording, record), _COLUMNS)
         picture, alt = _timeline_picture(recording, context_id)
         bundle |= _with_picture(f"<div>{html.escape(line)}</div>", picture, alt, f"figures of {record.name}", table)
     return bundle
@@ -44,12 +49,52 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
 def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
     """What each cell and task cost, nested, with the root and the bookkeeping; with `figure`, over time as well."""
     rows = [*_rows(recording, recording.contexts[0]), _overhead_row(recording)]
-    bundle = {"text/plain": _text_table(rows)}
+    bundle = {"text/plain": f"{_text_table(rows, _COLUMNS)}\n{_CAVEAT}"}
     if figure:
         picture, alt = _timeline_picture(recording, None)
         note = f'<div style="font-size: 90%; opacity: 0.8">{_CAVEAT}</div>'
-        bundle |= _with_picture(_html_table(rows) + note, picture, alt, None, "")
+        bundle |= _with_picture(_html_table(rows, _COLUMNS) + note, picture, alt, None, "")
     return bundle
+
+
+def retained_bundle(held: tuple[Held, ...]) -> Bundle:
+    """Who still holds what, the context that holds most first: its largest holders, and the others as one row."""
+    contexts: dict[int, list[Held]] = {}
+    for row in held:
+        contexts.setdefault(row.context_id, []).append(row)
+    if not contexts:
+        return {"text/plain": "Nothing that was allocated is still held."}
+    largest = sorted(contexts.values(), key=lambda rows: -sum(row.held_bytes for row in rows))
+    rows = [line for of_context in largest[:_CONTEXTS] for line in _retained_rows(of_context)]
+    notes = []
+    if len(largest) > _CONTEXTS:
+        notes.append(f"... and {len(largest) - _CONTEXTS:,} contexts that hold less; thag_nb.retained() has them all")
+    note = "".join(f"<div>{html.escape(text)}</div>" for text in notes)
+    return {
+        "text/plain": "\n".join([_text_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT), *notes]),
+        "text/html": _html_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT) + note,
+    }
+
+
+def _retained_rows(held: list[Held]) -> list[tuple[str, ...]]:
+    """The holders of one context that matter, its name and sum on top."""
+    total = sum(row.held_bytes for row in held)
+    shown = [row for row in held[:_HOLDERS] if row.held_bytes * 100 >= total]
+    rows: list[tuple[str, ...]] = [(held[0].name, "", format_bytes(total), "", "")]
+    for row in shown:
+        also = f", also held by {', '.join(row.shared_with)}" if row.shared_with and row.released_by else ""
+        rows.append(
+            ("", row.holder, format_bytes(row.held_bytes), _share(row.held_bytes, total), row.released_by + also)
+        )
+    rest_bytes = total - sum(row.held_bytes for row in shown)
+    if len(shown) < len(held):
+        rest = f"{len(held) - len(shown):,} smaller"
+        rows.append(("", rest, format_bytes(rest_bytes), _share(rest_bytes, total), ""))
+    return rows
+
+
+def _share(part_bytes: int, total_bytes: int) -> str:
+    return f"{part_bytes / total_bytes:.0%}" if total_bytes else ""
 
 
 def _kept_bytes(record: ContextRecord) -> int:
@@ -89,29 +134,31 @@ def _overhead_row(recording: Recording) -> tuple[str, ...]:
     return ("thag_nb itself", "", "", format_bytes(recording.overhead_bytes), "", "", "", "")
 
 
-def _text_table(rows: list[tuple[str, ...]]) -> str:
-    table = [_COLUMNS, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(_COLUMNS))]
-    lines = [
+def _text_table(rows: list[tuple[str, ...]], columns: tuple[str, ...], left: tuple[int, ...] = (0,)) -> str:
+    """Columns in line, those of `left` to the left and the others to the right."""
+    table = [columns, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(columns))]
+    lines = (
         "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table
-    ]
-    return "\n".join([*lines, _CAVEAT])
+    )
+    return "\n".join(lines)
 
 
-def _html_table(rows: list[tuple[str, ...]]) -> str:
-    head = "".join(_html_cell("th", column, text) for column, text in enumerate(_COLUMNS))
+def _html_table(rows: list[tuple[str, ...]], columns: tuple[str, ...], left: tuple[int, ...] = (0,)) -> str:
+    head = "".join(_html_cell("th", column in left, text) for column, text in enumerate(columns))
     body = "".join(
-        "<tr>" + "".join(_html_cell("td", column, text) for column, text in enumerate(row)) + "</tr>" for row in rows
+        "<tr>" + "".join(_html_cell("td", column in left, text) for column, text in enumerate(row)) + "</tr>"
+        for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _html_cell(tag: str, column: int, text: str) -> str:
-    style = _CELL.format(align="left" if column == 0 else "right")
+def _html_cell(tag: str, left: bool, text: str) -> str:
+    style = _CELL.format(align="left" if left else "right")
     return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
 
 

@@ -1,5 +1,6 @@
 /* The bindings: arguments in, plain Python data out. Nothing here is called from an allocation. */
 
+#include "blocks.h"
 #include "charges.h"
 #include "contexts.h"
 #include "current.h"
@@ -829,6 +830,101 @@ native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
     return Py_BuildValue("kn", (unsigned long)thag_context_owner(owner.context_id)->id, (Py_ssize_t)owner.size);
 }
 
+/* What objects hold, added up; consecutive blocks usually have the same owner. */
+typedef struct {
+    PyObject *held;             /* bytes by context id */
+    PyObject *further;
+    uint32_t context_id;        /* whose bytes are not in `held` yet; 0 for nobody's */
+    int64_t bytes;
+    bool failed;
+} tally;
+
+static void
+tally_write(tally *sums)
+{
+    PyObject *key = sums->context_id == 0 ? NULL : PyLong_FromUnsignedLong(sums->context_id);
+    PyObject *before = key == NULL ? NULL : PyDict_GetItemWithError(sums->held, key);
+    long long bytes = before == NULL ? 0 : PyLong_AsLongLong(before);
+    PyObject *after = key == NULL ? NULL : PyLong_FromLongLong(bytes + sums->bytes);
+    sums->failed |= sums->context_id != 0 && (after == NULL || PyDict_SetItem(sums->held, key, after) < 0);
+    Py_XDECREF(key);
+    Py_XDECREF(after);
+}
+
+static void
+tally_block(const void *address, void *data)
+{
+    tally *sums = data;
+    const thag_entry *at = thag_owners_find((uintptr_t)address);
+    thag_owner owner = {.context_id = 0};
+    if (at != NULL) {
+        owner = thag_owners_look_at(at);
+    }
+    if (owner.context_id == 0) {
+        return;
+    }
+    uint32_t context_id = thag_context_owner(owner.context_id)->id;
+    if (context_id != sums->context_id) {
+        tally_write(sums);
+        sums->context_id = context_id;
+        sums->bytes = 0;
+    }
+    sums->bytes += (int64_t)owner.size;
+}
+
+static bool
+tally_object(PyObject *held, void *data)
+{
+    tally *sums = data;
+    sums->failed |= PyList_Append(sums->further, held) < 0;
+    return !sums->failed;
+}
+
+static PyObject *
+tally_objects(PyObject *objects, const thag_kinds *kinds)
+{
+    tally sums = {.held = PyDict_New(), .further = PyList_New(0)};
+    thag_blocks_visitor visitor = {tally_block, tally_object, &sums};
+    sums.failed = sums.held == NULL || sums.further == NULL;
+    for (Py_ssize_t i = 0; !sums.failed && i < PyList_GET_SIZE(objects); i++) {
+        (void)thag_blocks_visit(PyList_GET_ITEM(objects, i), kinds, &visitor);
+    }
+    if (!sums.failed) {
+        tally_write(&sums);
+    }
+    PyObject *result = sums.failed ? NULL : PyTuple_Pack(2, sums.held, sums.further);
+    Py_XDECREF(sums.held);
+    Py_XDECREF(sums.further);
+    return result;
+}
+
+/* A type, or NULL for None and for whatever else is no type. */
+static PyTypeObject *
+type_or_null(PyObject *kinds, Py_ssize_t i)
+{
+    PyObject *kind = PyTuple_GET_ITEM(kinds, i);
+    return PyType_Check(kind) ? (PyTypeObject *)kind : NULL;
+}
+
+static PyObject *
+native_blocks_of(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyList_Check(arguments[0]) || !PyTuple_Check(arguments[1]) || PyTuple_GET_SIZE(arguments[1]) != 5) {
+        return PyErr_Format(PyExc_TypeError, "blocks_of takes a list and a tuple of 5 types");
+    }
+    thag_kinds kinds = {
+        .ndarray = type_or_null(arguments[1], 0),
+        .deque = type_or_null(arguments[1], 1),
+        .array = type_or_null(arguments[1], 2),
+        .bytes_io = type_or_null(arguments[1], 3),
+        .string_io = type_or_null(arguments[1], 4),
+    };
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *result = tally_objects(arguments[0], &kinds);
+    thag_bookkeeping_end(collector_was_on);
+    return result;
+}
+
 static PyObject *
 native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
@@ -872,6 +968,7 @@ static PyMethodDef methods[] = {
     {"after_fork", native_after_fork, METH_NOARGS, NULL},
     {"audit", native_audit, METH_NOARGS, NULL},
     {"owner_of", native_owner_of, METH_O, NULL},
+    {"blocks_of", (PyCFunction)(void (*)(void))native_blocks_of, METH_FASTCALL, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"overhead", native_overhead, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,0 +1,337 @@
+"""Who still holds what a context allocated: a walk from everything with a name to the blocks that hang on it.
+
+The walk goes from holder to holder in the order of their rank (variables, outputs, the last traceback, modules, caches,
+then what only the garbage collector knows) and from each along `gc.get_referents`. Each object is visited once and its
+blocks count for the holder that reached it first, so the sums over all holders add up. What leads everywhere, modules,
+classes, frames and the shell, is not passed through on behalf of a variable.
+
+No code of the user's runs: objects are looked at by their exact types and in C, never by their attributes.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import functools
+import gc
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType, TracebackType
+from typing import Any, NamedTuple
+
+from thag_nb import _native
+from thag_nb.dispatcher import read
+from thag_nb.namespaces import Holder, HolderKind, Modules, Namespace, is_dunder, package_of, type_name, type_package
+from thag_nb.recording import ContextRecord, Recording
+
+
+class Held(NamedTuple):
+    """What one holder keeps of one context's own live bytes. `shared_with` are other holders that reach into it."""
+
+    context_id: int
+    name: str
+    holder: str
+    kind: HolderKind
+    held_bytes: int
+    released_by: str
+    shared_with: tuple[str, ...]
+
+
+UNEXPLAINED = Holder("(unexplained)", "unexplained")
+_GARBAGE = Holder("(reference cycles)", "cycle", "import gc; gc.collect()")
+
+
+def find(
+    wanted: str | int | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
+) -> tuple[Held, ...]:
+    """What every ended context, or the wanted one, still holds: contexts oldest first, the largest holder leading.
+
+    The rows of a context add up to its self live bytes; the last of them is what could not be explained. See
+    `thag_nb.retained`. To be called untracked. Raises `UnknownContextError`, `NamespaceError`.
+    """
+    user = Namespace(namespace)
+    _chosen(read(), wanted)  # before anything is collected
+    if collect:
+        gc.collect()
+    with _collector_off():
+        for _ in range(_TRIES):
+            walk = _Walk(user)
+            rows, consistent = _rows(_chosen(read(), wanted), walk)
+            if consistent:  # else other threads have freed something between the walk and the reading
+                break
+    return rows
+
+
+_TRIES = 3
+
+
+def _chosen(recording: Recording, wanted: str | int | None) -> tuple[ContextRecord, ...]:
+    if wanted is not None:
+        return (recording.find(wanted),)
+    return tuple(record for record in recording.contexts if record.state == "ended" and record.self_live_bytes)
+
+
+def _rows(records: Iterable[ContextRecord], walk: _Walk) -> tuple[tuple[Held, ...], bool]:
+    """The rows, and whether no context has less live bytes than were found."""
+    rows: list[Held] = []
+    consistent = True
+    for record in records:
+        found = [(sums[record.context_id], place) for place, sums in enumerate(walk.sums) if record.context_id in sums]
+        unexplained = record.self_live_bytes - sum(held_bytes for held_bytes, _ in found)
+        consistent &= unexplained >= 0
+        for held_bytes, place in sorted(found, key=lambda pair: -pair[0]):
+            rows.append(_row(record, walk.holders[place], held_bytes, walk.sharing(place, record.context_id)))
+        if unexplained:  # less than nothing, if other threads never leave off
+            rows.append(_row(record, UNEXPLAINED, unexplained, ()))
+    return tuple(rows), consistent
+
+
+def _row(record: ContextRecord, holder: Holder, held_bytes: int, shared_with: tuple[str, ...]) -> Held:
+    return Held(record.context_id, record.name, holder.name, holder.kind, held_bytes, holder.released_by, shared_with)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """No finalizer runs in the middle of a walk, and no address is used again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+# ---- the walk ----
+
+_PLAIN, _SKIPPED, _CLASS, _TRACEBACK, _CACHE, _FUNCTION = range(6)
+_LRU_CACHE: type = type(functools.lru_cache(len))
+# What so many share that it says nothing.
+_ATOMS = frozenset(
+    map(id, (int, str, float, bytes, bool, complex, type(None), CodeType, FunctionType, BuiltinFunctionType))
+)
+_TOUCHED = 1_000  # objects that two holders share, of which this many are looked at
+
+
+class _Walk:
+    """Visits everything once. `sums` has for each of `holders` the bytes by context."""
+
+    def __init__(self, user: Namespace) -> None:
+        self.holders: list[Holder] = []
+        self.sums: list[dict[int, int]] = []
+        self._seen: dict[int, int] = {}
+        self._touched: dict[int, dict[int, dict[int, Any]]] = {}
+        self._caches: list[tuple[Any, int]] = []
+        self._handlings: dict[int, int] = {}
+        self._package: str | None = "__main__"  # whose classes are passed through; None for all
+        self._kinds = _kinds()
+        # Before the walk makes any objects of its own. What dies meanwhile stays until its end.
+        self._tracked = gc.get_objects()
+        self._modules = Modules(user)
+        self._main = user.names
+        self._mark(self, user, user.outputs, user.names, sys.modules, *self._modules.dicts.values())
+        try:
+            self._go(user)
+        finally:
+            self._tracked.clear()  # whoever interrupts this keeps its frames, but not every object there is
+
+    def sharing(self, place: int, context_id: int) -> tuple[str, ...]:
+        """Who else reaches something of the context that was counted for the holder at `place`."""
+        names = []
+        for other, touched in self._touched.get(place, {}).items():
+            holder = self.holders[other]
+            held, _ = _native.blocks_of(list(touched.values()), self._kinds)
+            if context_id in held and _lets_go_apart(holder, self.holders[place]):
+                names.append(holder.name)
+        return tuple(names)
+
+    def _go(self, user: Namespace) -> None:
+        if user.shell is not None:
+            self._mark(user.shell)
+        for holder, value in user.holders():
+            if not self._is_of_library(value):
+                self._follow(holder, [value])
+        self._follow(*user.traceback_holder())
+        if user.shell is not None:
+            del self._seen[id(user.shell)]
+        self._follow_modules()
+        self._follow_caches()
+        self._package = None
+        self._follow_rest()
+
+    def _mark(self, *objects: Any) -> None:
+        for thing in objects:
+            self._seen[id(thing)] = -1
+
+    def _is_of_library(self, value: Any) -> bool:
+        """Imported names: their modules hold what they name."""
+        if issubclass(type(value), type):
+            return type_package(value) not in ("__main__", dict.get(self._main, "__name__"))
+        return issubclass(type(value), ModuleType)
+
+    def _follow_modules(self) -> None:
+        for name in self._modules.users:
+            self._package = package_of(name)
+            for variable, value in list(self._modules.dicts[name].items()):
+                if type(variable) is str and not is_dunder(variable):
+                    self._follow(Holder(f"{name}.{variable}", "module", f"del {name}.{variable}"), [value])
+            self._follow_package(name, [name])
+        for package in self._modules.packages():
+            self._package = package
+            self._follow_package(package, self._modules.libraries[package])
+
+    def _follow_package(self, package: str, modules: list[str]) -> None:
+        dicts = [self._modules.dicts[name] for name in modules]
+        for names in dicts:
+            self._seen.pop(id(names), None)  # two modules may have one dict
+        self._follow(Holder(package, "module"), dicts)
+
+    def _follow_caches(self) -> None:
+        self._handlings[id(_LRU_CACHE)] = _PLAIN
+        for wrapper, place in self._caches:
+            del self._seen[id(wrapper)]
+            self._follow(self._cache_holder(wrapper, place), [wrapper])
+
+    def _cache_holder(self, wrapper: Any, place: int) -> Holder:
+        """A cache by the name of its function, if it has one that can be written down."""
+        function = _wrapped(wrapper)
+        found_by = self.holders[place]
+        if type(function) is not FunctionType or "<" in function.__code__.co_qualname:
+            return Holder(f"{found_by.name}.cache", "cache", found_by.released_by)
+        name = function.__code__.co_qualname
+        if function.__globals__ is not self._main:
+            name = f"{dict.get(function.__globals__, '__name__')}.{name}"
+        return Holder(name, "cache", f"{name}.cache_clear()")
+
+    def _follow(self, holder: Holder, objects: list[Any]) -> None:
+        place, sums = len(self.holders), dict[int, int]()
+        self.holders.append(holder)
+        self.sums.append(sums)
+        front = self._unseen(objects, place)
+        while front:
+            held, further = _native.blocks_of(front, self._kinds)
+            for context_id, held_bytes in held.items():
+                sums[context_id] = sums.get(context_id, 0) + held_bytes
+            further += gc.get_referents(*front)
+            front = self._unseen(further, place)
+
+    def _unseen(self, objects: list[Any], place: int) -> list[Any]:
+        """The objects to go on from, marked as seen. `objects` may grow on the way."""
+        seen, handlings, fresh = self._seen, self._handlings, []
+        for thing in objects:
+            address = id(thing)
+            first = seen.get(address)
+            if first is not None:
+                if first != place and first >= 0:
+                    self._touch(first, place, thing)
+                continue
+            handling = handlings.get(id(type(thing)))
+            if handling is None:
+                handling = handlings[id(type(thing))] = _handling(type(thing))
+            if handling and not self._is_passed(handling, thing, place, objects):
+                continue
+            seen[address] = place
+            fresh.append(thing)
+        return fresh
+
+    def _touch(self, first: int, place: int, thing: Any) -> None:
+        if id(type(thing)) not in _ATOMS:
+            touched = self._touched.setdefault(first, {}).setdefault(place, {})
+            if len(touched) < _TOUCHED:
+                touched[id(thing)] = thing
+
+    def _is_passed(self, handling: int, thing: Any, place: int, objects: list[Any]) -> bool:
+        """Whether to go on from something out of the ordinary."""
+        if handling == _CLASS:
+            return self._package is None or type_package(thing) == self._package
+        if handling == _FUNCTION:
+            # An imported function is held by its module, but a closure of its making holds what it was given.
+            imported = id(thing.__globals__) in self._modules.addresses
+            return self._package != "__main__" or not imported or thing.__closure__ is not None
+        if handling == _TRACEBACK:
+            self._open_frame(thing.tb_frame, place, objects)
+            return True
+        if handling == _CACHE:
+            self._seen[id(thing)] = -1
+            self._caches.append((thing, place))
+            function = _wrapped(thing)
+            if function is not None:
+                objects.append(function)
+        return False
+
+    def _open_frame(self, frame: FrameType, place: int, objects: list[Any]) -> None:
+        """The locals of a frame that a traceback keeps. Those of IPython, which ran the cell, lead everywhere."""
+        package = dict.get(frame.f_globals, "__name__")
+        if id(frame) not in self._seen and not (type(package) is str and package_of(package) in _SHELLS):
+            self._seen[id(frame)] = place
+            objects += gc.get_referents(frame)
+
+    # ---- what only the collector knows ----
+
+    def _follow_rest(self) -> None:
+        """Objects that no name leads to: those that something unknown refers to, and those that are garbage."""
+        rest = [thing for thing in self._tracked if id(thing) not in self._seen]
+        self._tracked.clear()
+        held, garbage = _divide(rest)
+        del rest
+        by_type: dict[int, list[Any]] = {}
+        for thing in held:
+            by_type.setdefault(id(type(thing)), []).append(thing)
+        del held
+        for things in by_type.values():
+            self._follow(Holder(f"(a {type_name(type(things[0]))})", "object"), things)
+        by_type.clear()
+        self._follow(_GARBAGE, garbage)
+
+
+def _lets_go_apart(other: Holder, first: Holder) -> bool:
+    """Whether to tell of another holder: not of one that the same line lets go, and not of a library."""
+    is_library = other.kind == "module" and not other.released_by
+    return not is_library and (not other.released_by or other.released_by != first.released_by)
+
+
+_SHELLS = ("IPython", "ipykernel", "thag_nb")
+
+
+def _divide(objects: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Those that something outside of `objects` refers to, and the others: garbage, unless the first lead there."""
+    own: list[Any] = []  # nobody refers to it, but this function
+    objects.append(own)
+    outside = {}
+    for thing in objects:
+        outside[id(thing)] = sys.getrefcount(thing)
+    baseline = outside[id(own)] - 1
+    for thing in objects:
+        for held in gc.get_referents(thing):
+            if id(held) in outside:
+                outside[id(held)] -= 1
+    objects.pop()
+    first = [thing for thing in objects if outside[id(thing)] > baseline]
+    return first, [thing for thing in objects if outside[id(thing)] <= baseline]
+
+
+_SPECIAL = ((TracebackType, _TRACEBACK), (_LRU_CACHE, _CACHE), (FunctionType, _FUNCTION))
+
+
+def _handling(kind: type) -> int:
+    if issubclass(kind, type):
+        return _CLASS
+    if issubclass(kind, ModuleType) or kind is FrameType:
+        return _SKIPPED
+    # One by one: a dict would ask the class of a class for its hash.
+    return next((handling for special, handling in _SPECIAL if kind is special), _PLAIN)
+
+
+def _wrapped(wrapper: Any) -> Any:
+    """The function behind an lru_cache. The wrapper's class is C's own, so nothing of the user's runs."""
+    try:
+        return object.__getattribute__(wrapper, "__wrapped__")
+    except AttributeError:
+        return None
+
+
+def _kinds() -> tuple[object, object, object, object, object]:
+    numpy = sys.modules.get("numpy")
+    return getattr(numpy, "ndarray", None), collections.deque, array.array, io.BytesIO, io.StringIO

@@ -1,0 +1,339 @@
+/* Which blocks an object is made of: the one that it lies in, and the buffers that belong to it alone.
+
+       block                                     buffers: a list's items, a dict's keys and values, an array's data
+         | the collector's head, an instance's pre-header                     ^
+         v                                                                    |
+         [ dict, weakrefs ][ gc head ][ object: count, type, fields ... pointer ]
+                                      ^ id()
+
+   An address that is told need not be a block's: memory inside the object, static, or older than the recording has no
+   record, and who looks it up finds none. So what matters is the other way round: a block must never be told of twice,
+   by two objects. That is why the keys that instances of a class share are told of by the class, and data that an array
+   does not own by its base.
+
+   The structs of NumPy, `collections`, `array` and `io` are in no header that could be included. Only their first fields
+   are read, which have been the same since CPython 3.5 and NumPy 1.7. */
+
+#include "blocks.h"
+
+/* ---- the object itself ---- */
+
+static size_t
+bytes_in_front(PyObject *object)
+{
+    unsigned long flags = Py_TYPE(object)->tp_flags;
+    size_t bytes = 0;
+#ifndef Py_GIL_DISABLED
+    enum { GC_HEAD_BYTES = 2 * sizeof(void *) };
+    bytes += PyObject_IS_GC(object) ? GC_HEAD_BYTES : 0;
+#endif
+#if PY_VERSION_HEX >= 0x030C0000
+    const unsigned long pre_header = Py_TPFLAGS_MANAGED_DICT | Py_TPFLAGS_MANAGED_WEAKREF;
+#else
+    const unsigned long pre_header = Py_TPFLAGS_MANAGED_DICT;
+#endif
+    return bytes + (flags & pre_header ? 2 * sizeof(void *) : 0);
+}
+
+/* Before 3.13 the values of attributes are in a block of their own. One byte in front of them tells where it begins. */
+#if PY_VERSION_HEX < 0x030D0000
+static const void *
+values_block(const void *values)
+{
+    return (const uint8_t *)values - ((const uint8_t *)values)[-1];
+}
+
+static const void *
+instance_values(PyObject *object)
+{
+    if (!PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_MANAGED_DICT)) {
+        return NULL;
+    }
+#if PY_VERSION_HEX < 0x030C0000
+    const void *values = ((void **)object)[-4];
+    return values == NULL ? NULL : values_block(values);
+#else
+    uintptr_t tagged = ((uintptr_t *)object)[-3];       /* a dict, or the values less one */
+    return tagged & 1 ? values_block((const void *)(tagged + 1)) : NULL;
+#endif
+}
+#else
+static const void *
+values_block(const void *values)
+{
+    return values;
+}
+
+static const void *
+instance_values(PyObject *Py_UNUSED(object))
+{
+    return NULL;
+}
+#endif
+
+/* The dict of an instance that has its values inside: since 3.13 the collector is shown the values, and not the dict. */
+static PyObject *
+instance_dict(PyObject *object)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+#ifdef Py_GIL_DISABLED
+    enum { PLACE = -1 };
+#else
+    enum { PLACE = -3 };
+#endif
+    return PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_MANAGED_DICT) ? ((PyObject **)object)[PLACE] : NULL;
+#else
+    (void)object;
+    return NULL;
+#endif
+}
+
+/* ---- buffers ---- */
+
+static void
+visit_text(PyObject *text, const thag_blocks_visitor *visitor)
+{
+    const PyASCIIObject *ascii = (const PyASCIIObject *)text;
+    if (ascii->state.compact && ascii->state.ascii) {
+        return;
+    }
+    const char *utf8 = ((const PyCompactUnicodeObject *)text)->utf8;
+    const void *letters = ascii->state.compact ? NULL : ((const PyUnicodeObject *)text)->data.any;
+    if (letters != NULL) {
+        visitor->block(letters, visitor->data);
+    }
+    if (utf8 != NULL && utf8 != letters) {
+        visitor->block(utf8, visitor->data);
+    }
+}
+
+/* The links of an OrderedDict, each a block. */
+typedef struct ordered_link {
+    PyObject *key;
+    Py_hash_t hash;
+    struct ordered_link *next;
+} ordered_link;
+
+typedef struct {
+    PyDictObject dict;
+    ordered_link *first;
+    ordered_link *last;
+    void *fast_nodes;
+} ordered_dict;
+
+/* A dict whose keys are all text shows the collector its values only. */
+static bool
+visit_text_keys(PyObject *dict, const thag_blocks_visitor *visitor)
+{
+    PyObject *key;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(dict, &position, &key, NULL)) {
+        if (PyUnicode_Check(key) && !visitor->object(key, visitor->data)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+visit_dict(PyObject *object, const thag_blocks_visitor *visitor)
+{
+    const PyDictObject *dict = (const PyDictObject *)object;
+    if (dict->ma_values != NULL) {
+        visitor->block(values_block(dict->ma_values), visitor->data);
+        return true;
+    }
+    visitor->block(dict->ma_keys, visitor->data);
+    if (PyODict_Check(object)) {
+        visitor->block(((const ordered_dict *)object)->fast_nodes, visitor->data);
+        for (ordered_link *link = ((const ordered_dict *)object)->first; link != NULL; link = link->next) {
+            visitor->block(link, visitor->data);
+        }
+    }
+    return visit_text_keys(object, visitor);
+}
+
+static bool
+visit_objects(PyObject *const *objects, size_t count, const thag_blocks_visitor *visitor)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (objects[i] != NULL && !visitor->object(objects[i], visitor->data)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+visit_type(PyTypeObject *type, const thag_blocks_visitor *visitor)
+{
+    if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+        return true;
+    }
+    const PyHeapTypeObject *heap_type = (const PyHeapTypeObject *)type;
+    visitor->block(heap_type->ht_cached_keys, visitor->data);
+    visitor->block(heap_type->_ht_tpname, visitor->data);
+    visitor->block(type->tp_doc, visitor->data);
+    PyObject *const held[] = {heap_type->ht_name, heap_type->ht_qualname, heap_type->ht_slots,
+                              (PyObject *)type->tp_subclasses};
+    return visit_objects(held, sizeof(held) / sizeof(*held), visitor);
+}
+
+/* Code is unknown to the collector. */
+static bool
+visit_code(const PyCodeObject *code, const thag_blocks_visitor *visitor)
+{
+    PyObject *const held[] = {code->co_consts,     code->co_names,    code->co_localsplusnames,
+                              code->co_localspluskinds, code->co_filename, code->co_name,
+                              code->co_qualname,   code->co_linetable, code->co_exceptiontable};
+    return visit_objects(held, sizeof(held) / sizeof(*held), visitor);
+}
+
+typedef struct deque_block {
+    struct deque_block *left;
+    PyObject *items[64];
+    struct deque_block *right;
+} deque_block;
+
+typedef struct {
+    PyObject_VAR_HEAD
+    deque_block *leftmost;
+    deque_block *rightmost;
+} deque;
+
+static void
+visit_deque(const deque *object, const thag_blocks_visitor *visitor)
+{
+    for (deque_block *block = object->leftmost; block != NULL; block = block->right) {
+        visitor->block(block, visitor->data);
+        if (block == object->rightmost) {
+            break;
+        }
+    }
+}
+
+/* ---- arrays ---- */
+
+typedef struct {
+    PyObject_HEAD
+    PyTypeObject *scalar_type;
+    char kind, letter, byte_order, former_flags;
+    int number;
+} numpy_dtype;
+
+typedef struct {
+    PyObject_HEAD
+    char *data;
+    int dimensions_count;
+    Py_ssize_t *dimensions;
+    Py_ssize_t *strides;
+    PyObject *base;
+    numpy_dtype *dtype;
+    int flags;
+} numpy_array;
+
+enum { NUMPY_IN_ONE_PIECE = 1 | 2, NUMPY_OWNS_DATA = 4, NUMPY_OBJECTS = 17 };
+
+static bool
+visit_elements(const numpy_array *array, const thag_blocks_visitor *visitor)
+{
+    Py_ssize_t count = 1;
+    for (int i = 0; i < array->dimensions_count; i++) {
+        count *= array->dimensions[i];
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *element = ((PyObject **)(void *)array->data)[i];
+        if (element != NULL && !visitor->object(element, visitor->data)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+visit_array(const numpy_array *array, const thag_blocks_visitor *visitor)
+{
+    visitor->block(array->dimensions, visitor->data);
+    if (array->base != NULL && !visitor->object(array->base, visitor->data)) {
+        return false;
+    }
+    if (!(array->flags & NUMPY_OWNS_DATA) || array->data == NULL) {
+        return true;
+    }
+    visitor->block(array->data, visitor->data);
+    bool holds_objects = array->dtype->number == NUMPY_OBJECTS && array->flags & NUMPY_IN_ONE_PIECE;
+    return !holds_objects || visit_elements(array, visitor);
+}
+
+/* ---- any object ---- */
+
+static bool
+is_a(PyObject *object, PyTypeObject *kind)
+{
+    return kind != NULL && PyObject_TypeCheck(object, kind);
+}
+
+/* Objects that the headers do not tell of. */
+static bool
+visit_other(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor)
+{
+    if (is_a(object, kinds->ndarray)) {
+        return visit_array((numpy_array *)object, visitor);
+    }
+    if (is_a(object, kinds->deque)) {
+        visit_deque((deque *)object, visitor);
+    }
+    else if (is_a(object, kinds->array)) {
+        visitor->block(*(void **)((PyVarObject *)object + 1), visitor->data);
+    }
+    else if (is_a(object, kinds->string_io)) {
+        visitor->block(*(void **)(object + 1), visitor->data);
+    }
+    else if (is_a(object, kinds->bytes_io)) {
+        PyObject *buffer = *(PyObject **)(object + 1);
+        return buffer == NULL || visitor->object(buffer, visitor->data);
+    }
+    return true;
+}
+
+bool
+thag_blocks_visit(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor)
+{
+    visitor->block((char *)object - bytes_in_front(object), visitor->data);
+    const void *values = instance_values(object);
+    if (values != NULL) {
+        visitor->block(values, visitor->data);
+    }
+    PyObject *names = instance_dict(object);
+    if (names != NULL && !visitor->object(names, visitor->data)) {
+        return false;
+    }
+    if (PyLong_Check(object) || PyTuple_Check(object) || PyBytes_Check(object)) {
+        return true;
+    }
+    if (PyUnicode_Check(object)) {
+        visit_text(object, visitor);
+    }
+    else if (PyList_Check(object)) {
+        visitor->block(((PyListObject *)object)->ob_item, visitor->data);
+    }
+    else if (PyDict_Check(object)) {
+        return visit_dict(object, visitor);
+    }
+    else if (PyAnySet_Check(object)) {
+        visitor->block(((PySetObject *)object)->table, visitor->data);
+    }
+    else if (PyByteArray_Check(object)) {
+        visitor->block(((PyByteArrayObject *)object)->ob_bytes, visitor->data);
+    }
+    else if (PyType_Check(object)) {
+        return visit_type((PyTypeObject *)object, visitor);
+    }
+    else if (PyCode_Check(object)) {
+        return visit_code((PyCodeObject *)object, visitor);
+    }
+    else {
+        return visit_other(object, kinds, visitor);
+    }
+    return true;
+}
