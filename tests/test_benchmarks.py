@@ -131,9 +131,13 @@ def test_resuming_measures_only_what_is_missing_or_failed(tmp_path: Path, monkey
         return made(*child, 1.0, 1)
 
     monkeypatch.setattr("benchmarks.measure.measure", measured)
-    write_csv(tmp_path / "measurements.csv", [made("mdp", BARE, 0, 7.0, 1), FAILED._replace(workload="mdp")])
-    command.main(["--workloads", "mdp", "--tools", "thag_nb", "--repetitions", "1", "--resume", "--out", str(tmp_path)])
-    assert asked == [Child("mdp", "thag_nb")]
+    write_csv(
+        tmp_path / "measurements.csv", [made("small_objs", BARE, 0, 7.0, 1), FAILED._replace(workload="small_objs")]
+    )
+    command.main(
+        ["--workloads", "small_objs", "--tools", "thag_nb", "--repetitions", "1", "--resume", "--out", str(tmp_path)]
+    )
+    assert asked == [Child("small_objs", "thag_nb")]
     assert [m.cpu_seconds for m in read_csv(tmp_path / "measurements.csv")] == [7.0, 1.0]
     assert "| mdp | 7.00 |" in (tmp_path / "table.md").read_text()
 
