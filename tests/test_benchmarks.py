@@ -139,7 +139,7 @@ def test_resuming_measures_only_what_is_missing_or_failed(tmp_path: Path, monkey
     )
     assert asked == [Child("small_objs", "thag_nb")]
     assert [m.cpu_seconds for m in read_csv(tmp_path / "measurements.csv")] == [7.0, 1.0]
-    assert "| mdp | 7.00 |" in (tmp_path / "table.md").read_text()
+    assert "| small_objs | 7.00 |" in (tmp_path / "table.md").read_text()
 
 
 def test_picture_is_drawn_of_whatever_was_measured(tmp_path: Path) -> None:
