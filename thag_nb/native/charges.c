@@ -169,7 +169,10 @@ static void
 share_take_over(thag_context *context, thag_detached *share, uint64_t now_ns)
 {
     level_change inclusive = level_take(&share->inclusive, &share->taken_bytes);
-    inclusive_move(context, inclusive.live_bytes, inclusive.high_bytes, inclusive.low_bytes, now_ns);
+    if ((inclusive.live_bytes | inclusive.high_bytes | inclusive.low_bytes) != 0) {
+        /* Not otherwise: a bucket in which nothing happened is not kept. */
+        inclusive_move(context, inclusive.live_bytes, inclusive.high_bytes, inclusive.low_bytes, now_ns);
+    }
     level_change self = level_take(&share->self, &share->self_taken_bytes);
     self_move(context, self.live_bytes, self.high_bytes);
     cell_add(&context->self_total_bytes, atomic_exchange(&share->total_bytes, 0));
