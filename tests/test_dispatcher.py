@@ -1,8 +1,9 @@
 import gc
+import time
 import tracemalloc
 
 import pytest
-from blocks import SIZE
+from blocks import RAW, RAW_WITHOUT_GIL, SIZE
 from figures import assert_sums_hold, of
 from processes import python
 
@@ -388,3 +389,15 @@ def test_starting_after_the_exit_handlers_records_nothing():
         thag_nb.start()
     """
     assert python(code) == "off\n"
+
+
+def test_reading_and_others_events_add_no_bucket_where_nothing_happened():
+    with thag_nb.task("quiet") as context:
+        block = RAW_WITHOUT_GIL.malloc(SIZE)
+    count = len(thag_nb.read().timeline(context.id))
+    for _ in range(20):
+        RAW_WITHOUT_GIL.free(RAW_WITHOUT_GIL.malloc(SIZE))
+        time.sleep(0.002)
+        thag_nb.read()
+    assert len(thag_nb.read().timeline(context.id)) == count
+    RAW.free(block)
