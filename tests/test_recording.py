@@ -120,3 +120,9 @@ def test_status_reads_as_state_hooks_and_notes() -> None:
     hooks = {"raw": "on top", "numpy": "absent"}
     status = Status("recording", hooks, True, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ("one thing", "another"))
     assert str(status) == "thag_nb is recording; hooks: raw on top, numpy absent; threads: followed\none thing\nanother"
+
+
+def test_a_recording_is_shown_in_one_line() -> None:
+    assert repr(busy()).startswith("<Recording of ")
+    assert "\n" not in repr(busy())
+    assert len(repr(busy())) < 120

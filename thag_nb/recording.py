@@ -9,6 +9,7 @@ from operator import index
 from typing import Any, Literal, NamedTuple
 
 from thag_nb.errors import UnknownContextError
+from thag_nb.units import format_bytes, format_duration
 
 Kind = Literal["root", "cell", "task", "system"]
 State = Literal["open", "ended"]
@@ -67,6 +68,14 @@ class Recording(NamedTuple):
     taken_ns: int
     overhead_bytes: int
     dropped: int
+
+    def __repr__(self) -> str:
+        """One line: how many contexts, when, and what is live."""
+        live_bytes = self.contexts[0].live_bytes if self.contexts else 0
+        return (
+            f"<Recording of {len(self.contexts)} contexts, {format_duration(self.taken_ns)} after the first start: "
+            f"{format_bytes(live_bytes)} live>"
+        )
 
     def find(self, wanted: str | int) -> ContextRecord:
         """The context of this id, or the newest of this name. Raises `UnknownContextError`."""

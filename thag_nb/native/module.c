@@ -33,7 +33,7 @@ kept(uint32_t id)
 static long long
 since_origin(uint64_t time_ns)
 {
-    return time_ns > origin_ns ? (long long)(time_ns - origin_ns) : 0;
+    return origin_ns != 0 && time_ns > origin_ns ? (long long)(time_ns - origin_ns) : 0;
 }
 
 /* Stands for every context whose record was given back. */
@@ -652,7 +652,7 @@ recording_make(PyObject *recording_type, PyObject *record_type)
     PyObject *recording = NULL;
     if (records != NULL && timelines != NULL && records_add(records, timelines, record_type, taken_ns)) {
         PyObject *fields = Py_BuildValue("NOLnL", PyList_AsTuple(records), timelines,
-                                         origin_ns == 0 ? 0ll : since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
+                                         since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
                                          (long long)thag_get(&thag_dispatcher_state.dropped));
         recording = named_tuple(recording_type, fields);
     }
