@@ -6,7 +6,7 @@ import pytest
 from processes import python
 
 from thag_nb.errors import NamespaceError
-from thag_nb.namespaces import Namespace
+from thag_nb.namespaces import Namespace, type_name, type_package
 
 SHELL = """
     import sys
@@ -76,3 +76,10 @@ def test_what_is_no_dict_is_refused_in_one_sentence(wrong):
         NamespaceError, match=r"namespace must be a dict of names, not .*; leave it out for the names of"
     ):
         Namespace(wrong)
+
+
+def test_a_class_that_was_never_made_ready_has_a_name_and_a_package():
+    testcapi = pytest.importorskip("_testcapi")
+    kind = testcapi.test_structmembersType
+    assert type_name(kind).endswith("test_structmembersType")
+    assert type_package(kind)

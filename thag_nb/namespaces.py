@@ -128,7 +128,7 @@ class Modules:
 
 # Straight from C: a class or a module may have made something of its own of these names.
 _MODULE_DICT: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
-_TYPE_DICT: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__
+_TYPE_DICT: Callable[[type], Mapping[str, Any] | None] = vars(type)["__dict__"].__get__
 _TYPE_NAME: Callable[[type], str] = vars(type)["__name__"].__get__
 
 
@@ -153,13 +153,19 @@ def package_of(module: str) -> str:
     return module.partition(".")[0]
 
 
+def _module_of(kind: type) -> object:
+    """What the class calls its module. A class of C that was never made ready has no dict yet."""
+    names = _TYPE_DICT(kind)
+    return None if names is None else names.get("__module__")
+
+
 def type_package(kind: type) -> str:
     """The outermost package that a class says it is from."""
-    module = _TYPE_DICT(kind).get("__module__")
+    module = _module_of(kind)
     return package_of(module) if type(module) is str else "builtins"
 
 
 def type_name(kind: type) -> str:
     """A class with its module, unless it is built in."""
-    name, module = _TYPE_NAME(kind), _TYPE_DICT(kind).get("__module__")
+    name, module = _TYPE_NAME(kind), _module_of(kind)
     return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
