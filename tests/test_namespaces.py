@@ -80,6 +80,9 @@ def test_what_is_no_dict_is_refused_in_one_sentence(wrong):
 
 def test_a_class_that_was_never_made_ready_has_a_name_and_a_package():
     testcapi = pytest.importorskip("_testcapi")
-    kind = testcapi.test_structmembersType
-    assert type_name(kind).endswith("test_structmembersType")
-    assert type_package(kind)
+    names = vars(type)["__dict__"].__get__
+    unready = [kind for kind in vars(testcapi).values() if isinstance(kind, type) and names(kind) is None]
+    if not unready:
+        pytest.skip("all classes of this _testcapi are ready")
+    assert type_name(unready[0])
+    assert type_package(unready[0]) == "builtins"
