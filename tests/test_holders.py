@@ -370,3 +370,25 @@ def test_the_magic_prints_a_table():
     assert printed.count("del table") == 3
     assert "UnknownContextError: no context is called 'nosuch'; known: load" in printed
     assert "UsageError: %thag_retained: unrecognized arguments: --nosuch; see %thag_retained?" in printed
+
+
+def test_looking_for_garbage_leaves_the_dead_objects_of_asyncio_alone():
+    code = """
+        import asyncio, gc, thag_nb
+        async def wait():
+            loop = asyncio.get_running_loop()
+            for _ in range(100):
+                future = loop.create_future()
+                loop.call_soon(future.set_result, None)
+                await future
+        async def main():
+            await asyncio.gather(*(wait() for _ in range(10)))
+        asyncio.run(main())
+        with thag_nb.task("kept"):
+            keep = [bytearray(1000)]
+        for _ in range(3):
+            thag_nb.retained("kept", namespace={})
+            gc.collect()
+        print("ended")
+    """
+    assert python(code) == "ended\n"

@@ -23,7 +23,17 @@ from typing import Any, NamedTuple
 
 from thag_nb import _native
 from thag_nb.dispatcher import read
-from thag_nb.namespaces import Holder, HolderKind, Modules, Namespace, is_dunder, package_of, type_name, type_package
+from thag_nb.namespaces import (
+    MODULE_DICT,
+    Holder,
+    HolderKind,
+    Modules,
+    Namespace,
+    is_dunder,
+    package_of,
+    type_name,
+    type_package,
+)
 from thag_nb.recording import ContextRecord, Recording
 
 
@@ -304,12 +314,17 @@ def _divide(objects: list[Any]) -> tuple[list[Any], list[Any]]:
         outside[id(thing)] = sys.getrefcount(thing)
     baseline = outside[id(own)] - 1
     for thing in objects:
-        for held in gc.get_referents(thing):
+        for held in _referents(thing):
             if id(held) in outside:
                 outside[id(held)] -= 1
     objects.pop()
     first = [thing for thing in objects if outside[id(thing)] > baseline]
     return first, [thing for thing in objects if outside[id(thing)] <= baseline]
+
+
+def _referents(thing: Any) -> list[Any]:
+    """What an object refers to; of a module only its names: CPython 3.12's asyncio tells of objects that are dead."""
+    return [MODULE_DICT(thing)] if issubclass(type(thing), ModuleType) else gc.get_referents(thing)
 
 
 _SPECIAL = ((TracebackType, _TRACEBACK), (_LRU_CACHE, _CACHE), (FunctionType, _FUNCTION))

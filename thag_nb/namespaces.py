@@ -112,7 +112,7 @@ class Modules:
         self.dicts: dict[str, dict[str, Any]] = {}
         for name, module in list(sys.modules.items()):
             if type(name) is str and issubclass(type(module), ModuleType):
-                names = _MODULE_DICT(module)
+                names = MODULE_DICT(module)
                 if names is not namespace.names:
                     self.dicts.setdefault(name, names)
         self.addresses = set(map(id, self.dicts.values()))
@@ -127,7 +127,7 @@ class Modules:
 
 
 # Straight from C: a class or a module may have made something of its own of these names.
-_MODULE_DICT: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
+MODULE_DICT: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
 _TYPE_DICT: Callable[[type], Mapping[str, Any] | None] = vars(type)["__dict__"].__get__
 _TYPE_NAME: Callable[[type], str] = vars(type)["__name__"].__get__
 
