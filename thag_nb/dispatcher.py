@@ -45,7 +45,7 @@ def reset() -> None:
 
 def read() -> Recording:
     """All contexts and their timelines as of now. Reading is charged to nobody."""
-    return _native.read(Recording, ContextRecord)
+    return Recording._make((*_native.read(Recording, ContextRecord), (), ()))
 
 
 def status() -> Status:
