@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
+    from thag_nb.widgets import Dashboard
+
 __all__ = [
     "Allocator",
     "AllocatorContext",
@@ -50,6 +52,7 @@ __all__ = [
     "TimelineBucket",
     "contexts",
     "current_context",
+    "dashboard",
     "plot_timeline",
     "push_allocator_context",
     "read",
@@ -150,6 +153,18 @@ def retained(
 
     with untracked():
         return frames.retained_frame(holders.find(wanted, collect=collect, namespace=namespace))
+
+
+def dashboard(*, recording: Recording | None = None) -> Dashboard:
+    """What each cell and task cost, over time and as a table, as a widget: of `recording`, or as of now.
+
+    Displayed by itself it can be zoomed and sorted without a kernel, and stays readable in the saved notebook. Its
+    method ``refresh`` shows what is true by then. Raises `NotARecordingError` as `contexts` does.
+    """
+    from thag_nb import widgets
+
+    with untracked():
+        return widgets.Dashboard(None if recording is None else _or_now(recording))
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

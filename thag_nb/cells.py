@@ -150,6 +150,17 @@ class Cells:
             _native.set_foreground(guard.context.id)
         return guard
 
+    def report_running(self) -> AllocatorContext | None:
+        """Have the running cell itself reported when it ends; None where no cell runs."""
+        running = self._of_this_thread()
+        cell = next((cell for cell in reversed(running) if cell.guard is not None), None)
+        if cell is None or cell.guard is None:
+            return None
+        context = cell.guard.context
+        if context not in cell.to_report:
+            cell.to_report.append(context)
+        return context
+
     def _prompt_number(self) -> int:
         """The cell's number in the notebook; IPython 9 has raised its own count already, IPython 8 has not."""
         history = self._shell.history_manager
