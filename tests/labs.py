@@ -107,8 +107,9 @@ def open_notebook(page: Any, address: str, name: str) -> None:
     """Open a notebook in a page, and wait until its kernel has nothing to do."""
     page.goto(f"{address}/doc/tree/{name}")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    page.wait_for_function("window.jupyterapp !== undefined", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
+    # Run before its session is ready, JupyterLab would ask for a kernel.
+    session = "window.jupyterapp?.shell.currentWidget?.context?.sessionContext"
+    page.wait_for_function(f"{session}?.isReady && {session}.session?.kernel?.status === 'idle'", timeout=60_000)
 
 
 def command(page: Any, name: str) -> None:
