@@ -44,6 +44,9 @@ def start() -> int:
 def stop() -> int:
     """Stop recording and unhook where we are on top, NumPy included. How many domains of CPython still reach us."""
 
+def now() -> int:
+    """Nanoseconds since the first start, and 0 before it: the clock and the origin of all times in a recording."""
+
 def is_recording() -> bool: ...
 def hooks() -> dict[str, str]:
     """For raw, mem, obj and numpy: "on top", "wrapped" or "absent". Probes each domain with an allocation."""
@@ -129,10 +132,17 @@ def forget() -> int:
     Only while no domain is hooked.
     """
 
-def read(recording_type: type[RecordingType], record_type: type[tuple[object, ...]], /) -> RecordingType:
+def read(
+    recording_type: type[RecordingType],
+    record_type: type[tuple[object, ...]],
+    marks: tuple[object, ...],
+    resident: tuple[object, ...],
+    /,
+) -> RecordingType:
     """All contexts as of one moment, in the order of their ids: the fields of `Recording`, of `ContextRecord`.
 
-    Timelines are rows of five native 64-bit integers: start, low, high, live, self live. No Python code runs.
+    Timelines are rows of five native 64-bit integers: start, low, high, live, self live. `marks` and `resident` are
+    taken along as they are. No Python code runs.
     """
 
 def after_fork() -> None:

@@ -36,7 +36,7 @@ def stop() -> None:
 
 
 def reset() -> None:
-    """Forget the contexts that have ended, and count from now on for the others.
+    """Forget the contexts that have ended and count from now on for the others.
 
     What forgotten contexts still hold goes to the nearest context above them that is open, at last the root.
     """
@@ -45,7 +45,7 @@ def reset() -> None:
 
 def read() -> Recording:
     """All contexts and their timelines as of now. Reading is charged to nobody."""
-    return _native.read(Recording, ContextRecord)
+    return _native.read(Recording, ContextRecord, (), ())
 
 
 def status() -> Status:
