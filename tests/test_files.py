@@ -76,10 +76,12 @@ def test_a_loaded_recording_gives_the_same_frames(tmp_path: Path) -> None:
 def test_what_was_really_recorded_comes_back(tmp_path: Path) -> None:
     with thag_nb.task("load"), thag_nb.task("数据 · 🧵"):
         kept = [bytearray(100_000) for _ in range(10)]
+        thag_nb.mark("数据 · 🧵")
     taken = thag_nb.read()
     taken.save(tmp_path / "run.json.gz")
     assert Recording.load(tmp_path / "run.json.gz") == taken
     assert taken.find("数据 · 🧵").live_bytes >= 1_000_000
+    assert [mark.name for mark in taken.marks] == ["数据 · 🧵"]
     del kept
 
 

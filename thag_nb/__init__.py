@@ -21,6 +21,7 @@ from thag_nb.contexts import (  # noqa: E402 - only once the native core is know
 )
 from thag_nb.dispatcher import read, reset, start, status, stop  # noqa: E402
 from thag_nb.errors import NotARecordingError, ThagError  # noqa: E402
+from thag_nb.marks import mark  # noqa: E402
 from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket  # noqa: E402
 from thag_nb.tasks import (  # noqa: E402
     TaskGuard,
@@ -52,6 +53,7 @@ __all__ = [
     "TimelineBucket",
     "contexts",
     "current_context",
+    "mark",
     "plot_timeline",
     "push_allocator_context",
     "read",

@@ -5,7 +5,9 @@ Contexts are named by their ids, which grow and are never reused. Sizes are byte
 nobody.
 """
 
-from typing import Any, TypeAlias, TypeVar, final
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeVar, final
 
 ROOT_ID: int  # what no other context is charged for
 SYSTEM_ID: int  # the shared context of untracked work
@@ -143,6 +145,15 @@ def read(
 
     Timelines are rows of five native 64-bit integers: start, low, high, live, self live. `marks` and `resident` are
     taken along as they are. No Python code runs.
+    """
+
+def collection_watcher(
+    mark_type: type[tuple[object, ...]], kept: deque[Any], /
+) -> Callable[[Literal["start", "stop"], dict[str, int]], None]:
+    """A callback for `gc.callbacks` that appends a `Mark` to `kept` for each collection worth one, while recording.
+
+    Worth one are those of the oldest generation, and those of more than a millisecond. No Python code runs, what it
+    allocates is charged to nobody, and a mark for which there is no memory is counted as dropped.
     """
 
 def after_fork() -> None:
