@@ -14,7 +14,7 @@ ROWS = [
     {"native_build", "files", "namespaces"},
     {"recording"},
     {"hooks"},
-    {"contexts", "propagation"},
+    {"contexts", "propagation", "resident"},
     {"marks"},
     {"dispatcher"},
     {"tasks", "holders"},
