@@ -19,6 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from thag_nb import _native, hooks
 from thag_nb.contexts import Allocator, AllocatorContext, ContextGuard, prepare_guard
 from thag_nb.errors import NoCellError
+from thag_nb.resident import Sampler
 from thag_nb.tasks import untracked
 
 if TYPE_CHECKING:
@@ -59,15 +60,20 @@ class _Cell:
 
 
 class Cells:
-    """Opens and closes cell contexts at IPython's events, and says which tasks of a cell have ended."""
+    """Opens and closes cell contexts at IPython's events, and says which tasks of a cell have ended.
+
+    While any cell runs, the process's RSS is sampled.
+    """
 
     def __init__(self, shell: InteractiveShell, report: Callable[[list[AllocatorContext]], None]) -> None:
         self._shell = shell
         self._report = report
         self._running: dict[int, list[_Cell]] = {}
+        self._sampler = Sampler()
 
     def attach(self) -> None:
         """Listen to IPython's events."""
+        self._sampler.start()
         self._shell.events.register("pre_run_cell", self.begin)
         self._shell.events.register("post_run_cell", self.end)
 
@@ -81,6 +87,7 @@ class Cells:
                 cell.close()
                 self._report(cell.to_report)
         _native.set_foreground(_native.ROOT_ID)
+        self._sampler.stop()
 
     def begin(self, execution: ExecutionInfo) -> None:
         """pre_run_cell: from here on, work is charged to the cell."""
@@ -98,6 +105,7 @@ class Cells:
             name = f"In[{self._prompt_number()}]"
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
             running.append(_Cell(execution, guard, _runner(), to_report=to_report))
+            self._sampler.wake()
         guard.enter(detach=len(running) == 1)
         _native.set_foreground(guard.context.id)
 
@@ -111,6 +119,8 @@ class Cells:
         outer = running[-1].guard if running else None
         _native.set_foreground(_native.ROOT_ID if outer is None else outer.context.id)
         with untracked():
+            if not any(self._running.values()):
+                self._sampler.rest()
             self._report(to_report)
 
     @staticmethod

@@ -149,7 +149,7 @@ class Recording(NamedTuple):
         """
         from thag_nb import files  # only now: importing thag_nb does without JSON
 
-        files.save(self, ContextRecord, path, overwrite=overwrite)
+        files.save(self, _ROWS, path, overwrite=overwrite)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Recording:
@@ -160,7 +160,10 @@ class Recording(NamedTuple):
         """
         from thag_nb import files
 
-        return files.load(Recording, ContextRecord, path)
+        return files.load(Recording, _ROWS, path)
+
+
+_ROWS: Mapping[str, type[tuple[Any, ...]]] = {"contexts": ContextRecord, "marks": Mark, "resident": ResidentSize}
 
 
 def id_from(wanted: Any) -> int:
