@@ -40,20 +40,20 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     line = summary_line(record)
     bundle = {"text/plain": line}
     if figure:
-        table = _html_table(_rows(recording, record), _COLUMNS)
+        table = html_table(_rows(recording, record), _COLUMNS)
         picture, alt = _timeline_picture(recording, context_id)
-        bundle |= _with_picture(f"<div>{html.escape(line)}</div>", picture, alt, f"figures of {record.name}", table)
+        bundle |= with_picture(f"<div>{html.escape(line)}</div>", picture, alt, f"figures of {record.name}", table)
     return bundle
 
 
 def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
     """What each cell and task cost, nested, with the root and the bookkeeping; with `figure`, over time as well."""
     rows = [*_rows(recording, recording.contexts[0]), _overhead_row(recording)]
-    bundle = {"text/plain": f"{_text_table(rows, _COLUMNS)}\n{_CAVEAT}"}
+    bundle = {"text/plain": f"{text_table(rows, _COLUMNS)}\n{_CAVEAT}"}
     if figure:
         picture, alt = _timeline_picture(recording, None)
         note = f'<div style="font-size: 90%; opacity: 0.8">{_CAVEAT}</div>'
-        bundle |= _with_picture(_html_table(rows, _COLUMNS) + note, picture, alt, None, "")
+        bundle |= with_picture(html_table(rows, _COLUMNS) + note, picture, alt, None, "")
     return bundle
 
 
@@ -71,8 +71,8 @@ def retained_bundle(held: tuple[Held, ...]) -> Bundle:
         notes.append(f"... and {len(largest) - _CONTEXTS:,} contexts that hold less; thag_nb.retained() has them all")
     note = "".join(f"<div>{html.escape(text)}</div>" for text in notes)
     return {
-        "text/plain": "\n".join([_text_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT), *notes]),
-        "text/html": _html_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT) + note,
+        "text/plain": "\n".join([text_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT), *notes]),
+        "text/html": html_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT) + note,
     }
 
 
@@ -134,7 +134,7 @@ def _overhead_row(recording: Recording) -> tuple[str, ...]:
     return ("thag_nb itself", "", "", format_bytes(recording.overhead_bytes), "", "", "", "")
 
 
-def _text_table(rows: list[tuple[str, ...]], columns: tuple[str, ...], left: tuple[int, ...] = (0,)) -> str:
+def text_table(rows: list[tuple[str, ...]], columns: tuple[str, ...], left: tuple[int, ...] = (0,)) -> str:
     """Columns in line, those of `left` to the left and the others to the right."""
     table = [columns, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(columns))]
@@ -148,7 +148,8 @@ def _text_table(rows: list[tuple[str, ...]], columns: tuple[str, ...], left: tup
     return "\n".join(lines)
 
 
-def _html_table(rows: list[tuple[str, ...]], columns: tuple[str, ...], left: tuple[int, ...] = (0,)) -> str:
+def html_table(rows: list[tuple[str, ...]], columns: tuple[str, ...], left: tuple[int, ...] = (0,)) -> str:
+    """The same as HTML that looks alike in notebooks that are not trusted."""
     head = "".join(_html_cell("th", column in left, text) for column, text in enumerate(columns))
     body = "".join(
         "<tr>" + "".join(_html_cell("td", column in left, text) for column, text in enumerate(row)) + "</tr>"
@@ -169,7 +170,7 @@ def _timeline_picture(recording: Recording, context_id: int | None) -> tuple[byt
     return plots.figure_png(axes), plots.describe_timeline(recording, context_id)
 
 
-def _with_picture(above: str, png: bytes, alt: str, summary: str | None, below: str) -> Bundle:
+def with_picture(above: str, png: bytes, alt: str, summary: str | None, below: str) -> Bundle:
     """The alternative text stands in the HTML because notebooks ignore it anywhere else."""
     encoded = base64.b64encode(png).decode("ascii")
     image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
