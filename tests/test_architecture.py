@@ -16,7 +16,7 @@ ROWS = [
     {"hooks"},
     {"contexts", "propagation"},
     {"dispatcher"},
-    {"tasks", "holders", "palette"},
+    {"tasks", "holders", "palette", "comparisons"},
     {"frames"},
     {"curves"},
     {"plots"},
@@ -82,7 +82,7 @@ def test_the_contract_is_public():
     contract = (
         "Allocator AllocatorContext ContextGuard ContextRegistry TaskMemoryContext TaskGuard push_allocator_context "
         "with_task_allocator with_system_allocator task untracked current_context start stop reset status read "
-        "contexts timeline plot_timeline retained"
+        "contexts timeline plot_timeline retained compare"
     )
     assert set(contract.split()) <= set(thag_nb.__all__)
 
