@@ -82,7 +82,7 @@ def test_the_contract_is_public():
     contract = (
         "Allocator AllocatorContext ContextGuard ContextRegistry TaskMemoryContext TaskGuard push_allocator_context "
         "with_task_allocator with_system_allocator task untracked current_context start stop reset status read "
-        "contexts timeline plot_timeline retained compare"
+        "contexts timeline plot_timeline retained compare plot_comparison"
     )
     assert set(contract.split()) <= set(thag_nb.__all__)
 

@@ -51,6 +51,7 @@ __all__ = [
     "compare",
     "contexts",
     "current_context",
+    "plot_comparison",
     "plot_timeline",
     "push_allocator_context",
     "read",
@@ -144,6 +145,25 @@ def compare(
 
     with untracked():
         return frames.comparison_frame(comparisons.compare(*_sides(before, after, recording, against)))
+
+
+def plot_comparison(
+    before: str | int | Recording,
+    after: str | int | Recording | None = None,
+    *,
+    ax: Axes | None = None,
+    recording: Recording | None = None,
+    against: Recording | None = None,
+) -> Axes:
+    """Draw live bytes of two contexts over time, both from their start, on `ax` or a new figure; return the axes.
+
+    What is compared is chosen as in `compare`, and the same errors are raised; of two recordings, the name whose peak
+    differs most is drawn. Neither shows the figure nor changes matplotlib's settings.
+    """
+    from thag_nb import comparisons, plots
+
+    with untracked():
+        return plots.plot_comparison(comparisons.aligned(*_sides(before, after, recording, against)), ax=ax)
 
 
 _Sides = tuple[Recording, Recording, str | int | None, str | int | None]
