@@ -21,6 +21,7 @@ ROWS = [
     {"curves"},
     {"plots"},
     {"reports"},
+    {"comparison_reports"},
     {"cells"},
     {"magics"},
     {"__init__"},

@@ -128,8 +128,8 @@ def compare(
     - ``compare("slow", "fast")``: the newest contexts of these names, or those of these ids;
     - ``compare("load")``: the newest of this name, and the one of this name before it;
     - ``compare("load", against=monday)``: the newest of this name in the recording `against`, and now;
-    - ``compare(monday)``, ``compare(monday, tuesday)``: all cells and tasks, the newest of each name, now or in the
-      second recording; names that are in both come first, each with the largest difference of peak first.
+    - ``compare(monday)``, ``compare(monday, tuesday)``: all tasks and ended cells, the newest of each name, now or
+      in the second recording; names that are in both come first, each with the largest difference of peak first.
 
     `recording` is looked at instead of now; `before` is looked for in `against` if that is given.
 

@@ -65,8 +65,8 @@ def compare(
 ) -> tuple[Difference, ...]:
     """What differs between two contexts, chosen as by `pair`: one row for each of `FIGURES`.
 
-    With neither chosen, between all cells and tasks of two recordings, the newest of each name: first the names that
-    are in both, then those of one side only, each with the largest difference of peak first.
+    With neither chosen, between all tasks and ended cells of two recordings, the newest of each name: first the names
+    that are in both, then those of one side only, each with the largest difference of peak first.
 
     Raises `UnknownContextError`, `NothingToCompareError`.
     """
@@ -186,8 +186,12 @@ def _differences_of_all(before: Recording, after: Recording) -> tuple[Difference
 
 
 def _newest(recording: Recording) -> dict[str, ContextRecord]:
-    """The newest cell or task of each name."""
-    return {record.name: record for record in recording.contexts if record.kind in ("cell", "task")}
+    """The newest task or cell of each name. A cell that still runs is left out: usually, it is what asks."""
+    return {
+        record.name: record
+        for record in recording.contexts
+        if record.kind == "task" or (record.kind == "cell" and record.state == "ended")
+    }
 
 
 def _differences(before: ContextRecord | None, after: ContextRecord | None) -> tuple[Difference, ...]:

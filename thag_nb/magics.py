@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -12,9 +13,11 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
-from thag_nb import dispatcher, holders, hooks, reports
+from thag_nb import comparison_reports, comparisons, dispatcher, holders, hooks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
+from thag_nb.errors import NothingToCompareError
+from thag_nb.recording import Recording
 from thag_nb.tasks import task, untracked
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ _CELL_MAGIC = re.compile(r"%(%(?:thag_task|thag_system)(?:\s|$))")
 _REPORTS = 10  # tasks of one cell that are shown, the last ones
 _REPORTS_WITH_PICTURES = 4
 _OPTIONS = ("--no-plot", "--quiet")
+_NAME_TWO = "name two, as in %thag_compare In[3] In[7]"
 
 
 @magics_class
@@ -81,6 +85,55 @@ class ThagNb(Magics):
         with untracked():
             held = holders.find(name or None, collect=options.collect, namespace=self._shell.user_ns)
             display(reports.retained_bundle(held), raw=True)
+
+    @magic_arguments()
+    @argument("name", nargs="*", help="one name or two; those with blanks in quotes")
+    @argument("--with", dest="saved", metavar="FILE", help="compare a recording in a file with now")
+    @no_var_expand
+    @line_magic
+    def thag_compare(self, line: str) -> None:
+        """Show what became better or worse: two tasks or cells, two runs of one, or a saved recording and now.
+
+        ``%thag_compare``: the last two runs of the cell that was run again last. ``%thag_compare In[7]``: that run of a
+        cell, and the one before it. ``%thag_compare load``: the two newest of that name. ``%thag_compare slow fast``:
+        the newest of each. With a FILE, the same names in it and now; without names, all of them.
+        """
+        options = self._options(self.thag_compare, line)
+        names = [_unquoted(name) for name in options.name]
+        if len(names) > 2:
+            raise UsageError(f"%thag_compare takes at most two names, not {len(names)}; put one with blanks in quotes")
+        with untracked():
+            sides = self._sides(names, None if options.saved is None else _load(_unquoted(options.saved)))
+            rows = comparisons.compare(*sides)
+            # Of all names, the one whose peak differs most is drawn: the first. If its peak does not, there is none.
+            drawn = sides[2] is not None or (bool(rows) and comparisons.verdict(rows[0]) in ("better", "worse"))
+            aligned = comparisons.aligned(*sides) if drawn and self._shows_pictures() else None
+            display(comparison_reports.comparison_bundle(rows, aligned), raw=True)
+
+    def _sides(
+        self, names: list[str], saved: Recording | None
+    ) -> tuple[Recording, Recording, str | int | None, str | int | None]:
+        """Where each side of a comparison is looked for, and what for; nothing for all there is."""
+        now = dispatcher.read()
+        if saved is not None or len(names) == 2:
+            which_before, which_after = [*names, None, None][:2]
+            return now if saved is None else saved, now, which_before, which_after
+        if names and now.find(names[0]).kind != "cell":
+            return now, now, names[0], None
+        return now, now, *self._two_runs(now, *names)
+
+    def _two_runs(self, now: Recording, name: str | None = None) -> tuple[int, int]:
+        """The run of a cell of this name and the one before it, or the last two of the cell that was run again last."""
+        if name is None:
+            pair = self.cells.last_rerun(now)
+            if pair is None:
+                raise NothingToCompareError(f"no cell is known to have run twice; {_NAME_TWO}")
+            return pair
+        after = now.find(name).context_id
+        before = self.cells.run_before(now, after)
+        if before is None:
+            raise NothingToCompareError(f"no earlier run of the cell of {name!r} is known; {_NAME_TWO}")
+        return before, after
 
     @line_magic
     def thag_status(self, line: str) -> None:
@@ -162,6 +215,18 @@ class CellMagicTransformer:
         return [lines[0][1:], *lines[1:]]
 
 
+def _load(path: str) -> Recording:
+    try:
+        return Recording.load(Path(path).expanduser())
+    except OSError as error:
+        raise UsageError(f"%thag_compare cannot read {path!r}: {error.strerror}") from None
+
+
+def _unquoted(word: str) -> str:
+    """A word without the quotes around it, which IPython leaves there."""
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
+
+
 def _complete_task(_shell: InteractiveShell, _event: Any) -> list[str]:
     """Options, and the names of tasks there have been."""
     names = {record.name for record in dispatcher.read().contexts if record.kind == "task"}
@@ -175,9 +240,16 @@ def _complete_retained(_shell: InteractiveShell, _event: Any) -> list[str]:
     return [*sorted(names), "--collect"]
 
 
+def _complete_compare(_shell: InteractiveShell, _event: Any) -> list[str]:
+    """The option, and the names of cells and tasks, those with blanks in quotes."""
+    names = {record.name for record in dispatcher.read().contexts if record.kind in ("cell", "task")}
+    return [*sorted(f'"{name}"' if " " in name else name for name in names), "--with"]
+
+
 _COMPLETED = {
     "%%thag_task": _complete_task,
     "%thag_task": _complete_task,
+    "%thag_compare": _complete_compare,
     "%thag_retained": _complete_retained,
 }
 
