@@ -220,7 +220,7 @@ def compared() -> dict[str, kernels.Cell]:
         "%thag_compare load 'the fast one'",
         "%thag_compare load",
         '%thag_compare "the fast one"',
-        "%thag_compare load --with monday.json.gz",
+        "%thag_compare load --with monday.json.gz  # and now",
         "%thag_compare --with 'monday.json.gz'  # all of it",
         "%thag_compare --with nosuch.json",
         "%thag_compare a b c",
@@ -261,7 +261,7 @@ def test_comparing_names_compares_the_newest(compared):
 
 
 def test_comparing_with_a_file_compares_what_was_saved_with_now(compared):
-    found = line(compared["%thag_compare load --with monday.json.gz"])
+    found = line(compared["%thag_compare load --with monday.json.gz  # and now"])
     assert found.startswith("load: peak 90.0 MiB -> 10.0 MiB, 9.0 times less (better); ")
     everything = line(compared["%thag_compare --with 'monday.json.gz'  # all of it"])
     assert everything.startswith("load: peak 90.0 MiB -> 10.0 MiB, 9.0 times less (better); ")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
+from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
 
 from thag_nb import comparison_reports, comparisons, dispatcher, holders, hooks, reports
 from thag_nb.cells import Cells
@@ -163,12 +164,11 @@ class ThagNb(Magics):
     @staticmethod
     def _options(magic: Any, line: str) -> Any:
         try:
-            options = parse_argstring(magic, line)
+            # IPython hands a comment behind a magic over as if it were arguments.
+            words = itertools.takewhile(lambda word: not word.startswith("#"), arg_split(line))
+            return magic.parser.parse_args(list(words))
         except (UsageError, ValueError) as error:  # an unknown option, a quotation that does not end
             raise UsageError(f"%{magic.__name__}: {error}; see %{magic.__name__}?") from None
-        # IPython hands a comment behind a magic over as if it were arguments.
-        options.name = list(itertools.takewhile(lambda word: not word.startswith("#"), options.name))
-        return options
 
     @staticmethod
     def _refuse_arguments(name: str, line: str) -> None:
