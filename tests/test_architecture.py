@@ -17,11 +17,12 @@ ROWS = [
     {"contexts", "propagation", "resident"},
     {"marks"},
     {"dispatcher"},
-    {"tasks", "holders", "palette", "costs", "scripts", "tables"},
+    {"tasks", "holders", "palette", "comparisons", "costs", "scripts", "tables"},
     {"frames"},
     {"curves"},
     {"plots", "scenes"},
     {"reports", "svg"},
+    {"comparison_reports"},
     {"canvas"},
     {"widgets"},
     {"cells", "live"},
@@ -85,7 +86,7 @@ def test_the_contract_is_public():
     contract = (
         "Allocator AllocatorContext ContextGuard ContextRegistry TaskMemoryContext TaskGuard push_allocator_context "
         "with_task_allocator with_system_allocator task untracked current_context start stop reset status read "
-        "contexts timeline plot_timeline retained mark Mark ResidentSize"
+        "contexts timeline plot_timeline retained mark Mark ResidentSize compare plot_comparison dashboard"
     )
     assert set(contract.split()) <= set(thag_nb.__all__)
 

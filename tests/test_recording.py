@@ -5,7 +5,7 @@ import pytest
 from recordings import EMPTY, MIB, MS, busy, context, marked, pack, recording
 
 from thag_nb.errors import UnknownContextError
-from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket
+from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket, pack_timeline
 
 
 def test_context_record_fields_are_the_contract_in_order() -> None:
@@ -101,6 +101,11 @@ def test_timeline_unpacks_buckets_in_order() -> None:
         TimelineBucket(500 * MS, 0, 4 * MIB, 4 * MIB, 4 * MIB),
         TimelineBucket(700 * MS, 2 * MIB, 13 * MIB, 2 * MIB, 2 * MIB),
     )
+
+
+def test_buckets_are_packed_as_they_were() -> None:
+    assert pack_timeline(busy().timeline(4)) == busy().timelines[4]
+    assert pack_timeline(()) == b""
 
 
 def test_timeline_by_name_takes_the_newest() -> None:

@@ -56,10 +56,26 @@ class UnknownContextError(ThagError, LookupError):
 
     _SHOWN = 12
 
-    def __init__(self, wanted: object, known: list[str]) -> None:
-        """`known` are the names there are, likeliest first."""
+    def __init__(self, wanted: object, known: list[str], among: str = "") -> None:
+        """`known` are the names there are, likeliest first; `among` says where: `` in the recording before``."""
         names = ", ".join(known[: self._SHOWN]) + (", ..." if len(known) > self._SHOWN else "")
-        super().__init__(f"no context is called {_shown(wanted)}; known: {names or 'nothing has been recorded yet'}")
+        missing = f"no context{among} is called {_shown(wanted)}"
+        super().__init__(f"{missing}; known: {names or 'nothing has been recorded yet'}")
+        self.known = known
+
+
+class NothingToCompareError(ThagError, LookupError):
+    """One context where two were wanted."""
+
+
+class ComparisonError(ThagError, TypeError):
+    """Something else to compare than two names or two recordings."""
+
+    def __init__(self, before: object, after: object) -> None:
+        super().__init__(
+            f"compare two names or ids, or two recordings, not {_shown(before)} and {_shown(after)}; "
+            "for a name in two recordings, write compare(name, recording=after, against=before)"
+        )
 
 
 class NamespaceError(ThagError, TypeError):
@@ -81,9 +97,9 @@ class AxesError(ThagError, TypeError):
 class NotARecordingError(ThagError, TypeError):
     """Something else where a recording was wanted."""
 
-    def __init__(self, recording: object) -> None:
+    def __init__(self, recording: object, argument: str = "recording") -> None:
         super().__init__(
-            f"recording must be a Recording, not {_shown(recording)}; take one with thag_nb.read(), "
+            f"{argument} must be a Recording, not {_shown(recording)}; take one with thag_nb.read(), "
             "or load a file with Recording.load(path)"
         )
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
+from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
 from traitlets import Bool, Float
 
-from thag_nb import dispatcher, holders, hooks, marks, reports
+from thag_nb import comparison_reports, comparisons, dispatcher, holders, hooks, marks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
+from thag_nb.errors import NothingToCompareError
+from thag_nb.recording import Recording
 from thag_nb.tasks import task, untracked
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ _CELL_MAGIC = re.compile(r"%(%(?:thag_task|thag_system)(?:\s|$))")
 _REPORTS = 10  # tasks of one cell that are shown, the last ones
 _REPORTS_WITH_PICTURES = 4
 _OPTIONS = ("--live", "--no-plot", "--quiet")
+_NAME_TWO = "name two, as in %thag_compare In[3] In[7]"
 
 
 @magics_class
@@ -103,10 +108,59 @@ class ThagNb(Magics):
     @line_magic
     def thag_mark(self, line: str) -> None:
         """Name this moment on the timeline: ``%thag_mark NAME``, as `thag_nb.mark` does."""
-        name = " ".join(self._options(self.thag_mark, line).name).strip("\"'")
+        name = " ".join(self._options(self.thag_mark, line).name)
         if not name:
             raise UsageError("%thag_mark takes the name of the moment, as in: %thag_mark after the join")
         marks.mark(name)
+
+    @magic_arguments()
+    @argument("name", nargs="*", help="one name or two; those with blanks in quotes")
+    @argument("--with", dest="saved", metavar="FILE", help="compare a recording in a file with now")
+    @no_var_expand
+    @line_magic
+    def thag_compare(self, line: str) -> None:
+        """Show what became better or worse: two tasks or cells, two runs of one, or a saved recording and now.
+
+        ``%thag_compare``: the last two runs of the cell that was run again last. ``%thag_compare In[7]``: that run of a
+        cell, and the one before it. ``%thag_compare load``: the two newest of that name. ``%thag_compare slow fast``:
+        the newest of each. With a FILE, the same names in it and now; without names, all of them.
+        """
+        options = self._options(self.thag_compare, line)
+        names = options.name
+        if len(names) > 2:
+            raise UsageError(f"%thag_compare takes at most two names, not {len(names)}; put one with blanks in quotes")
+        with untracked():
+            sides = self._sides(names, None if options.saved is None else _load(options.saved))
+            rows = comparisons.compare(*sides)
+            # Of all names, the one whose peak differs most is drawn: the first. If its peak does not, there is none.
+            drawn = sides[2] is not None or (bool(rows) and comparisons.verdict(rows[0]) in ("better", "worse"))
+            aligned = comparisons.aligned(*sides) if drawn and self._shows_pictures() else None
+            display(comparison_reports.comparison_bundle(rows, aligned), raw=True)
+
+    def _sides(
+        self, names: list[str], saved: Recording | None
+    ) -> tuple[Recording, Recording, str | int | None, str | int | None]:
+        """Where each side of a comparison is looked for, and what for; nothing for all there is."""
+        now = dispatcher.read()
+        if saved is not None or len(names) == 2:
+            which_before, which_after = [*names, None, None][:2]
+            return now if saved is None else saved, now, which_before, which_after
+        if names and now.find(names[0]).kind != "cell":
+            return now, now, names[0], None
+        return now, now, *self._two_runs(now, *names)
+
+    def _two_runs(self, now: Recording, name: str | None = None) -> tuple[int, int]:
+        """The run of a cell of this name and the one before it, or the last two of the cell that was run again last."""
+        if name is None:
+            pair = self.cells.last_rerun(now)
+            if pair is None:
+                raise NothingToCompareError(f"no cell is known to have run twice; {_NAME_TWO}")
+            return pair
+        after = now.find(name).context_id
+        before = self.cells.run_before(now, after)
+        if before is None:
+            raise NothingToCompareError(f"no earlier run of the cell of {name!r} is known; {_NAME_TWO}")
+        return before, after
 
     @line_magic
     def thag_status(self, line: str) -> None:
@@ -172,14 +226,11 @@ class ThagNb(Magics):
     @staticmethod
     def _options(magic: Any, line: str) -> Any:
         try:
-            options = parse_argstring(magic, line)
+            # IPython hands a comment behind a magic over as if it were arguments.
+            words = itertools.takewhile(lambda word: not word.startswith("#"), arg_split(line))
+            return magic.parser.parse_args([_unquoted(word) for word in words])
         except (UsageError, ValueError) as error:  # an unknown option, a quotation that does not end
             raise UsageError(f"%{magic.__name__}: {error}; see %{magic.__name__}?") from None
-        if hasattr(options, "name"):
-            # IPython hands a comment behind a magic over as if it were arguments.
-            words = itertools.takewhile(lambda word: not word.startswith("#"), options.name)
-            options.name = [_unquoted(word) for word in words]
-        return options
 
     @staticmethod
     def _refuse_arguments(name: str, line: str) -> None:
@@ -239,6 +290,13 @@ class CellMagicTransformer:
         return [lines[0][1:], *lines[1:]]
 
 
+def _load(path: str) -> Recording:
+    try:
+        return Recording.load(Path(path).expanduser())
+    except OSError as error:
+        raise UsageError(f"%thag_compare cannot read {path!r}: {error.strerror}") from None
+
+
 def _complete_task(_shell: InteractiveShell, _event: Any) -> list[str]:
     """Options, and the names of tasks there have been."""
     names = {record.name for record in dispatcher.read().contexts if record.kind == "task"}
@@ -252,9 +310,16 @@ def _complete_retained(_shell: InteractiveShell, _event: Any) -> list[str]:
     return [*sorted(names), "--collect"]
 
 
+def _complete_compare(_shell: InteractiveShell, _event: Any) -> list[str]:
+    """The option, and the names of cells and tasks, those with blanks in quotes."""
+    names = {record.name for record in dispatcher.read().contexts if record.kind in ("cell", "task")}
+    return [*sorted(f'"{name}"' if " " in name else name for name in names), "--with"]
+
+
 _COMPLETED = {
     "%%thag_task": _complete_task,
     "%thag_task": _complete_task,
+    "%thag_compare": _complete_compare,
     "%thag_retained": _complete_retained,
 }
 
