@@ -22,7 +22,7 @@ ROWS = [
     {"curves"},
     {"plots", "scenes"},
     {"reports", "svg"},
-    {"comparison_reports"},
+    {"comparison_reports", "pages"},
     {"canvas"},
     {"widgets"},
     {"cells", "live"},

@@ -33,6 +33,8 @@ from thag_nb.tasks import (  # noqa: E402
 )
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from IPython.core.interactiveshell import InteractiveShell
     from matplotlib.axes import Axes
     from pandas import DataFrame
@@ -62,6 +64,7 @@ __all__ = [
     "plot_timeline",
     "push_allocator_context",
     "read",
+    "report",
     "reset",
     "retained",
     "start",
@@ -234,6 +237,19 @@ def dashboard(*, recording: Recording | None = None) -> Dashboard:
 
     with untracked():
         return widgets.Dashboard(None if recording is None else _or_now(recording))
+
+
+def report(path: str | PathLike[str], *, recording: Recording | None = None, overwrite: bool = False) -> None:
+    """Write a page of `recording`, or of this process as of now: one HTML file that needs neither kernel nor network.
+
+    It has the dashboard, and, as of now, who still holds what and the status. A file that is such a page is replaced;
+    anything else only with `overwrite`. Raises `RecordingFileError` if `path` is something else, `NotARecordingError`
+    as `contexts` does, and OSError where the system refuses.
+    """
+    from thag_nb import pages
+
+    with untracked():
+        pages.write(path, recording=None if recording is None else _or_now(recording), overwrite=overwrite)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -13,7 +13,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
-from traitlets import Bool, Float
+from traitlets import Bool, Float, observe
 
 from thag_nb import comparison_reports, comparisons, dispatcher, holders, hooks, marks, reports
 from thag_nb.cells import Cells
@@ -41,6 +41,7 @@ class ThagNb(Magics):
     plots = Bool(True, help="Show a timeline below the cell of each task.").tag(config=True)
     quiet = Bool(False, help="Show nothing below the cells of tasks.").tag(config=True)
     live = Bool(False, help="Show a live view of every cell while it runs.").tag(config=True)
+    collections = Bool(False, help="Mark runs of the garbage collector on the timeline.").tag(config=True)
     live_interval = Float(0.125, min=0.02, help="Seconds between two pictures of a live view.").tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -162,6 +163,20 @@ class ThagNb(Magics):
             raise NothingToCompareError(f"no earlier run of the cell of {name!r} is known; {_NAME_TWO}")
         return before, after
 
+    @magic_arguments()
+    @argument("file", help="the name of the page, such as session.html")
+    @argument("--overwrite", action="store_true", help="replace a file that is something else")
+    @no_var_expand
+    @line_magic
+    def thag_report(self, line: str) -> None:
+        """Write this session as a page: costs, who still holds what, and the status, to be opened anywhere."""
+        options = self._options(self.thag_report, line)
+        with untracked():
+            from thag_nb import pages  # loads matplotlib, which %load_ext does without
+
+            pages.write(options.file, recording=None, overwrite=options.overwrite)
+            print(f"wrote {options.file}")
+
     @line_magic
     def thag_status(self, line: str) -> None:
         """Say whether allocations are recorded, and anything that makes the figures less than complete."""
@@ -188,6 +203,11 @@ class ThagNb(Magics):
             self.live = switch == "on"
         if switch != "off":
             self._show_cell_live()
+
+    @observe("collections")
+    def _show_collections(self, _change: object) -> None:
+        with untracked():
+            marks.show_collections(self.collections)
 
     def begin_live(self, _execution: object) -> None:
         """pre_run_cell, once the cell has its context."""

@@ -75,6 +75,8 @@ def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
     The HTML is a picture and a table, for whoever opens the notebook later; where its script runs, it becomes a chart
     that can be zoomed and a table that can be sorted.
     """
+    if not recording.contexts:
+        return {"text/plain": "Nothing has been recorded yet."}
     made = costs(recording, recording.contexts[0])
     rows = [*map(_texts, made.rows), _overhead_row(recording)]
     notes = [_shares(recording), *_left_out(made), _CAVEAT]
@@ -88,7 +90,7 @@ def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
 
 
 def costs_view(recording: Recording) -> tuple[str, str]:
-    """The HTML of `costs_bundle` without its script, and the JSON that the script works with."""
+    """The HTML of `costs_bundle` without its script, and the JSON that the script works with; of a root at least."""
     made = costs(recording, recording.contexts[0])
     rows = [*map(_texts, made.rows), _overhead_row(recording)]
     view = _costs_picture(recording, rows, [_shares(recording), *_left_out(made), _CAVEAT], "")["text/html"]
