@@ -408,3 +408,53 @@ def test_a_terminal_gets_text_and_loads_no_matplotlib():
     assert "load · peak 100.0 MiB · kept 100.0 MiB" in text
     assert "thag_nb itself" in text
     assert text.endswith("False\n")
+
+
+def test_cells_are_called_as_in_the_notebook_whatever_they_say_or_run():
+    cells = kernels.run(
+        LOAD,
+        "copy = 'paste'  # IPython keeps such a cell with a magic out of its history\n%thag_status",
+        "%%capture\nblock = bytearray(1000)",
+        "get_ipython().run_cell('get_ipython().run_cell(\"1\")');",
+        "",
+        "def broken(:",
+        "last = 5",
+        NAMES,
+    )
+    names = [name for kind, name, *_ in kernels.value(cells[-1]) if kind == "cell"]
+    assert names == [
+        "In[2]", "In[3]", "In[3] nested", "In[4]", "In[4] nested", "In[4] nested", "In[5]", "In[6]", "In[7]",
+    ]  # fmt: skip
+
+
+def test_quotes_inside_a_name_stay():
+    cells = kernels.run(
+        LOAD,
+        '%%thag_task -q say "hi"\npass',
+        '%%thag_task -q "it\'s"\npass',
+        "%%thag_task -q 'two  words'\npass",
+        NAMES,
+    )
+    names = [name for kind, name, *_ in kernels.value(cells[-1]) if kind == "task"]
+    assert names == ["say hi", "it's", "two  words"]
+
+
+def test_the_rest_of_the_session_is_written_as_a_page_and_marked(tmp_path):
+    page = tmp_path / "session.html"
+    cells = kernels.run(
+        LOAD,
+        "%thag_mark the start",
+        "%config ThagNb.collections = True",
+        "import gc; gc.collect();",
+        f"%thag_report '{page}'",
+        f"%thag_report {tmp_path / 'none' / 'x.html'}",
+        "%thag_report",
+        "[mark.name for mark in thag_nb.read().marks][:2]",
+        "%unload_ext thag_nb\ngc.callbacks",
+    )
+    assert cells[4].text == f"wrote {page}\n"
+    assert page.read_text().startswith("<!doctype html>")
+    assert "is in no folder that exists; make " in cells[5].traceback
+    assert "%thag_report: " in cells[6].text + cells[6].traceback
+    assert cells[7].displays[0]["text/plain"] == "['the start', 'gc 2']"
+    assert cells[8].displays[0]["text/plain"] == "[]"

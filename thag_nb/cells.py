@@ -24,13 +24,14 @@ from thag_nb.resident import Sampler
 from thag_nb.tasks import untracked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterator
     from types import FrameType
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
     from thag_nb.recording import Recording
 
+_NESTED = " nested"
 _RUN_CELL = InteractiveShell.run_cell_async.__code__
 _RUNS = 4096  # that are remembered, the last ones
 
@@ -114,7 +115,7 @@ class Cells:
         with untracked():
             hooks.repair()
             parent_id = None if running else _native.base_id()
-            name = f"In[{self._prompt_number()}]"
+            name = self._name(execution, running[-1].guard if running else None)
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
             running.append(_Cell(execution, guard, _runner(), to_report=to_report))
             self._sampler.wake()
@@ -218,10 +219,12 @@ class Cells:
             cell.to_report.append(context)
         return context
 
-    def _prompt_number(self) -> int:
-        """The cell's number in the notebook; IPython 9 has raised its own count already, IPython 8 has not."""
-        history = self._shell.history_manager
-        return self._shell.execution_count if history is None else len(history.input_hist_parsed)
+    def _name(self, execution: ExecutionInfo | None, outer: ContextGuard | None) -> str:
+        """``In[n]`` as in the notebook; what a cell runs in turn has no number of its own there."""
+        if outer is not None and execution is not None and not execution.store_history:
+            return outer.context.name if outer.context.name.endswith(_NESTED) else f"{outer.context.name}{_NESTED}"
+        number = _execution_count()
+        return f"In[{self._shell.execution_count if number is None else number}]"
 
     def _of_this_thread(self) -> list[_Cell]:
         return self._running.setdefault(threading.get_ident(), [])
@@ -243,9 +246,18 @@ def _runner() -> asyncio.Task[Any] | None:
 
 def _cells_on_this_stack() -> int:
     """How many cells this thread is inside of. IPython runs each in a coroutine, whether it awaits or not."""
-    cells = 0
+    return sum(1 for _ in _cell_frames())
+
+
+def _execution_count() -> int | None:
+    """The number of the innermost cell. IPython 9 has raised its own count by now, IPython 8 has not."""
+    frame = next(_cell_frames(), None)
+    return None if frame is None else getattr(frame.f_locals.get("result"), "execution_count", None)
+
+
+def _cell_frames() -> Iterator[FrameType]:
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        cells += frame.f_code is _RUN_CELL
+        if frame.f_code is _RUN_CELL:
+            yield frame
         frame = frame.f_back
-    return cells

@@ -8,6 +8,7 @@ const MARGIN = { left: 68, right: 14, top: 30, bottom: 28 };
 const FONT = "11px system-ui, sans-serif";
 const DASHES = [[], [7, 3], [2, 2], [8, 3, 2, 3]];
 const SHORTEST_ZOOM_COLUMNS = 4;
+const LABEL_STEP = 4; // columns between the places that are tried for a name
 
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -67,6 +68,20 @@ function inkOn(colour) {
     .map((at) => parseInt(colour.slice(at, at + 2), 16) / 255)
     .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 ? "#000" : "#fff";
+}
+
+/** Stripes for a name whose colour another name has as well: this way, that way, or both. */
+function hatch(context, { colour, dash }) {
+  const size = 8;
+  const tile = make("canvas", { width: size, height: size });
+  const pen = tile.getContext("2d");
+  pen.strokeStyle = inkOn(colour);
+  pen.globalAlpha = 0.45;
+  for (const shift of [-size, 0, size]) {
+    if (dash !== 2) pen.stroke(new Path2D(`M${shift},${size} L${shift + size},0`));
+    if (dash !== 1) pen.stroke(new Path2D(`M${shift},0 L${shift + size},${size}`));
+  }
+  return context.createPattern(tile, "repeat");
 }
 
 class Chart {
@@ -331,6 +346,10 @@ class Chart {
       }
       context.fillStyle = context.strokeStyle = layer.colour;
       context.fill(area);
+      if (layer.dash) {
+        context.fillStyle = hatch(context, layer);
+        context.fill(area);
+      }
       context.lineWidth = 1.25;
       context.setLineDash(DASHES[layer.dash]);
       context.stroke(outline);
@@ -405,15 +424,21 @@ class Chart {
     for (const { layer, floor, ceiling } of bands) {
       const wide = context.measureText(layer.name).width;
       const room = (place) => y(floor[place]) - y(ceiling[place]);
-      let best = null;
-      for (let place = 0; place < ceiling.length; place += 1) {
-        if (room(place) < 15 || (best && room(place) <= room(best.place))) continue;
+      const fitting = [];
+      for (let place = 0; place < ceiling.length; place += LABEL_STEP) {
+        if (room(place) < 15) continue;
         const middle = (x(edge(first + place)) + x(edge(first + place + 1))) / 2;
         const at = Math.max(left + wide / 2 + 4, Math.min(right - wide / 2 - 4, middle));
         const level = (y(floor[place]) + y(ceiling[place])) / 2;
-        if (this.isInside(floor, ceiling, at, wide / 2, level, { x, y, edge, first })) best = { place, at, level };
+        if (this.isInside(floor, ceiling, at, wide / 2, level, { x, y, edge, first })) fitting.push({ at, level, room: room(place) });
       }
+      // Where the area is about as high as anywhere, in the middle.
+      const highest = Math.max(...fitting.map((place) => place.room));
+      const high = fitting.filter((place) => place.room > 0.8 * highest);
+      const best = high[Math.floor(high.length / 2)];
       if (!best) continue;
+      context.fillStyle = layer.colour; // no line runs through the name
+      context.fillRect(best.at - wide / 2 - 2, best.level - 7, wide + 4, 14);
       context.fillStyle = inkOn(layer.colour);
       context.fillText(layer.name, best.at, best.level);
     }
