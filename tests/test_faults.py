@@ -392,7 +392,12 @@ def test_whichever_allocation_of_leaving_fails_no_guard_raises_and_what_stays_is
     """)
 
 
-@pytest.mark.parametrize("call", ["read", "status", "reset"])
+_GENERATORS_CRASH = pytest.mark.skipif(
+    sys.version_info[:2] == (3, 13), reason="CPython 3.13 crashes by itself where there is no memory for a generator"
+)
+
+
+@pytest.mark.parametrize("call", ["read", pytest.param("status", marks=_GENERATORS_CRASH), "reset"])
 def test_whichever_allocation_of_looking_fails_the_next_look_is_right(call):
     injected(f"""
         keep = []
