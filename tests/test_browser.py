@@ -61,6 +61,7 @@ class Seen:
     zoomed: list[bool] = field(default_factory=list)
     columns: dict[str, list[str]] = field(default_factory=dict)
     inside: str = ""
+    again: str = ""
     folder: Path = Path()
     pictures: Path = Path()
 
@@ -160,17 +161,26 @@ def visit(folder: Path, seen: Seen, *, dark: bool, scale: int) -> None:
         seen.inside = cell(page, len(SOURCES) - 1).locator("[data-ready] .thag-legend").inner_text()
         labs.command(page, "docmanager:save")
         page.wait_for_function("!jupyterapp.shell.currentWidget.context.model.dirty")
+        again = browser.new_page(viewport={"width": 1000, "height": 1400})
+        labs.open_notebook(again, address, "views.ipynb")
+        cell(again, COSTS_CELL).locator("[data-ready]").wait_for(timeout=LONGEST_MS)
+        seen.again = cell(again, COSTS_CELL).locator(".thag-legend").first.inner_text()
 
 
-@pytest.fixture(scope="module", params=["light", "dark"])
+LOOKS = [(False, 1), (True, 2)]
+if "THAG_SCREENSHOTS" in os.environ:
+    LOOKS += [(False, 2), (True, 1)]
+
+
+@pytest.fixture(scope="module", params=LOOKS, ids=lambda look: f"{'dark' if look[0] else 'light'}-{look[1]}x")
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    folder = tmp_path_factory.mktemp(request.param)
+    dark, scale = request.param
+    folder = tmp_path_factory.mktemp("dark" if dark else "light")
     labs.notebook(folder / "views.ipynb", *SOURCES)
     pictures = Path(os.environ.get("THAG_SCREENSHOTS") or folder / "pictures").absolute()
     pictures.mkdir(parents=True, exist_ok=True)
     seen = Seen(folder=folder, pictures=pictures)
-    dark = request.param == "dark"
-    visit(folder, seen, dark=dark, scale=2 if dark else 1)
+    visit(folder, seen, dark=dark, scale=scale)
     return seen
 
 
@@ -238,6 +248,10 @@ def test_inclusive_and_self_figures_can_be_shown_apart(seen: Seen) -> None:
 
 def test_inside_other_widgets_the_dashboard_is_alive(seen: Seen) -> None:
     assert "train" in seen.inside
+
+
+def test_reopened_by_its_author_the_dashboard_is_alive_again(seen: Seen) -> None:
+    assert "train" in seen.again
 
 
 def test_the_saved_notebook_holds_no_view_that_only_a_kernel_can_show(seen: Seen) -> None:

@@ -68,6 +68,9 @@ class ThagNb(Magics):
         if not options.name:
             raise UsageError("%thag_task needs a name for the task: %thag_task load")
         scope = task(" ".join(options.name))
+        if options.live and self._shows_pictures():
+            with untracked():
+                from thag_nb import live  # noqa: F401 - loads pandas and more, which is not the task's time
         quiet = options.quiet or self.quiet
         guard = self.cells.open_until_end(scope.guard, report=options.live or not quiet)
         self._plots[guard.context.id] = self.plots and not options.no_plot
