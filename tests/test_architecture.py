@@ -27,6 +27,7 @@ ROWS = [
     {"widgets"},
     {"cells", "live"},
     {"magics"},
+    {"extension"},
     {"__init__"},
 ]
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}

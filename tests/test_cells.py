@@ -332,8 +332,8 @@ def test_reloading_inside_a_task_reports_it():
 
 
 RUNS = """
-    from thag_nb import magics
-    known = magics._loaded[id(shell)].magics.cells
+    from thag_nb import extension
+    known = extension._loaded[id(shell)].magics.cells
     def names(pair):
         found = {r.context_id: r.name for r in thag_nb.read().contexts}
         return pair and [found[context_id] for context_id in pair]

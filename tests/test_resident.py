@@ -349,8 +349,8 @@ def test_samples_are_taken_at_both_ends_of_a_cell_and_while_it_runs():
 
 def test_the_sampler_rests_only_when_no_cell_runs_any_more():
     code = """
-        awake = lambda: magics._loaded[id(shell)].magics.cells._sampler._awake.is_set()
-        from thag_nb import magics
+        awake = lambda: extension._loaded[id(shell)].magics.cells._sampler._awake.is_set()
+        from thag_nb import extension
         shell.user_ns["awake"], found = awake, [awake()]
         shell.user_ns["found"] = found
         run("found.append(awake()); get_ipython().run_cell('found.append(awake())'); found.append(awake())")

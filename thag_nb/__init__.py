@@ -254,13 +254,13 @@ def report(path: str | PathLike[str], *, recording: Recording | None = None, ove
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext thag_nb``: record from now on, each executed cell in a context of its own."""
-    from thag_nb import magics
+    from thag_nb import extension
 
-    magics.load(shell)
+    extension.load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """``%unload_ext thag_nb``: leave hooks, magics, events and transformers as they were found."""
-    from thag_nb import magics
+    from thag_nb import extension
 
-    magics.unload(shell)
+    extension.unload(shell)

@@ -1,10 +1,9 @@
-"""The IPython extension: magics, their completion, and what they show."""
+"""The magics: what a person writes in a cell, and what is shown for it."""
 
 from __future__ import annotations
 
 import ast
 import itertools
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
 from traitlets import Bool, Float, observe
 
-from thag_nb import comparison_reports, comparisons, dispatcher, holders, hooks, marks, reports
+from thag_nb import comparison_reports, comparisons, dispatcher, holders, marks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
 from thag_nb.errors import NothingToCompareError
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
 
     from thag_nb import live
 
-_CELL_MAGIC = re.compile(r"%(%(?:thag_task|thag_system)(?:\s|$))")
 _REPORTS = 10  # tasks of one cell that are shown, the last ones
 _REPORTS_WITH_PICTURES = 4
-_OPTIONS = ("--live", "--no-plot", "--quiet")
 _NAME_TWO = "name two, as in %thag_compare In[3] In[7]"
 
 
@@ -290,111 +287,8 @@ def _unquoted(word: str) -> str:
     return word[1:-1] if quoted else word
 
 
-class CellMagicTransformer:
-    """Turns ``%%thag_task NAME`` on line 1 into the line magic, and leaves the rest of the cell as it stands.
-
-    So IPython runs the cell natively: line numbers, ``await``, the last value and a trailing ``;`` stay what they are.
-    """
-
-    # Without this, a terminal would take the first line for a complete input.
-    has_side_effects = True
-
-    def __init__(self, shell: InteractiveShell) -> None:
-        self._shell = shell
-
-    def __call__(self, lines: list[str]) -> list[str]:
-        """The lines of a cell, transformed."""
-        if not lines or not _CELL_MAGIC.match(lines[0]):
-            return lines
-        first = next((number for number, line in enumerate(lines[1:], 1) if line.strip()), len(lines))
-        if first < len(lines) and lines[first].startswith("%%"):
-            rest = self._shell.transform_cell("".join(lines[first:])).splitlines(keepends=True)
-            lines = [*lines[:first], *rest]
-        return [lines[0][1:], *lines[1:]]
-
-
 def _load(path: str) -> Recording:
     try:
         return Recording.load(Path(path).expanduser())
     except OSError as error:
         raise UsageError(f"%thag_compare cannot read {path!r}: {error.strerror}") from None
-
-
-def _complete_task(_shell: InteractiveShell, _event: Any) -> list[str]:
-    """Options, and the names of tasks there have been."""
-    names = {record.name for record in dispatcher.read().contexts if record.kind == "task"}
-    return [*sorted(names), *_OPTIONS]
-
-
-def _complete_retained(_shell: InteractiveShell, _event: Any) -> list[str]:
-    """The option, and the names of what has ended and holds something."""
-    records = dispatcher.read().contexts
-    names = {record.name for record in records if record.state == "ended" and record.self_live_bytes}
-    return [*sorted(names), "--collect"]
-
-
-def _complete_compare(_shell: InteractiveShell, _event: Any) -> list[str]:
-    """The option, and the names of cells and tasks, those with blanks in quotes."""
-    names = {record.name for record in dispatcher.read().contexts if record.kind in ("cell", "task")}
-    return [*sorted(f'"{name}"' if " " in name else name for name in names), "--with"]
-
-
-_COMPLETED = {
-    "%%thag_task": _complete_task,
-    "%thag_task": _complete_task,
-    "%thag_compare": _complete_compare,
-    "%thag_retained": _complete_retained,
-}
-
-
-class _Extension:
-    """What loading did to a shell, so that unloading can undo it."""
-
-    def __init__(self, shell: InteractiveShell) -> None:
-        self.shell = shell
-        self.magics = ThagNb(shell)
-        self.transformer = CellMagicTransformer(shell)
-
-    def load(self) -> None:
-        dispatcher.start(threads=True)
-        self.shell.register_magics(self.magics)
-        self.shell.input_transformers_cleanup.append(self.transformer)
-        self.magics.cells.attach()
-        self.shell.events.register("pre_run_cell", self.magics.begin_live)
-        for command, complete in _COMPLETED.items():
-            self.shell.set_hook("complete_command", complete, str_key=command)
-
-    def unload(self) -> None:
-        self.shell.events.unregister("pre_run_cell", self.magics.begin_live)
-        self.magics.cells.detach()
-        self.shell.input_transformers_cleanup.remove(self.transformer)
-        manager = self.shell.magics_manager
-        for kind, names in self.magics.magics.items():
-            for name in names:
-                manager.magics[kind].pop(name, None)
-        manager.registry.pop(type(self.magics).__name__, None)
-        configurables: list[Any] = self.shell.configurables
-        configurables.remove(self.magics)
-        for command in _COMPLETED:
-            self.shell.strdispatchers["complete_command"].strs.pop(command, None)
-        marks.show_collections(False)
-        dispatcher.stop()
-        hooks.accompany(None)
-
-
-_loaded: dict[int, _Extension] = {}
-
-
-def load(shell: InteractiveShell) -> None:
-    """Start the dispatcher and register magics, events and completion with `shell`. Twice is once."""
-    if id(shell) not in _loaded:
-        with untracked():
-            extension = _loaded[id(shell)] = _Extension(shell)
-            extension.load()
-
-
-def unload(shell: InteractiveShell) -> None:
-    """Undo `load`."""
-    extension = _loaded.pop(id(shell), None)
-    if extension is not None:
-        extension.unload()
