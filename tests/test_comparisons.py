@@ -305,3 +305,9 @@ def test_something_else_than_a_recording_is_refused() -> None:
         thag_nb.compare("load", against="monday.json.gz")  # type: ignore[arg-type]
     with pytest.raises(NotARecordingError, match=r"^recording must be a Recording, not 3; take one"):
         thag_nb.compare("load", recording=3)  # type: ignore[arg-type]
+
+
+def test_one_time_needs_a_quarter_of_difference_and_bytes_do_not() -> None:
+    assert verdict(Difference("a", "duration_ns", SECOND, 1_300 * MS, 300 * MS, 1.3)) == "the same"
+    assert verdict(Difference("a", "duration_ns", SECOND, 1_400 * MS, 400 * MS, 1.4)) == "worse"
+    assert verdict(Difference("a", "peak_bytes", 100 * MIB, 102 * MIB, 2 * MIB, 1.02)) == "worse"

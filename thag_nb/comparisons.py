@@ -19,12 +19,14 @@ Verdict = Literal["better", "worse", "the same", ""]
 class Figure(NamedTuple):
     """How a figure is told of: its name, its unit, and the words for less and more of it.
 
-    ``noise`` is the difference below which two values are called the same. Only if ``judged``, less of it is better.
+    Two values less than ``noise`` apart, or than this ``part`` of the larger, are called the same. Only if ``judged``,
+    less of it is better.
     """
 
     title: str
     show: Callable[[int], str]
     noise: int
+    part: float
     judged: bool
     fewer: str
     as_many: str
@@ -33,14 +35,15 @@ class Figure(NamedTuple):
 _BYTES_NOISE = 64 << 10
 _COUNT_NOISE = 100  # IPython's own around a cell
 _TIME_NOISE_NS = 1_000_000
+_EXACT, _VARYING = 0.01, 0.25  # the latter for one run on a machine that does other things as well
 
 FIGURES = {
-    "peak_bytes": Figure("peak", format_bytes, _BYTES_NOISE, True, "less", "as much"),
-    "retained_bytes": Figure("kept", format_bytes, _BYTES_NOISE, True, "less", "as much"),
-    "total_bytes": Figure("allocated", format_bytes, _BYTES_NOISE, False, "less", "as much"),
-    "allocations": Figure("allocations", format_count, _COUNT_NOISE, True, "fewer", "as many"),
-    "foreign_frees": Figure("foreign frees", format_count, _COUNT_NOISE, False, "fewer", "as many"),
-    "duration_ns": Figure("time of one run", format_duration, _TIME_NOISE_NS, True, "less", "as long"),
+    "peak_bytes": Figure("peak", format_bytes, _BYTES_NOISE, _EXACT, True, "less", "as much"),
+    "retained_bytes": Figure("kept", format_bytes, _BYTES_NOISE, _EXACT, True, "less", "as much"),
+    "total_bytes": Figure("allocated", format_bytes, _BYTES_NOISE, _EXACT, False, "less", "as much"),
+    "allocations": Figure("allocations", format_count, _COUNT_NOISE, _EXACT, True, "fewer", "as many"),
+    "foreign_frees": Figure("foreign frees", format_count, _COUNT_NOISE, _EXACT, False, "fewer", "as many"),
+    "duration_ns": Figure("time of one run", format_duration, _TIME_NOISE_NS, _VARYING, True, "less", "as long"),
 }
 
 
@@ -124,12 +127,12 @@ def aligned(
 def verdict(row: Difference) -> Verdict:
     """Whether a figure became better or worse; empty where neither can be said.
 
-    Less than 1 % apart, or less than 64 KiB, 100 allocations or 1 ms, is the same.
+    Less than 1 % apart (25 % of a time), or less than 64 KiB, 100 allocations or 1 ms, is the same.
     """
     if row.before is None or row.after is None:
         return ""
     figure, apart = FIGURES[row.figure], abs(row.after - row.before)
-    if apart < figure.noise or apart * 100 < max(row.before, row.after):
+    if apart < max(figure.noise, figure.part * max(row.before, row.after)):
         return "the same"
     if not figure.judged:
         return ""
