@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
+    from thag_nb.recording import SeveralWanted, Wanted
+
 __all__ = [
     "Allocator",
     "AllocatorContext",
@@ -82,13 +84,14 @@ def contexts(*, recording: Recording | None = None) -> DataFrame:
         return frames.contexts_frame(_or_now(recording))
 
 
-def timeline(wanted: str | int | None = None, *, all: bool = False, recording: Recording | None = None) -> DataFrame:
+def timeline(wanted: SeveralWanted = None, *, all: bool = False, recording: Recording | None = None) -> DataFrame:
     """Live bytes over time, up to now or in `recording`: one row per context and bucket of time.
 
     Columns: ``time`` (timedelta since the dispatcher started), ``context_id, name``, and in bytes ``low_bytes,
     high_bytes, live_bytes`` (lowest, highest and last of the bucket, with everything started under the context) and
-    ``self_live_bytes`` (last, without). `wanted` is a name or an id: the newest context of that name, or, with `all`,
-    every one. Without it, every context. Raises `UnknownContextError`, and `NotARecordingError` as `contexts` does.
+    ``self_live_bytes`` (last, without). `wanted` is a name, an id or a context, or a list of them: of a name the newest
+    context, or, with `all`, every one. Without it, every context. Raises `UnknownContextError`, and
+    `NotARecordingError` as `contexts` does.
     """
     from thag_nb import frames
 
@@ -123,7 +126,7 @@ def _or_now(recording: Recording | None) -> Recording:
 
 
 def retained(
-    wanted: str | int | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
+    wanted: Wanted | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
 ) -> DataFrame:
     """Who still holds what a context allocated: one row per context and holder, the largest of a context first.
 
@@ -142,7 +145,7 @@ def retained(
     - ``cycle``: garbage, which waits for the collector;
     - ``unexplained``: what no object was found to hold: locals of running functions, memory of libraries.
 
-    `wanted` is a name or an id: the newest context of that name. Without it, every context that has ended and holds
+    `wanted` is a name, an id or a context: of a name the newest. Without it, every context that has ended and holds
     something. With `collect`, the garbage collector runs first. `namespace` has the user's names; without it, those of
     the notebook or of ``__main__``. Raises `UnknownContextError`, `NamespaceError`.
     """
