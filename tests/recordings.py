@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from thag_nb.recording import ContextRecord, Recording
+from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -28,13 +28,20 @@ def pack(*buckets: tuple[int, int, int, int, int]) -> bytes:
     return b"".join(struct.pack("=5q", *bucket) for bucket in buckets)
 
 
-def recording(*pairs: tuple[ContextRecord, bytes], taken_ns: int = 0) -> Recording:
+def recording(
+    *pairs: tuple[ContextRecord, bytes],
+    taken_ns: int = 0,
+    marks: tuple[Mark, ...] = (),
+    resident: tuple[ResidentSize, ...] = (),
+) -> Recording:
     return Recording(
         contexts=tuple(record for record, _ in pairs),
         timelines={record.context_id: timeline for record, timeline in pairs},
         taken_ns=taken_ns,
         overhead_bytes=0,
         dropped=0,
+        marks=marks,
+        resident=resident,
     )
 
 
@@ -67,6 +74,14 @@ def busy() -> Recording:
         ),
         (inner, pack((800 * MS, 0, 3 * MIB, 0, 0))),
         taken_ns=2 * SECOND,
+    )
+
+
+def marked() -> Recording:
+    """`busy` with a mark ``joined`` in the newer ``load``, a collection of 5 ms in ``parse``, and three samples."""
+    return busy()._replace(
+        marks=(Mark(700 * MS, 4, "joined", "mark", 0), Mark(900 * MS, 5, "gc 2", "collection", 5 * MS)),
+        resident=(ResidentSize(0, 80 * MIB), ResidentSize(SECOND, 95 * MIB), ResidentSize(2 * SECOND, 90 * MIB)),
     )
 
 

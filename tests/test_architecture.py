@@ -15,6 +15,7 @@ ROWS = [
     {"recording"},
     {"hooks"},
     {"contexts", "propagation"},
+    {"marks"},
     {"dispatcher"},
     {"tasks", "holders", "palette"},
     {"frames"},
@@ -82,7 +83,7 @@ def test_the_contract_is_public():
     contract = (
         "Allocator AllocatorContext ContextGuard ContextRegistry TaskMemoryContext TaskGuard push_allocator_context "
         "with_task_allocator with_system_allocator task untracked current_context start stop reset status read "
-        "contexts timeline plot_timeline retained"
+        "contexts timeline plot_timeline retained mark Mark ResidentSize"
     )
     assert set(contract.split()) <= set(thag_nb.__all__)
 

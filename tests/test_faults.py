@@ -408,3 +408,42 @@ def test_whichever_allocation_of_looking_fails_the_next_look_is_right(call):
         assert failures >= {int(call != "reset")}  # a reset need not allocate
         assert_recording_goes_on()
     """)
+
+
+def test_whichever_allocation_of_marking_fails_the_mark_is_kept_or_told_and_the_current_context_stays():
+    injected("""
+        names = lambda: [mark.name for mark in thag_nb.read().marks]
+
+        def check(failed):
+            assert_in_root()
+            assert names() == ([] if failed else ["marked"])
+            thag_nb.reset()
+
+        assert at_each_allocation(lambda: thag_nb.mark("marked"), check) >= 1
+        assert_recording_goes_on()
+    """)
+
+
+def test_whichever_allocation_of_noting_a_collection_fails_it_is_noted_or_counted_and_nothing_is_raised():
+    injected("""
+        from thag_nb import marks
+        marks.show_collections(True)
+        watch = gc.callbacks[-1]
+        for start in range(20):
+            thag_nb.reset()
+            before = dropped()
+            watch("start", {"generation": 2})
+            _testcapi.set_nomemory(start, start + 1)
+            try:
+                watch("stop", {"generation": 2})
+            except MemoryError:
+                assert start < 2  # the arguments of the call itself
+                continue
+            finally:
+                _testcapi.remove_mem_hooks()
+            assert len(thag_nb.read().marks) + dropped() - before >= 1
+            assert_in_root()
+        assert len(thag_nb.read().marks) == 1
+        marks.show_collections(False)
+        assert_recording_goes_on()
+    """)

@@ -17,10 +17,10 @@ from figures import of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import python
-from recordings import EMPTY, MIB, SECOND, busy, context, pack, recording, root
+from recordings import EMPTY, MIB, MS, SECOND, busy, context, marked, pack, recording, root
 
 import thag_nb
-from thag_nb import ContextRecord, Recording, files
+from thag_nb import ContextRecord, Mark, Recording, ResidentSize, files
 from thag_nb.errors import NotARecordingError, RecordingFileError
 from thag_nb.frames import contexts_frame, timeline_frame
 
@@ -53,7 +53,7 @@ def told(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("source", [busy(), EMPTY], ids=["busy", "empty"])
+@pytest.mark.parametrize("source", [busy(), marked(), EMPTY], ids=["busy", "marked", "empty"])
 def test_a_loaded_recording_equals_the_saved_one(tmp_path: Path, source: Recording, name: str) -> None:
     source.save(tmp_path / name)
     loaded = Recording.load(tmp_path / name)
@@ -61,6 +61,8 @@ def test_a_loaded_recording_equals_the_saved_one(tmp_path: Path, source: Recordi
     assert list(loaded.timelines) == list(source.timelines)
     assert isinstance(loaded, Recording)
     assert all(type(record) is ContextRecord for record in loaded.contexts)
+    assert all(type(mark) is Mark for mark in loaded.marks)
+    assert all(type(sample) is ResidentSize for sample in loaded.resident)
 
 
 def test_a_loaded_recording_gives_the_same_frames(tmp_path: Path) -> None:
@@ -74,26 +76,30 @@ def test_a_loaded_recording_gives_the_same_frames(tmp_path: Path) -> None:
 def test_what_was_really_recorded_comes_back(tmp_path: Path) -> None:
     with thag_nb.task("load"), thag_nb.task("数据 · 🧵"):
         kept = [bytearray(100_000) for _ in range(10)]
+        thag_nb.mark("数据 · 🧵")
     taken = thag_nb.read()
     taken.save(tmp_path / "run.json.gz")
     assert Recording.load(tmp_path / "run.json.gz") == taken
     assert taken.find("数据 · 🧵").live_bytes >= 1_000_000
+    assert [mark.name for mark in taken.marks] == ["数据 · 🧵"]
     del kept
 
 
 integers = st.integers(-LARGEST - 1, LARGEST)
+texts = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates included
 records = st.builds(
     ContextRecord,
     integers,
-    st.text(st.characters(exclude_categories=()), max_size=20),  # lone surrogates included
+    texts,
     st.sampled_from(["root", "cell", "task", "system"]),
     integers,
     st.sampled_from(["task_aware", "system"]),
     st.sampled_from(["open", "ended"]),
     *[integers] * 12,
 )
+marks = st.builds(Mark, integers, integers, texts, st.sampled_from(["mark", "collection"]), integers)
 recordings = st.builds(
-    lambda pairs, *totals: Recording(*recording(*pairs)[:2], *totals),
+    lambda pairs, *rest: Recording(*recording(*pairs)[:2], *rest),
     st.lists(
         st.tuples(records, st.lists(st.tuples(*[integers] * 5), max_size=3).map(lambda buckets: pack(*buckets))),
         max_size=3,
@@ -102,6 +108,8 @@ recordings = st.builds(
     integers,
     integers,
     integers,
+    st.lists(marks, max_size=3).map(tuple),
+    st.lists(st.builds(ResidentSize, integers, integers), max_size=3).map(tuple),
 )
 
 
@@ -134,19 +142,65 @@ def test_paths_may_be_text_and_a_file_is_told_by_what_it_holds_not_by_its_name(t
 # The format
 
 
-def test_the_format_is_version_1_as_documented(tmp_path: Path) -> None:
-    source = recording((root(live_bytes=7), pack((1, 2, 3, 4, -5))), taken_ns=SECOND)
+def test_the_format_is_version_2_as_documented(tmp_path: Path) -> None:
+    source = recording(
+        (root(live_bytes=7), pack((1, 2, 3, 4, -5))),
+        taken_ns=SECOND,
+        marks=(Mark(5, 1, "joined", "mark", 0), Mark(6, 1, "gc 2", "collection", 9)),
+        resident=(ResidentSize(8, 4096),),
+    )
     content = content_of(source, tmp_path / "run.json")
-    assert list(content) == ["format", "version", "taken_ns", "overhead_bytes", "dropped", "contexts", "timelines"]
-    assert (content["format"], content["version"], content["taken_ns"]) == ("thag_nb recording", 1, SECOND)
+    totals = ["taken_ns", "overhead_bytes", "dropped"]
+    assert list(content) == ["format", "version", *totals, "contexts", "marks", "resident", "timelines"]
+    assert (content["format"], content["version"], content["taken_ns"]) == ("thag_nb recording", 2, SECOND)
     columns = (
         "context_id, name, kind, parent_id, allocator, state, live_bytes, peak_bytes, total_bytes, self_live_bytes, "
         "self_peak_bytes, self_total_bytes, allocations, frees, foreign_frees, retained_bytes, started_ns, duration_ns"
     )
     assert ", ".join(content["contexts"]) == columns  # a change of these is a new version
     assert (content["contexts"]["name"], content["contexts"]["live_bytes"]) == (["root"], [7])
+    assert content["marks"] == {
+        "time_ns": [5, 6],
+        "context_id": [1, 1],
+        "name": ["joined", "gc 2"],
+        "kind": ["mark", "collection"],
+        "duration_ns": [0, 9],
+    }
+    assert content["resident"] == {"time_ns": [8], "resident_bytes": [4096]}
     assert content["timelines"]["context_id"] == [1]
     assert base64.b64decode(content["timelines"]["buckets"][0]) == struct.pack("<5q", 1, 2, 3, 4, -5)
+
+
+VERSION_1 = """{"format":"thag_nb recording","version":1,"taken_ns":1000000000,"overhead_bytes":4096,"dropped":2,
+"contexts":
+{"context_id":[1],"name":["root"],"kind":["root"],"parent_id":[0],"allocator":["task_aware"],"state":["open"],
+"live_bytes":[7],"peak_bytes":[9],"total_bytes":[11],"self_live_bytes":[7],"self_peak_bytes":[9],"self_total_bytes":[11]
+,"allocations":[3],"frees":[1],"foreign_frees":[0],"retained_bytes":[0],"started_ns":[0],"duration_ns":[1000000000]},
+"timelines":{"context_id":[1],"buckets":["AQAAAAAAAAACAAAAAAAAAAMAAAAAAAAABAAAAAAAAAD7/////////w=="]}}"""
+
+
+def test_a_file_of_version_1_is_a_recording_without_marks_and_samples(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(VERSION_1)
+    figures = {"live_bytes": 7, "peak_bytes": 9, "total_bytes": 11}
+    figures |= {f"self_{name}": value for name, value in figures.items()}
+    record = root(allocations=3, frees=1, duration_ns=SECOND, **figures)
+    assert Recording.load(tmp_path / "run.json") == Recording(
+        (record,), {1: pack((1, 2, 3, 4, -5))}, SECOND, 4096, 2, (), ()
+    )
+
+
+def test_a_file_of_version_1_becomes_one_of_version_2_when_it_is_saved(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(VERSION_1)
+    loaded = Recording.load(tmp_path / "run.json")
+    assert content_of(loaded, tmp_path / "run.json")["version"] == 2
+    assert Recording.load(tmp_path / "run.json") == loaded
+
+
+def test_a_damaged_file_of_version_1_is_told_as_such(tmp_path: Path) -> None:
+    content = json.loads(VERSION_1)
+    del content["contexts"]["frees"]
+    path = write(tmp_path / "run.json", content)
+    assert told(path).startswith("is a damaged recording: the columns of its contexts are not those of version 1;")
 
 
 def test_one_recording_makes_one_file(tmp_path: Path) -> None:
@@ -179,7 +233,7 @@ def test_spaces_and_lines_between_do_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_cut_short_anywhere_is_told(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    busy().save(path)
+    marked().save(path)
     whole = path.read_bytes()
     for tenths in range(1, 10):
         path.write_bytes(whole[: len(whole) * tenths // 10])
@@ -190,7 +244,7 @@ def test_a_file_cut_short_anywhere_is_told(tmp_path: Path, name: str) -> None:
 
 def test_a_changed_byte_of_a_compressed_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "run.json.gz"
-    busy().save(path)
+    marked().save(path)
     whole = path.read_bytes()
     for place in range(10, len(whole), 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
@@ -200,8 +254,9 @@ def test_a_changed_byte_of_a_compressed_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_newer_version_is_told(tmp_path: Path) -> None:
-    path = write(tmp_path / "run.json", content_of(busy(), tmp_path / "run.json") | {"version": 2, "contexts": []})
-    assert told(path) == "is a recording of version 2, and this thag_nb reads version 1; upgrade thag_nb to read it"
+    path = write(tmp_path / "run.json", content_of(busy(), tmp_path / "run.json") | {"version": 3, "contexts": []})
+    problem = "is a recording of version 3, and this thag_nb reads versions up to 2"
+    assert told(path) == f"{problem}; upgrade thag_nb to read it"
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", 1.0, None, True])
@@ -278,10 +333,10 @@ def change(place: str, value: object) -> Any:
 FLAWS = {
     "total missing": (change("dropped", None), "its dropped is None"),
     "total of text": (change("taken_ns", "soon"), "its taken_ns is 'soon'"),
-    "contexts missing": (change("contexts", None), "its contexts do not have the columns of version 1"),
-    "contexts in rows": (change("contexts", [[1, "root"]]), "its contexts do not have the columns of version 1"),
-    "column missing": (change("contexts.frees", None), "its contexts do not have the columns of version 1"),
-    "column unknown": (change("contexts.colour", ["red"]), "its contexts do not have the columns of version 1"),
+    "contexts missing": (change("contexts", None), "the columns of its contexts are not those of version 2"),
+    "contexts in rows": (change("contexts", [[1, "root"]]), "the columns of its contexts are not those of version 2"),
+    "column missing": (change("contexts.frees", None), "the columns of its contexts are not those of version 2"),
+    "column unknown": (change("contexts.colour", ["red"]), "the columns of its contexts are not those of version 2"),
     "column no list": (change("contexts.frees", 5), "frees in its contexts is 5"),
     "column short": (change("contexts.frees.0", None), "the columns of its contexts are not of one length"),
     "figure broken": (change("contexts.frees.1", 1.5), "a value of frees in its contexts is 1.5"),
@@ -292,16 +347,30 @@ FLAWS = {
     "kind a list": (change("contexts.kind.0", []), "a value of kind in its contexts is []"),
     "id twice": (change("contexts.context_id.1", 1), "an id occurs twice"),
     "timeline missing": (change("timelines.context_id.1", 99), "context 3 has no timeline"),
-    "timelines missing": (change("timelines", None), "its timelines do not have the columns of version 1"),
+    "timelines missing": (change("timelines", None), "the columns of its timelines are not those of version 2"),
     "no base64": (change("timelines.buckets.0", "{}"), "a value of buckets in its timelines is '{}'"),
     "no text": (change("timelines.buckets.0", 5), "a value of buckets in its timelines is 5"),
+    "marks missing": (change("marks", None), "the columns of its marks are not those of version 2"),
+    "marks a list": (change("marks", []), "the columns of its marks are not those of version 2"),
+    "mark column missing": (change("marks.kind", None), "the columns of its marks are not those of version 2"),
+    "mark column unknown": (change("marks.colour", ["red"]), "the columns of its marks are not those of version 2"),
+    "mark column no list": (change("marks.name", "joined"), "name in its marks is 'joined'"),
+    "mark column short": (change("marks.name.0", None), "the columns of its marks are not of one length"),
+    "mark name a number": (change("marks.name.0", 5), "a value of name in its marks is 5"),
+    "mark time broken": (change("marks.time_ns.1", 1.5), "a value of time_ns in its marks is 1.5"),
+    "mark time too large": (change("marks.time_ns.1", 2**63), "a value of time_ns in its marks is 9223372036854775808"),
+    "mark kind of a context": (change("marks.kind.0", "cell"), "a value of kind in its marks is 'cell'"),
+    "kind of a mark": (change("contexts.kind.0", "mark"), "a value of kind in its contexts is 'mark'"),
+    "samples missing": (change("resident", None), "the columns of its resident are not those of version 2"),
+    "sample column short": (change("resident.time_ns.0", None), "the columns of its resident are not of one length"),
+    "sample true": (change("resident.resident_bytes.0", True), "a value of resident_bytes in its resident is True"),
     "half a bucket": (change("timelines.buckets.0", "AAAA"), "a value of buckets in its timelines is 'AAAA'"),
 }
 
 
 @pytest.mark.parametrize(("change", "flaw"), FLAWS.values(), ids=FLAWS)
 def test_content_that_is_no_recording_is_told(tmp_path: Path, change: Any, flaw: str) -> None:
-    content = content_of(busy(), tmp_path / "run.json")
+    content = content_of(marked(), tmp_path / "run.json")
     change(content)
     path = write(tmp_path / "run.json", content)
     assert told(path) == f"is a damaged recording: {flaw}; save it again, or take another copy"
@@ -403,6 +472,9 @@ def test_a_recording_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> No
     assert str(error.value).startswith(
         f"{str(path)!r} cannot hold this recording: a value of frees in its contexts is "
     )
+    nameless = marked()._replace(marks=(Mark(700 * MS, 4, None, "mark", 0),))  # type: ignore[arg-type]
+    with pytest.raises(RecordingFileError, match="this recording: a value of name in its marks is None; save it as"):
+        nameless.save(path)
     with pytest.raises(RecordingFileError, match="this recording: context 1 has no timeline; save it as"):
         busy()._replace(timelines={}).save(path)
     assert list(tmp_path.iterdir()) == []

@@ -188,6 +188,11 @@ BAD = {
     "%thag_task 'open": "%thag_task: No closing quotation; see %thag_task?",
     "%%thag_task\npass": "context name must be a non-empty str, not ''",
     "%%thag_task x --nosuch\npass": "%thag_task: unrecognized arguments: --nosuch; see %thag_task?",
+    "%thag_mark": "%thag_mark takes the name of the moment, as in: %thag_mark after the join",
+    "%thag_mark ''": "%thag_mark takes the name of the moment",
+    "%thag_mark '  '": "mark name must be a non-empty str, not '  '",
+    "%thag_mark x --nosuch": "%thag_mark: unrecognized arguments: --nosuch; see %thag_mark?",
+    "thag_nb.mark(3)": "mark name must be a non-empty str, not 3",
     "%thag all": "%thag takes no arguments, not 'all'",
     "thag_nb.timeline('nosuch')": "no context is called 'nosuch'; known: ",
     "thag_nb.task('')": "context name must be a non-empty str, not ''",
@@ -240,6 +245,30 @@ state = lambda: (
     )
     assert [found.error for found in cells] == [None] * len(cells)
     assert "not found" in cells[7].text
+
+
+def test_a_mark_is_put_on_the_timeline_of_its_cell_or_task_silently():
+    code = "print(json.dumps([[mark.name, taken.find(mark.context_id).name] for mark in taken.marks]))"
+    cells = kernels.run(
+        LOAD,
+        "%thag_mark loaded",
+        "%thag_task join -q\n%thag_mark 'half  done'  # of it\nthag_nb.mark('by call')",
+        f"import json; taken = thag_nb.read(); {code}",
+    )
+    assert cells[1] == cells[2] == kernels.Cell()
+    assert kernels.value(cells[3]) == [["loaded", "In[2]"], ["half  done", "join"], ["by call", "join"]]
+
+
+def test_unloading_turns_off_what_marks_collections():
+    cells = kernels.run(
+        "import gc; found = list(gc.callbacks)",
+        LOAD,
+        "from thag_nb import marks; marks.show_collections(True); gc.collect()",
+        "assert thag_nb.read().marks[-1].kind == 'collection'",
+        "%unload_ext thag_nb",
+        "assert gc.callbacks == found",
+    )
+    assert [found.error for found in cells] == [None] * len(cells)
 
 
 def test_reset_forgets_earlier_cells():

@@ -2,11 +2,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recordings import EMPTY, MIB, MS, busy, context, pack, recording
+from recordings import EMPTY, MIB, MS, busy, context, marked, pack, recording
 
 from thag_nb.contexts import Allocator, AllocatorContext
 from thag_nb.errors import UnknownContextError
-from thag_nb.recording import ContextRecord, SeveralWanted, Status, TimelineBucket, Wanted
+from thag_nb.recording import (
+    ContextRecord,
+    Mark,
+    Recording,
+    ResidentSize,
+    SeveralWanted,
+    Status,
+    TimelineBucket,
+    Wanted,
+)
 
 
 def test_context_record_fields_are_the_contract_in_order() -> None:
@@ -30,6 +39,18 @@ def test_context_record_fields_are_the_contract_in_order() -> None:
         "started_ns",
         "duration_ns",
     )
+
+
+def test_the_fields_of_marks_samples_and_recordings_are_the_contract_in_order() -> None:
+    assert Mark._fields == ("time_ns", "context_id", "name", "kind", "duration_ns")
+    assert ResidentSize._fields == ("time_ns", "resident_bytes")
+    totals = ("taken_ns", "overhead_bytes", "dropped")
+    assert Recording._fields == ("contexts", "timelines", *totals, "marks", "resident")
+
+
+def test_a_recording_without_marks_and_samples_can_be_made() -> None:
+    made = Recording((), {}, 0, 0, 0)
+    assert (made.marks, made.resident) == ((), ())
 
 
 def test_find_by_name_takes_the_newest() -> None:
@@ -163,7 +184,8 @@ def test_status_reads_as_state_hooks_and_notes() -> None:
     assert str(status) == "thag_nb is recording; hooks: raw on top, numpy absent; threads: followed\none thing\nanother"
 
 
-def test_a_recording_is_shown_in_one_line() -> None:
-    assert repr(busy()).startswith("<Recording of ")
-    assert "\n" not in repr(busy())
-    assert len(repr(busy())) < 120
+@pytest.mark.parametrize("shown", [busy(), marked()], ids=["busy", "marked"])
+def test_a_recording_is_shown_in_one_line(shown: Recording) -> None:
+    assert repr(shown).startswith("<Recording of ")
+    assert "\n" not in repr(shown)
+    assert len(repr(shown)) < 120

@@ -21,7 +21,8 @@ from thag_nb.contexts import (  # noqa: E402 - only once the native core is know
 )
 from thag_nb.dispatcher import read, reset, start, status, stop  # noqa: E402
 from thag_nb.errors import NotARecordingError, ThagError  # noqa: E402
-from thag_nb.recording import ContextRecord, Recording, Status, TimelineBucket  # noqa: E402
+from thag_nb.marks import mark  # noqa: E402
+from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket  # noqa: E402
 from thag_nb.tasks import (  # noqa: E402
     TaskGuard,
     TaskMemoryContext,
@@ -44,7 +45,9 @@ __all__ = [
     "ContextGuard",
     "ContextRecord",
     "ContextRegistry",
+    "Mark",
     "Recording",
+    "ResidentSize",
     "Status",
     "TaskGuard",
     "TaskMemoryContext",
@@ -52,6 +55,7 @@ __all__ = [
     "TimelineBucket",
     "contexts",
     "current_context",
+    "mark",
     "plot_timeline",
     "push_allocator_context",
     "read",

@@ -5,7 +5,9 @@ Contexts are named by their ids, which grow and are never reused. Sizes are byte
 nobody.
 """
 
-from typing import Any, TypeAlias, TypeVar, final
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeVar, final
 
 ROOT_ID: int  # what no other context is charged for
 SYSTEM_ID: int  # the shared context of untracked work
@@ -43,6 +45,9 @@ def start() -> int:
 
 def stop() -> int:
     """Stop recording and unhook where we are on top, NumPy included. How many domains of CPython still reach us."""
+
+def now() -> int:
+    """Nanoseconds since the first start, and 0 before it: the clock and the origin of all times in a recording."""
 
 def is_recording() -> bool: ...
 def hooks() -> dict[str, str]:
@@ -129,10 +134,26 @@ def forget() -> int:
     Only while no domain is hooked.
     """
 
-def read(recording_type: type[RecordingType], record_type: type[tuple[object, ...]], /) -> RecordingType:
+def read(
+    recording_type: type[RecordingType],
+    record_type: type[tuple[object, ...]],
+    marks: tuple[object, ...],
+    resident: tuple[object, ...],
+    /,
+) -> RecordingType:
     """All contexts as of one moment, in the order of their ids: the fields of `Recording`, of `ContextRecord`.
 
-    Timelines are rows of five native 64-bit integers: start, low, high, live, self live. No Python code runs.
+    Timelines are rows of five native 64-bit integers: start, low, high, live, self live. `marks` and `resident` are
+    taken along as they are. No Python code runs.
+    """
+
+def collection_watcher(
+    mark_type: type[tuple[object, ...]], kept: deque[Any], /
+) -> Callable[[Literal["start", "stop"], dict[str, int]], None]:
+    """A callback for `gc.callbacks` that appends a `Mark` to `kept` for each collection worth one, while recording.
+
+    Worth one are those of the oldest generation, and those of more than a millisecond. No Python code runs, what it
+    allocates is charged to nobody, and a mark for which there is no memory is counted as dropped.
     """
 
 def after_fork() -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
 from thag_nb import _native, hooks
-from thag_nb.errors import AllocatorError, ContextNameError, UnknownContextError
+from thag_nb.errors import AllocatorError, ContextNameError, MarkNameError, UnknownContextError
 from thag_nb.recording import Kind, id_from
 
 
@@ -32,13 +32,13 @@ class AllocatorContext(NamedTuple):
     parent_id: int
 
 
-def check_name(name: object) -> str:
-    """The name, if it can be one. Raises `ContextNameError`."""
+def check_name(name: object, error: type[ContextNameError | MarkNameError] = ContextNameError) -> str:
+    """The name, if it can be one; else raises `error`."""
     if not isinstance(name, str) or not name.strip():
-        raise ContextNameError(name)
+        raise error(name)
     # Quick for nearly all; joiners of emoji and other spaces are allowed though they do not count as printable.
     if not name.isprintable() and any(map(_breaks_a_line, name)):
-        raise ContextNameError(name)
+        raise error(name)
     return name
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from thag_nb import _native, hooks, propagation
+from thag_nb import _native, hooks, marks, propagation
 from thag_nb.contexts import Allocator, push_allocator_context
 from thag_nb.recording import ContextRecord, Recording, Status
 
@@ -36,16 +36,17 @@ def stop() -> None:
 
 
 def reset() -> None:
-    """Forget the contexts that have ended, and count from now on for the others.
+    """Forget the contexts that have ended and the marks, and count from now on for the others.
 
     What forgotten contexts still hold goes to the nearest context above them that is open, at last the root.
     """
     _native.reset()
+    marks.forget()
 
 
 def read() -> Recording:
-    """All contexts and their timelines as of now. Reading is charged to nobody."""
-    return _native.read(Recording, ContextRecord)
+    """All contexts and their timelines as of now, and the marks. Reading is charged to nobody."""
+    return _native.read(Recording, ContextRecord, marks.all(), ())
 
 
 def status() -> Status:

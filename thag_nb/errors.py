@@ -15,12 +15,23 @@ class ContextNameError(ThagError, ValueError):
     """A context name that is not a non-empty str of one line."""
 
     def __init__(self, name: object) -> None:
-        if isinstance(name, str) and name.strip():
-            rule, hint = "one line of text, without control characters or lone surrogates", ""
-        else:
-            # A decorator without parentheses takes the function for the name.
-            rule, hint = "a non-empty str", '; to decorate, write @task("name")' if callable(name) else ""
-        super().__init__(f"context name must be {rule}, not {_shown(name)}{hint}")
+        # A decorator without parentheses takes the function for the name.
+        hint = '; to decorate, write @task("name")' if callable(name) else ""
+        super().__init__(f"context name must be {_name_rule(name)}, not {_shown(name)}{hint}")
+
+
+class MarkNameError(ThagError, ValueError):
+    """A name of a mark that is not a non-empty str of one line."""
+
+    def __init__(self, name: object) -> None:
+        super().__init__(f"mark name must be {_name_rule(name)}, not {_shown(name)}")
+
+
+def _name_rule(name: object) -> str:
+    """What a name has to be, that this one is not."""
+    if isinstance(name, str) and name.strip():
+        return "one line of text, without control characters or lone surrogates"
+    return "a non-empty str"
 
 
 class DecorationError(ThagError, TypeError):

@@ -1,17 +1,21 @@
 """Recordings in files: JSON that says what it is, written whole or not at all.
 
 A file holds one object, ASCII, on one line; gzip around it if the name ends in ``.gz``. ``format`` comes first, and is
-what a recording is known by. This is version 1::
+what a recording is known by. This is version 2::
 
-    {"format": "thag_nb recording", "version": 1,
+    {"format": "thag_nb recording", "version": 2,
      "taken_ns": 2000000000, "overhead_bytes": 1048576, "dropped": 0,
      "contexts": {"context_id": [1, 3], "name": ["root", "load"], ...},
+     "marks": {"time_ns": [700000000], "context_id": [3], "name": ["joined"], "kind": ["mark"], "duration_ns": [0]},
+     "resident": {"time_ns": [0, 100000000], "resident_bytes": [83886080, 92274688]},
      "timelines": {"context_id": [1, 3], "buckets": ["AAAA...", "AGXN..."]}}
 
-``contexts`` has a list for each field of `ContextRecord`, all of one length, contexts in their order. ``timelines`` has
-for each context, by its id, the base64 of its buckets: rows of five little-endian 64-bit integers in the order of
-`TimelineBucket`. All numbers are integers of 64 bits, with the meanings and units of `Recording`. Whatever adds, drops
-or changes a field makes a new version.
+``contexts`` has a list for each field of `ContextRecord`, all of one length, contexts in their order; ``marks`` and
+``resident`` have the same for `Mark` and `ResidentSize`. ``timelines`` has for each context, by its id, the base64 of
+its buckets: rows of five little-endian 64-bit integers in the order of `TimelineBucket`. All numbers are integers of 64
+bits, with the meanings and units of `Recording`. Whatever adds, drops or changes a field makes a new version.
+
+Version 1 had neither ``marks`` nor ``resident``: it is read as a recording that has none.
 """
 
 from __future__ import annotations
@@ -25,26 +29,29 @@ import stat
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from thag_nb import _native
 from thag_nb.errors import RecordingFileError
 
 FORMAT = "thag_nb recording"
-VERSION = 1
+VERSION = 2
 
+Rows: TypeAlias = Mapping[str, Any]  # the named tuples that a recording holds in rows, each by its field of `Recording`
 _RecordingType = TypeVar("_RecordingType")
 
 _TOTALS = ("taken_ns", "overhead_bytes", "dropped")
 _TIMELINE_COLUMNS = ("context_id", "buckets")
 _BUCKET_BYTES = 5 * 8
+_SINCE = {"contexts": 1, "marks": 2, "resident": 2}  # the version that had these rows first
 _WORDS = {
-    "kind": ("root", "cell", "task", "system"),
-    "allocator": ("task_aware", "system"),
-    "state": ("open", "ended"),
+    ("contexts", "kind"): ("root", "cell", "task", "system"),
+    ("contexts", "allocator"): ("task_aware", "system"),
+    ("contexts", "state"): ("open", "ended"),
+    ("marks", "kind"): ("mark", "collection"),
 }
 _SWAPS_BYTES = sys.byteorder == "big"
 
@@ -68,12 +75,12 @@ def _untracked() -> Iterator[None]:
         entering.leave(True)
 
 
-# Imports go down only: the types of recordings and records are handed in, as they are to the native core.
+# Imports go down only: the types of recordings and rows are handed in, as they are to the native core.
 
 
 @_untracked()
-def save(recording: Any, record_type: Any, path: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Write a `Recording` of `ContextRecord`. Raises `RecordingFileError`, and OSError where the system refuses."""
+def save(recording: Any, rows: Rows, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Write a `Recording` of these rows. Raises `RecordingFileError`, and OSError where the system refuses."""
     name = os.fsdecode(path)
     # A link is followed: what it leads to is replaced, not the link.
     target = Path(os.path.realpath(name))
@@ -82,8 +89,8 @@ def save(recording: Any, record_type: Any, path: str | os.PathLike[str], *, over
         raise RecordingFileError(
             name, "exists and is no recording of thag_nb; choose another name, or replace it with overwrite=True"
         )
-    content = _content(recording, record_type._fields)
-    flaw = _flaw(content, record_type._fields)
+    content = _content(recording, rows)
+    flaw = _flaw(content, rows)
     if flaw is not None:
         raise RecordingFileError(name, f"cannot hold this recording: {flaw}; save it as thag_nb.read() gave it")
     data = json.dumps(content, separators=(",", ":")).encode("ascii")
@@ -97,24 +104,21 @@ def save(recording: Any, record_type: Any, path: str | os.PathLike[str], *, over
 
 
 @_untracked()
-def load(
-    recording_type: Callable[..., _RecordingType], record_type: Any, path: str | os.PathLike[str]
-) -> _RecordingType:
-    """The recording in a file, as a `Recording` of `ContextRecord`.
+def load(recording_type: Callable[..., _RecordingType], rows: Rows, path: str | os.PathLike[str]) -> _RecordingType:
+    """The recording in a file, as a `Recording` of these rows.
 
     Raises `RecordingFileError`, and OSError where the system refuses: FileNotFoundError if there is no such file.
     """
     name = os.fsdecode(path)
     content = _parsed(name, _text(name))
     _check_version(name, content.get("version"))
-    flaw = _flaw(content, record_type._fields)
+    flaw = _flaw(content, rows)
     if flaw is not None:
         raise _damaged(name, flaw)
-    contexts, timelines = content["contexts"], content["timelines"]
-    columns = [contexts[field] for field in record_type._fields]
+    timelines = content["timelines"]
     return recording_type(
-        contexts=tuple(map(record_type._make, zip(*columns, strict=True))),
         timelines=dict(zip(timelines["context_id"], map(_unpacked, timelines["buckets"]), strict=True)),
+        **{table: _rows(content[table], rows[table]) for table in _tables(content["version"])},
         **{total: content[total] for total in _TOTALS},
     )
 
@@ -190,18 +194,31 @@ def _replace(target: Path, data: bytes, mode: int | None) -> None:
 # Content
 
 
-def _content(recording: Any, fields: tuple[str, ...]) -> dict[str, Any]:
+def _tables(version: int) -> list[str]:
+    """What a file of this version holds in rows."""
+    return [table for table, since in _SINCE.items() if since <= version]
+
+
+def _content(recording: Any, rows: Rows) -> dict[str, Any]:
     """A recording as a file holds it. What it is comes first: it is known by that."""
     return {
         "format": FORMAT,
         "version": VERSION,
         **{total: getattr(recording, total) for total in _TOTALS},
-        "contexts": {field: [record[place] for record in recording.contexts] for place, field in enumerate(fields)},
+        **{table: _columns(getattr(recording, table), rows[table]) for table in _tables(VERSION)},
         "timelines": {
             "context_id": list(recording.timelines),
             "buckets": [_packed(buckets) for buckets in recording.timelines.values()],
         },
     }
+
+
+def _columns(found: tuple[Any, ...], row_type: Any) -> dict[str, list[Any]]:
+    return {field: [row[place] for row in found] for place, field in enumerate(row_type._fields)}
+
+
+def _rows(columns: dict[str, list[Any]], row_type: Any) -> tuple[Any, ...]:
+    return tuple(map(row_type._make, zip(*(columns[field] for field in row_type._fields), strict=True)))
 
 
 def _packed(buckets: bytes) -> str:
@@ -234,7 +251,7 @@ def _check_version(name: str, version: Any) -> None:
     if not _is_integer(version) or version < 1:
         raise _damaged(name, f"its version is {reprlib.repr(version)}")
     if version > VERSION:
-        problem = f"is a recording of version {version}, and this thag_nb reads version {VERSION}"
+        problem = f"is a recording of version {version}, and this thag_nb reads versions up to {VERSION}"
         raise RecordingFileError(name, f"{problem}; upgrade thag_nb to read it")
 
 
@@ -245,26 +262,27 @@ def _damaged(name: str, flaw: str) -> RecordingFileError:
 # What can be wrong with content
 
 
-def _flaw(content: dict[str, Any], fields: tuple[str, ...]) -> str | None:
-    """What keeps content from being a recording, or None."""
+def _flaw(content: dict[str, Any], rows: Rows) -> str | None:
+    """What keeps content from being a recording of its version, or None."""
     for total in _TOTALS:
         if not _is_integer(content.get(total)):
             return f"its {total} is {reprlib.repr(content.get(total))}"
-    contexts, timelines = content.get("contexts"), content.get("timelines")
-    return (
-        _table_flaw("contexts", contexts, fields)
-        or _table_flaw("timelines", timelines, _TIMELINE_COLUMNS)
-        or _ids_flaw(contexts["context_id"], timelines["context_id"])  # type: ignore[index] # both are tables by now
-    )
+    version = content["version"]
+    fields = {table: rows[table]._fields for table in _tables(version)} | {"timelines": _TIMELINE_COLUMNS}
+    for table in fields:
+        flaw = _table_flaw(table, content.get(table), fields[table], version)
+        if flaw is not None:
+            return flaw
+    return _ids_flaw(content["contexts"]["context_id"], content["timelines"]["context_id"])
 
 
-def _table_flaw(name: str, table: object, fields: tuple[str, ...]) -> str | None:
+def _table_flaw(name: str, table: object, fields: tuple[str, ...], version: int) -> str | None:
     if not isinstance(table, dict) or set(table) != set(fields):
-        return f"its {name} do not have the columns of version {VERSION}"
+        return f"the columns of its {name} are not those of version {version}"
     for field in fields:
         if not isinstance(table[field], list):
             return f"{field} in its {name} is {reprlib.repr(table[field])}"
-        wrong = [value for value in table[field] if not _fits(field, value)]
+        wrong = [value for value in table[field] if not _fits(name, field, value)]
         if wrong:
             return f"a value of {field} in its {name} is {reprlib.repr(wrong[0])}"
     if len({len(column) for column in table.values()}) > 1:
@@ -280,9 +298,9 @@ def _ids_flaw(contexts: list[int], timelines: list[int]) -> str | None:
     return f"context {min(without)} has no timeline" if without else None
 
 
-def _fits(field: str, value: object) -> bool:
-    if field in _WORDS:
-        return value in _WORDS[field]
+def _fits(table: str, field: str, value: object) -> bool:
+    if (table, field) in _WORDS:
+        return value in _WORDS[table, field]
     if field == "name":
         return isinstance(value, str)
     if field == "buckets":

@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
-from thag_nb import dispatcher, holders, hooks, reports
+from thag_nb import dispatcher, holders, hooks, marks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
 from thag_nb.tasks import task, untracked
@@ -81,6 +81,17 @@ class ThagNb(Magics):
         with untracked():
             held = holders.find(name or None, collect=options.collect, namespace=self._shell.user_ns)
             display(reports.retained_bundle(held), raw=True)
+
+    @magic_arguments()
+    @argument("name", nargs="*", help="what to call the moment; quotes are optional")
+    @no_var_expand
+    @line_magic
+    def thag_mark(self, line: str) -> None:
+        """Name this moment on the timeline: ``%thag_mark NAME``, as `thag_nb.mark` does."""
+        name = " ".join(self._options(self.thag_mark, line).name).strip("\"'")
+        if not name:
+            raise UsageError("%thag_mark takes the name of the moment, as in: %thag_mark after the join")
+        marks.mark(name)
 
     @line_magic
     def thag_status(self, line: str) -> None:
@@ -210,6 +221,7 @@ class _Extension:
         configurables.remove(self.magics)
         for command in _COMPLETED:
             self.shell.strdispatchers["complete_command"].strs.pop(command, None)
+        marks.show_collections(False)
         dispatcher.stop()
         hooks.accompany(None)
 

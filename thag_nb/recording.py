@@ -70,12 +70,38 @@ class TimelineBucket(NamedTuple):
     self_live_bytes: int
 
 
+class Mark(NamedTuple):
+    """A moment that somebody named, or a run of the garbage collector.
+
+    ``time_ns`` counts like ``started_ns``; ``context_id`` is the context that was current, and nothing is charged to
+    it. A ``mark`` has no duration. A ``collection`` is called by its generation, such as ``gc 2``; its time is when it
+    began, and ``duration_ns`` how long it took.
+    """
+
+    time_ns: int
+    context_id: int
+    name: str
+    kind: Literal["mark", "collection"]
+    duration_ns: int
+
+
+class ResidentSize(NamedTuple):
+    """The process's resident set size (RSS) in bytes, as the system told it at a moment counted like ``started_ns``."""
+
+    time_ns: int
+    resident_bytes: int
+
+
 class Recording(NamedTuple):
     """All contexts at one moment, oldest first, the root leading.
 
     ``timelines`` holds each context's buckets as packed native 64-bit integers, in the order of `TimelineBucket`.
     ``taken_ns`` is the moment, counted like ``started_ns``. ``overhead_bytes`` is the native memory of the bookkeeping
     itself, part of no context; ``dropped`` counts events that could not be recorded, normally 0.
+
+    ``marks`` are the moments that somebody named, ``resident`` is the size of the whole process in memory at some
+    moments, both oldest first. The latter is sampled and not exact, unlike everything else here: it misses what happens
+    between two samples, and goes up and down with what allocators and the system do, not with what is live.
     """
 
     contexts: tuple[ContextRecord, ...]
@@ -83,6 +109,8 @@ class Recording(NamedTuple):
     taken_ns: int
     overhead_bytes: int
     dropped: int
+    marks: tuple[Mark, ...] = ()
+    resident: tuple[ResidentSize, ...] = ()
 
     def __repr__(self) -> str:
         """One line: how many contexts, when, and what is live."""
@@ -148,7 +176,7 @@ class Recording(NamedTuple):
         """
         from thag_nb import files  # only now: importing thag_nb does without JSON
 
-        files.save(self, ContextRecord, path, overwrite=overwrite)
+        files.save(self, _ROWS, path, overwrite=overwrite)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Recording:
@@ -159,7 +187,10 @@ class Recording(NamedTuple):
         """
         from thag_nb import files
 
-        return files.load(Recording, ContextRecord, path)
+        return files.load(Recording, _ROWS, path)
+
+
+_ROWS: Mapping[str, type[tuple[Any, ...]]] = {"contexts": ContextRecord, "marks": Mark, "resident": ResidentSize}
 
 
 def id_from(wanted: Any) -> int:

@@ -2,6 +2,7 @@
 
 #include "blocks.h"
 #include "charges.h"
+#include "clock.h"
 #include "contexts.h"
 #include "current.h"
 #include "dispatcher.h"
@@ -101,6 +102,15 @@ native_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         (void)thag_numpy_detach();
     }
     return PyLong_FromLong(left);
+}
+
+static PyObject *
+native_now(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *now_ns = PyLong_FromLongLong(since_origin(thag_clock_read()));
+    thag_bookkeeping_end(collector_was_on);
+    return now_ns;
 }
 
 static PyObject *
@@ -215,7 +225,13 @@ guard_new(PyTypeObject *type, PyObject *context)
     return guard;
 }
 
-/* A tuple of a type made by `collections.namedtuple`; takes over `fields`. */
+static bool
+is_tuple_type(PyObject *type)
+{
+    return PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, &PyTuple_Type);
+}
+
+/* A tuple of a type made by `collections.namedtuple`; takes over `fields`, which must be all of them. */
 static PyObject *
 named_tuple(PyObject *type, PyObject *fields)
 {
@@ -252,8 +268,7 @@ guard_open(PyObject *const *arguments)
 static PyObject *
 native_open_guard(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count != 7 || !PyType_Check(arguments[0]) || !PyType_Check(arguments[1])
-        || !PyType_IsSubtype((PyTypeObject *)arguments[1], &PyTuple_Type)) {
+    if (count != 7 || !PyType_Check(arguments[0]) || !is_tuple_type(arguments[1])) {
         return PyErr_Format(PyExc_TypeError, "open_guard takes 2 types and 5 more arguments");
     }
     int collector_was_on = thag_bookkeeping_begin();
@@ -355,7 +370,10 @@ native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     if (PyErr_Occurred()) {
         return NULL;
     }
-    return PyLong_FromUnsignedLong(thag_context_today(context)->id);
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *id = PyLong_FromUnsignedLong(thag_context_today(context)->id);
+    thag_bookkeeping_end(collector_was_on);
+    return id;
 }
 
 /* A frame's address is used again when it is done; with its code, only a call of the same function could be mistaken. */
@@ -644,16 +662,16 @@ overhead_bytes(void)
 }
 
 static PyObject *
-recording_make(PyObject *recording_type, PyObject *record_type)
+recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks, PyObject *resident)
 {
     uint64_t taken_ns = thag_clock_read();
     PyObject *records = PyList_New(0);
     PyObject *timelines = PyDict_New();
     PyObject *recording = NULL;
     if (records != NULL && timelines != NULL && records_add(records, timelines, record_type, taken_ns)) {
-        PyObject *fields = Py_BuildValue("NOLnL", PyList_AsTuple(records), timelines,
+        PyObject *fields = Py_BuildValue("NOLnLOO", PyList_AsTuple(records), timelines,
                                          since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
-                                         (long long)thag_get(&thag_dispatcher_state.dropped));
+                                         (long long)thag_get(&thag_dispatcher_state.dropped), marks, resident);
         recording = named_tuple(recording_type, fields);
     }
     Py_XDECREF(records);
@@ -664,14 +682,12 @@ recording_make(PyObject *recording_type, PyObject *record_type)
 static PyObject *
 native_read(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
-    for (Py_ssize_t i = 0; i < 2; i++) {
-        if (count != 2 || !PyType_Check(arguments[i])
-            || !PyType_IsSubtype((PyTypeObject *)arguments[i], &PyTuple_Type)) {
-            return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples");
-        }
+    if (count != 4 || !is_tuple_type(arguments[0]) || !is_tuple_type(arguments[1]) || !PyTuple_Check(arguments[2])
+        || !PyTuple_Check(arguments[3])) {
+        return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples and 2 tuples");
     }
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *recording = recording_make(arguments[0], arguments[1]);
+    PyObject *recording = recording_make(arguments[0], arguments[1], arguments[2], arguments[3]);
     thag_bookkeeping_end(collector_was_on);
     return recording;
 }
@@ -943,9 +959,97 @@ native_overhead(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
                          (Py_ssize_t)thag_contexts_mapped(), "timelines", (Py_ssize_t)thag_timeline_mapped());
 }
 
+/* ---- collections of the garbage collector ---- */
+
+/* When the collection that runs began; 0 if none was seen to begin. They do not nest. With the GIL. */
+static uint64_t collection_started_ns;
+
+/* Appends a mark to a deque of Python's. */
+static bool
+collection_keep(PyObject *mark_type, PyObject *kept, long generation, uint64_t started_ns, uint64_t duration_ns)
+{
+    thag_flow flow = thag_current_flow(&thag_this_thread, true);
+    unsigned long context_id = flow.context == NULL ? THAG_ROOT_ID : thag_context_today(flow.context)->id;
+    PyObject *name = PyUnicode_FromFormat("gc %ld", generation);
+    PyObject *kind = PyUnicode_InternFromString("collection");
+    PyObject *fields = name == NULL || kind == NULL
+                           ? NULL
+                           : Py_BuildValue("LkOOL", since_origin(started_ns), context_id, name, kind,
+                                           (long long)duration_ns);
+    PyObject *mark = named_tuple(mark_type, fields);
+    PyObject *nothing = mark == NULL ? NULL : PyObject_CallMethod(kept, "append", "(O)", mark);
+    Py_XDECREF(name);
+    Py_XDECREF(kind);
+    Py_XDECREF(mark);
+    Py_XDECREF(nothing);
+    return nothing != NULL;
+}
+
+static bool
+collection_note(PyObject *watcher, PyObject *phase, PyObject *info)
+{
+    enum { OLDEST_GENERATION = 2, NOTABLE_NS = 1000000 };
+    uint64_t now_ns = thag_clock_read();
+    if (PyUnicode_CompareWithASCIIString(phase, "start") == 0) {
+        collection_started_ns = now_ns;
+        return true;
+    }
+    uint64_t started_ns = collection_started_ns;
+    collection_started_ns = 0;
+    if (started_ns == 0 || !thag_is_recording()) {
+        return true;
+    }
+    uint64_t duration_ns = now_ns - started_ns;
+    PyObject *number = PyMapping_GetItemString(info, "generation");
+    long generation = number == NULL ? -1 : PyLong_AsLong(number);
+    Py_XDECREF(number);
+    if (PyErr_Occurred()) {
+        return false;
+    }
+    if (generation < OLDEST_GENERATION && duration_ns <= NOTABLE_NS) {
+        return true;
+    }
+    return collection_keep(PyTuple_GET_ITEM(watcher, 0), PyTuple_GET_ITEM(watcher, 1), generation, started_ns,
+                           duration_ns);
+}
+
+/* Before 3.12 the collector runs in the middle of any allocation, also of one for the changing of a ContextVar. So this
+   changes none, as Python code would that enters a context to be charged to nobody. It never raises. */
+static PyObject *
+collection_watch(PyObject *watcher, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyUnicode_Check(arguments[0])) {
+        return PyErr_Format(PyExc_TypeError, "a callback of the collector takes a phase and a dict");
+    }
+    int collector_was_on = thag_bookkeeping_begin();
+    if (!collection_note(watcher, arguments[0], arguments[1])) {
+        PyErr_Clear();
+        (void)thag_add(&thag_dispatcher_state.dropped, 1);
+    }
+    thag_bookkeeping_end(collector_was_on);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef collection_method = {
+    "watch_collection", (PyCFunction)(void (*)(void))collection_watch, METH_FASTCALL, NULL,
+};
+
+static PyObject *
+native_collection_watcher(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !is_tuple_type(arguments[0])) {
+        return PyErr_Format(PyExc_TypeError, "collection_watcher takes a type of tuples and a deque");
+    }
+    PyObject *watcher = PyTuple_Pack(2, arguments[0], arguments[1]);
+    PyObject *watch = watcher == NULL ? NULL : PyCFunction_New(&collection_method, watcher);
+    Py_XDECREF(watcher);
+    return watch;
+}
+
 static PyMethodDef methods[] = {
     {"start", native_start, METH_NOARGS, NULL},
     {"stop", native_stop, METH_NOARGS, NULL},
+    {"now", native_now, METH_NOARGS, NULL},
     {"is_recording", native_is_recording, METH_NOARGS, NULL},
     {"hooks", native_hooks, METH_NOARGS, NULL},
     {"allocators", native_allocators, METH_NOARGS, NULL},
@@ -965,6 +1069,7 @@ static PyMethodDef methods[] = {
     {"reset", native_reset, METH_NOARGS, NULL},
     {"forget", native_forget, METH_NOARGS, NULL},
     {"read", (PyCFunction)(void (*)(void))native_read, METH_FASTCALL, NULL},
+    {"collection_watcher", (PyCFunction)(void (*)(void))native_collection_watcher, METH_FASTCALL, NULL},
     {"after_fork", native_after_fork, METH_NOARGS, NULL},
     {"audit", native_audit, METH_NOARGS, NULL},
     {"owner_of", native_owner_of, METH_O, NULL},
