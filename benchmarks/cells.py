@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, quantiles
 from subprocess import DEVNULL
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import machine
 
@@ -70,6 +70,20 @@ def run(client: BlockingKernelClient, source: str) -> tuple[float, list[str]]:
     if reply["content"]["status"] != "ok":
         raise RuntimeError(f"{source!r} failed: {reply['content']['evalue']}")
     return milliseconds, kinds
+
+
+def printed(client: BlockingKernelClient, source: str) -> str:
+    """What a cell printed. Raises `RuntimeError` if it fails."""
+    texts: list[str] = []
+
+    def keep(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "stream":
+            texts.append(message["content"]["text"])
+
+    reply = client.execute_interactive(source, timeout=120, output_hook=keep)
+    if reply["content"]["status"] != "ok":
+        raise RuntimeError(f"{source!r} failed: {reply['content']['evalue']}")
+    return "".join(texts)
 
 
 def measure(kernels: int, cells: int) -> dict[str, list[float]]:

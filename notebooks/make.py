@@ -1,7 +1,7 @@
 """``python notebooks/make.py``: executes the notebooks in place, so that what is committed is what they say.
 
-With ``--html DIR`` each becomes a page in DIR instead, and the notebooks are left alone. The kernel is the interpreter that runs this file, whatever
-kernels are installed elsewhere.
+Names choose some of them: ``01_tour``. With ``--html DIR`` each becomes a page in DIR instead, and the notebooks are left
+alone. The kernel is the interpreter that runs this file, whatever kernels are installed elsewhere.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import sys
+from html import escape
 from pathlib import Path
 
 try:
@@ -28,22 +29,32 @@ PICTURE_TAG = "picture"
 
 
 class NotebookError(Exception):
-    """A notebook that could not be executed; the file is as it was."""
+    """A notebook that is not there, or could not be executed; the file is as it was."""
 
 
 def main() -> None:
-    """Execute every notebook beside this file; with ``--html``, write the pages too."""
+    """Execute the notebooks beside this file, or those that are named; with ``--html``, write their pages instead."""
     parser = argparse.ArgumentParser(prog="python notebooks/make.py", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a notebook, such as 01_tour; without any, all of them")
     parser.add_argument("--html", type=Path, metavar="DIR", help="write a page of each notebook into DIR, and leave the notebooks as they are")
     options = parser.parse_args()
-    paths = sorted(HERE.glob("*.ipynb"))
     try:
+        paths = chosen(options.names)
         for path in paths:
             make(path, options.html)
     except (NotebookError, OSError) as error:
         sys.exit(str(error))
     for path in paths:
         print(f"to open the notebook: {Path(sys.executable).parent / 'jupyter'} lab {_shown(path)}")
+
+
+def chosen(names: list[str]) -> list[Path]:
+    """The notebooks of these names, in the order of the folder; without names, all. Raises `NotebookError`."""
+    paths = {path.stem: path for path in sorted(HERE.glob("*.ipynb"))}
+    for name in names:
+        if name not in paths:
+            raise NotebookError(f"no notebook is called {name!r}; there are {', '.join(paths)}")
+    return [path for name, path in paths.items() if not names or name in names]
 
 
 def make(path: Path, html: Path | None) -> None:
@@ -107,11 +118,22 @@ def write_picture(notebook: NotebookNode, path: Path) -> None:
 
 def write_page(notebook: NotebookNode, path: Path, folder: Path) -> Path:
     """The notebook as one HTML file with its figures inside."""
+    describe_images(notebook)
     page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{path.stem}.html"
     target.write_text(page, encoding="utf-8")
     return target
+
+
+def describe_images(notebook: NotebookNode) -> None:
+    """Images whose metadata hold an alternative text as HTML that has it: nbconvert would leave it out."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+            if alt and "text/html" not in output.data:
+                encoded = output.data["image/png"].strip()
+                output.data["text/html"] = f'<img alt="{escape(alt)}" src="data:image/png;base64,{encoded}">'
 
 
 def _shown(path: Path) -> Path:

@@ -329,3 +329,94 @@ def test_a_task_for_the_rest_of_a_cell_is_refused_in_a_thread_that_runs_none():
 def test_reloading_inside_a_task_reports_it():
     cells = kernels.run("%load_ext thag_nb", "%%thag_task reloaded\nkeep = bytearray(1_000_000)\n%reload_ext thag_nb")
     assert any("reloaded" in display["text/plain"] for display in cells[1].displays)
+
+
+RUNS = """
+    from thag_nb import magics
+    known = magics._loaded[id(shell)].magics.cells
+    def names(pair):
+        found = {r.context_id: r.name for r in thag_nb.read().contexts}
+        return pair and [found[context_id] for context_id in pair]
+    def last_rerun():
+        return names(known.last_rerun(thag_nb.read()))
+    def before(name):
+        run = known.run_before(thag_nb.read(), thag_nb.read().find(name).context_id)
+        return run and names([run])[0]
+    def run(source, cell_id=None):
+        shell.run_cell(source, store_history=True, cell_id=cell_id)
+"""
+
+
+def runs(code: str) -> Any:
+    return last_line(in_shell(textwrap.dedent(RUNS) + textwrap.dedent(code)))
+
+
+def test_runs_of_one_cell_of_the_notebook_are_known_though_it_was_edited():
+    code = """
+        run("a = 1", "one")
+        run("b = 1", "two")
+        run("a = 2", "one")
+        run("b = 2", "two")
+        run("a = 3", "one")
+        run("c = 1", "three")
+        print(json.dumps([last_rerun(), before("In[5]"), before("In[4]"), before("In[3]"), before("In[2]")]))
+    """
+    assert runs(code) == [["In[3]", "In[5]"], "In[3]", "In[2]", "In[1]", None]
+
+
+def test_cells_without_ids_are_never_the_same():
+    code = """
+        run("a = 1")
+        run("a = 1")
+        print(json.dumps([last_rerun(), before("In[2]")]))
+    """
+    assert runs(code) == [None, None]
+
+
+@pytest.mark.parametrize("failing", ["def broken(:", "1/0"])
+def test_a_run_that_failed_is_not_compared(failing):
+    code = f"""
+        import contextlib, io
+        run("a = 1", "one")
+        with contextlib.redirect_stdout(io.StringIO()):
+            run({failing!r}, "one")
+        run("a = 3", "one")
+        print(json.dumps([last_rerun(), before("In[2]")]))
+    """
+    assert runs(code) == [["In[1]", "In[3]"], None]
+
+
+def test_the_cell_that_runs_now_is_not_the_one_run_again_last():
+    code = """
+        run("a = 1", "one")
+        run("a = 2", "one")
+        shell.user_ns["last_rerun"] = last_rerun
+        run("found = last_rerun()", "looking")
+        run("found = last_rerun()", "looking")
+        run("found = last_rerun()", "looking")
+        print(json.dumps(shell.user_ns["found"]))
+    """
+    assert runs(code) == ["In[1]", "In[2]"]
+
+
+def test_runs_that_a_reset_forgot_are_not_compared():
+    code = """
+        run("a = 1", "one")
+        run("a = 2", "one")
+        thag_nb.reset()
+        run("a = 3", "one")
+        forgotten = last_rerun()
+        run("a = 4", "one")
+        print(json.dumps([forgotten, last_rerun()]))
+    """
+    assert runs(code) == [None, ["In[3]", "In[4]"]]
+
+
+def test_runs_that_are_remembered_are_bounded():
+    code = """
+        from thag_nb.cells import _RUNS
+        for number in range(_RUNS + 10):
+            known._runs.append((number, "one"))
+        print(json.dumps(len(known._runs) == _RUNS))
+    """
+    assert runs(code) is True

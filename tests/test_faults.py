@@ -410,6 +410,29 @@ def test_whichever_allocation_of_looking_fails_the_next_look_is_right(call):
     """)
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+def test_whichever_allocation_of_reading_marks_fails_the_next_reading_has_them(sampled):
+    injected(f"""
+        from thag_nb.resident import Sampler
+        sampler = Sampler()
+        thag_nb.mark("kept")
+        if {sampled}:
+            sampler.start()
+            sampler.wake()
+            sampler.rest()
+
+        def check(failed):
+            assert_in_root()
+            recording = thag_nb.read()
+            assert [mark.name for mark in recording.marks] == ["kept"]
+            assert bool(recording.resident) == {sampled}
+
+        assert at_each_allocation(thag_nb.read, check, 5000) >= 1
+        sampler.stop()
+        assert_recording_goes_on()
+    """)
+
+
 def test_whichever_allocation_of_marking_fails_the_mark_is_kept_or_told_and_the_current_context_stays():
     injected("""
         names = lambda: [mark.name for mark in thag_nb.read().marks]

@@ -5,8 +5,16 @@ import pandas as pd
 import pytest
 from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
 
+from thag_nb.comparisons import Difference, compare
 from thag_nb.errors import UnknownContextError
-from thag_nb.frames import CONTEXT_COLUMNS, TIMELINE_COLUMNS, contexts_frame, timeline_frame
+from thag_nb.frames import (
+    COMPARISON_COLUMNS,
+    CONTEXT_COLUMNS,
+    TIMELINE_COLUMNS,
+    comparison_frame,
+    contexts_frame,
+    timeline_frame,
+)
 
 TEXTS = ["name", "kind", "allocator", "state"]
 
@@ -123,3 +131,32 @@ def test_large_figures_keep_every_bit() -> None:
     source = recording((context(3, "load", total_bytes=largest), pack((0, 0, largest, 0, 0))))
     assert contexts_frame(source).loc[3, "total_bytes"] == largest
     assert timeline_frame(source)["high_bytes"].to_list() == [largest]
+
+
+def test_comparison_columns_are_the_contract() -> None:
+    columns = ["name", "figure", "before", "after", "difference", "ratio"]
+    assert list(COMPARISON_COLUMNS) == list(Difference._fields) == columns
+    assert list(comparison_frame(()).columns) == columns
+
+
+def test_comparison_has_a_row_for_each_difference() -> None:
+    rows = compare(busy(), busy(), "load", "parse")
+    frame = comparison_frame(rows)
+    assert [tuple(row) for row in frame.itertuples(index=False)][:2] == list(rows)[:2]
+    assert frame["figure"].to_list() == [row.figure for row in rows]
+
+
+@pytest.mark.parametrize("rows", [(), compare(busy(), EMPTY)], ids=["empty", "missing"])
+def test_comparison_types_are_the_same_when_figures_are_missing(rows) -> None:  # type: ignore[no-untyped-def]
+    types = comparison_frame(rows).dtypes
+    assert [str(types[column]) for column in ("before", "after", "difference", "ratio")] == ["Int64"] * 3 + ["float64"]
+    assert {types.pop("name"), types.pop("figure")} == {pd.Series(["text"], dtype=str).dtype}
+
+
+def test_comparison_keeps_every_bit_beside_missing_figures() -> None:
+    row = Difference("load", "total_bytes", 2**63 - 1, None, None, None)
+    frame = comparison_frame((row, row._replace(before=None, after=2**53 + 1)))
+    assert frame["before"].to_list() == [2**63 - 1, pd.NA]
+    assert frame["after"].to_list() == [pd.NA, 2**53 + 1]
+    assert frame["difference"].isna().all()
+    assert frame["ratio"].isna().all()

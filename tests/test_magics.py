@@ -1,5 +1,7 @@
 """The extension in real kernels."""
 
+import re
+
 import kernels
 import pytest
 from processes import python
@@ -72,7 +74,9 @@ def test_a_task_cell_shows_its_value_then_one_line_and_a_picture(session):
 
 def test_what_untrusted_notebooks_strip_is_not_used(session):
     for found in (cell(session, "%%thag_task load"), session["%thag"]):
-        html = found.displays[-1]["text/html"]
+        html = re.sub("<script>.*</script>", "", found.displays[-1]["text/html"], flags=re.DOTALL)
+        assert "<img alt=" in html
+        assert "<table>" in html
         assert not any(word in html for word in ("<style", "<svg", "<script", "class=", "var("))
 
 
@@ -186,7 +190,8 @@ def test_many_tasks_in_one_cell_are_reported_briefly():
 
 BAD = {
     "%thag_task 'open": "%thag_task: No closing quotation; see %thag_task?",
-    "%%thag_task\npass": "context name must be a non-empty str, not ''",
+    "%%thag_task\npass": "%thag_task needs a name for the task: %thag_task load",
+    "%%thag_task ''\npass": "context name must be a non-empty str, not ''",
     "%%thag_task x --nosuch\npass": "%thag_task: unrecognized arguments: --nosuch; see %thag_task?",
     "%thag_mark": "%thag_mark takes the name of the moment, as in: %thag_mark after the join",
     "%thag_mark ''": "%thag_mark takes the name of the moment",
@@ -208,6 +213,92 @@ def test_bad_input_gets_one_sentence_and_loses_nothing():
         assert shown.strip().count("\n") == 0
         assert "Traceback" not in shown
     assert cells[-1].error is None
+
+
+WORK = "table = bytearray({size})\ndel table"
+
+
+@pytest.fixture(scope="module")
+def compared() -> dict[str, kernels.Cell]:
+    """A notebook in which a cell was edited and run again; magics that compare, by their source."""
+    magics = [
+        "%thag_compare",
+        "%thag_compare In[5]",
+        "%thag_compare In[2]",
+        "%thag_compare In[3]",
+        "%thag_compare nosuch",
+        "%thag_compare load 'the fast one'",
+        "%thag_compare load",
+        '%thag_compare "the fast one"',
+        "%thag_compare load --with monday.json.gz  # and now",
+        "%thag_compare --with 'monday.json.gz'  # all of it",
+        "%thag_compare --with nosuch.json",
+        "%thag_compare a b c",
+        "%thag_compare nosuch --with monday.json.gz",
+        "%thag_compare 'open",
+    ]
+    cells = kernels.run(
+        LOAD + "\nimport os, tempfile\nos.chdir(tempfile.mkdtemp())",
+        ("edited", WORK.format(size=80 << 20)),
+        ("other", "a = 1"),
+        ("looking", "%thag_compare"),
+        ("edited", WORK.format(size=20 << 20)),
+        "thag_nb.read().save('monday.json.gz')",
+        *[f"%%thag_task load -q\nkept_{size} = bytearray({size} << 20)" for size in (30, 90)],
+        "%%thag_task 'the fast one' -q\npass",
+        "thag_nb.read().save('monday.json.gz')",
+        "%%thag_task load -q\nkept = bytearray(10 << 20)",
+        *[("looking", magic) for magic in magics],
+    )
+    return {"first": cells[3], **dict(zip(magics, cells[-len(magics) :], strict=True))}
+
+
+def test_comparing_without_names_shows_the_last_two_runs_of_an_edited_cell(compared):
+    (bundle,) = compared["%thag_compare"].displays
+    assert set(bundle) == {"text/plain", "text/html", "image/png"}
+    assert bundle["text/plain"].startswith("In[2] -> In[5]: peak 80.")
+    assert " MiB, 4.0 times less (better); " in bundle["text/plain"]
+    assert '<img alt="Live bytes of In[2] and In[5], both from their start. ' in bundle["text/html"]
+
+
+def test_comparing_a_cell_compares_it_with_its_run_before(compared):
+    assert line(compared["%thag_compare In[5]"]).startswith("In[2] -> In[5]: peak 80.")
+
+
+def test_comparing_names_compares_the_newest(compared):
+    assert line(compared["%thag_compare load 'the fast one'"]).startswith("load -> the fast one: peak 10.0 MiB -> ")
+    assert line(compared["%thag_compare load"]).startswith("load: peak 90.0 MiB -> 10.0 MiB, 9.0 times less (better); ")
+
+
+def test_comparing_with_a_file_compares_what_was_saved_with_now(compared):
+    found = line(compared["%thag_compare load --with monday.json.gz  # and now"])
+    assert found.startswith("load: peak 90.0 MiB -> 10.0 MiB, 9.0 times less (better); ")
+    everything = line(compared["%thag_compare --with 'monday.json.gz'  # all of it"])
+    assert everything.startswith("load: peak 90.0 MiB -> 10.0 MiB, 9.0 times less (better); ")
+    assert "\nIn[11]: only after, peak 10." in everything
+    assert "\nthe same in everything: " in everything
+
+
+CANNOT_BE_COMPARED = {
+    "first": "no cell is known to have run twice; name two, as in %thag_compare In[3] In[7]",
+    "%thag_compare In[2]": "no earlier run of the cell of 'In[2]' is known; name two, as in %thag_compare In[3] In[7]",
+    "%thag_compare In[3]": "no earlier run of the cell of 'In[3]' is known; name two, as in %thag_compare In[3] In[7]",
+    "%thag_compare nosuch": "no context is called 'nosuch'; known: load, the fast one, In[",
+    '%thag_compare "the fast one"': "only one 'the fast one' has been recorded; run it again, or name what to compare",
+    "%thag_compare --with nosuch.json": "%thag_compare cannot read 'nosuch.json': No such file or directory",
+    "%thag_compare a b c": "%thag_compare takes at most two names, not 3; put one with blanks in quotes",
+    "%thag_compare nosuch --with monday.json.gz": "no context in the recording before is called 'nosuch'; known: ",
+    "%thag_compare 'open": "%thag_compare: No closing quotation; see %thag_compare?",
+}
+
+
+@pytest.mark.parametrize("source", CANNOT_BE_COMPARED)
+def test_what_cannot_be_compared_is_one_sentence(compared, source):
+    found = compared[source]
+    shown = found.text or found.traceback
+    assert CANNOT_BE_COMPARED[source] in shown
+    assert shown.strip().count("\n") == 0
+    assert found.displays == []
 
 
 def test_a_missing_native_module_is_one_sentence_in_a_kernel():
@@ -281,8 +372,10 @@ def test_names_and_options_are_completed():
 from IPython.core.completer import provisionalcompleter
 ip = get_ipython()
 print(ip.complete("--no", "%%thag_task --no")[1], ip.complete("lo", "%%thag_task lo")[1])
+print(ip.complete("", "%thag_compare ")[1])
 """
-    cells = kernels.run(LOAD, "%%thag_task load -q\npass", code)
+    cells = kernels.run(LOAD, "%%thag_task load -q\npass", "%%thag_task two words -q\npass", code)
+    assert """['"two words"', 'In[2]', 'In[3]', 'In[4]', 'load', '--with']""" in cells[-1].text
     assert "--no-plot" in cells[-1].text
     assert "load" in cells[-1].text
 
@@ -305,11 +398,13 @@ def test_a_terminal_gets_text_and_loads_no_matplotlib():
         from IPython.terminal.interactiveshell import TerminalInteractiveShell
         shell = TerminalInteractiveShell.instance(simple_prompt=True, colors="nocolor")
         task = "%%thag_task load\\nx = bytearray(100 << 20)\\nawait __import__('asyncio').sleep(0)"
-        for cell in ("%load_ext thag_nb", task, "%thag"):
+        for cell in ("%load_ext thag_nb", task, "%thag", task, "%thag_compare load", "%thag_compare"):
             shell.run_cell(cell, store_history=True)
         print("matplotlib" in sys.modules)
     """
     text = python(code)
+    assert "\nload: " in text
+    assert "no cell is known to have run twice" in text
     assert "load · peak 100.0 MiB · kept 100.0 MiB" in text
     assert "thag_nb itself" in text
     assert text.endswith("False\n")

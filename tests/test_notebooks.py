@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+RAISES_TAG = "raises-exception"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -29,7 +30,7 @@ def outputs(notebook):
 
 
 def alternative_text(output) -> str:
-    """What nbconvert puts into the page: our own HTML goes before the image, metadata belong to the image."""
+    """What `make.py` puts into the page: our own HTML goes before the image, metadata belong to the image."""
     html = output.data.get("text/html")
     if html is None:
         return output.metadata.get("image/png", {}).get("alt", "")
@@ -46,8 +47,13 @@ def test_every_code_cell_was_executed_in_order(notebook):
     assert counts == list(range(1, len(counts) + 1))
 
 
-def test_no_cell_failed_or_wrote_to_stderr(notebook):
-    assert not [output for output in outputs(notebook) if output.output_type == "error"]
+def test_only_cells_that_say_so_failed(notebook):
+    for cell in code_cells(notebook):
+        failed = any(output.output_type == "error" for output in cell.outputs)
+        assert failed == (RAISES_TAG in cell.metadata.get("tags", ()))
+
+
+def test_no_cell_wrote_to_stderr(notebook):
     assert not [output.text for output in outputs(notebook) if output.get("name") == "stderr"]
 
 
@@ -84,6 +90,38 @@ def test_a_notebook_that_fails_is_told_of_in_one_sentence_and_left_as_it_was(tmp
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1] == "02_failing.ipynb: a cell raised ZeroDivisionError: division by zero"
     assert failing.read_bytes() == before
+
+
+def test_only_notebooks_that_are_named_are_made(tmp_path):
+    make = tmp_path / "make.py"
+    make.write_bytes((ROOT / "notebooks" / "make.py").read_bytes())
+    for name in ("01_here", "02_there"):
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), tmp_path / f"{name}.ipynb")
+    subprocess.run([sys.executable, make, "02_there", "--html", "out"], cwd=tmp_path, capture_output=True, check=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["02_there.html"]
+    run = subprocess.run([sys.executable, make, "03"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == "no notebook is called '03'; there are 01_here, 02_there"
+
+
+def test_the_page_has_the_alternative_text_of_an_image(tmp_path):
+    make = tmp_path / "make.py"
+    make.write_bytes((ROOT / "notebooks" / "make.py").read_bytes())
+    lines = (
+        "from IPython.display import display",
+        'display({"image/png": "AAAA"}, raw=True, metadata={"image/png": {"alt": \'Live "bytes"\'}})',
+    )
+    cell = nbformat.v4.new_code_cell("\n".join(lines))
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "01_image.ipynb")
+    subprocess.run([sys.executable, make, "--html", "out"], cwd=tmp_path, capture_output=True, check=True)
+    page = (tmp_path / "out" / "01_image.html").read_text(encoding="utf-8")
+    [tag] = re.findall(r"<img\b[^>]*base64,AAAA[^>]*>", page)
+    assert "Live &quot;bytes&quot;" in tag or "alt='Live \"bytes\"'" in tag
+
+
+def test_the_readme_makes_a_notebook_that_is_there():
+    [name] = re.findall(r"notebooks/make\.py (\w+) --html out", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert name in [path.stem for path in NOTEBOOKS]
 
 
 def test_notebooks_are_executed_by_the_interpreter_that_makes_them(tmp_path):

@@ -14,8 +14,10 @@ from matplotlib.image import imread
 from matplotlib.patches import PathPatch
 from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording, root
 
-from thag_nb.errors import AxesError, UnknownContextError
-from thag_nb.plots import GREY, PALETTE, describe_timeline, figure_png, plot_timeline
+import thag_nb
+from thag_nb.comparisons import aligned
+from thag_nb.errors import AxesError, NothingToCompareError, UnknownContextError
+from thag_nb.plots import GREY, PALETTE, describe_timeline, figure_png, plot_comparison, plot_timeline
 from thag_nb.recording import Recording
 
 
@@ -308,3 +310,23 @@ def test_description_of_nothing_says_so() -> None:
 def test_description_of_unknown_context_is_an_error() -> None:
     with pytest.raises(UnknownContextError):
         describe_timeline(EMPTY, "load")
+
+
+def test_a_comparison_draws_both_contexts_from_their_start() -> None:
+    axes, source = Figure().add_subplot(), busy()
+    assert plot_comparison(aligned(source, source, "load"), ax=axes) is axes
+    assert curve_names(axes) == ["load (before)", "load (after)"]
+    assert [curve(axes, place).get_xdata()[0] for place in (0, 1)] == [0, 0]
+    assert peak_labels(axes) == ["load (after) peak 13.0 MiB", "load (before) peak 1.0 MiB"]
+
+
+def test_a_comparison_refuses_something_else_than_axes() -> None:
+    with pytest.raises(AxesError):
+        plot_comparison(aligned(busy(), busy(), "load"), ax=3)  # type: ignore[arg-type]
+
+
+def test_the_public_comparison_finds_what_it_draws() -> None:
+    assert curve_names(thag_nb.plot_comparison("load", "parse", recording=busy())) == ["load", "parse"]
+    assert curve_names(thag_nb.plot_comparison(busy(), busy())) == ["load (before)", "load (after)"]
+    with pytest.raises(NothingToCompareError):
+        thag_nb.plot_comparison("parse", recording=busy())

@@ -15,6 +15,7 @@ from thag_nb.recording import (
     Status,
     TimelineBucket,
     Wanted,
+    pack_timeline,
 )
 
 
@@ -151,6 +152,11 @@ def test_timeline_unpacks_buckets_in_order() -> None:
         TimelineBucket(500 * MS, 0, 4 * MIB, 4 * MIB, 4 * MIB),
         TimelineBucket(700 * MS, 2 * MIB, 13 * MIB, 2 * MIB, 2 * MIB),
     )
+
+
+def test_buckets_are_packed_as_they_were() -> None:
+    assert pack_timeline(busy().timeline(4)) == busy().timelines[4]
+    assert pack_timeline(()) == b""
 
 
 def test_timeline_by_name_takes_the_newest() -> None:

@@ -20,7 +20,7 @@ from thag_nb.contexts import (  # noqa: E402 - only once the native core is know
     push_allocator_context,
 )
 from thag_nb.dispatcher import read, reset, start, status, stop  # noqa: E402
-from thag_nb.errors import NotARecordingError, ThagError  # noqa: E402
+from thag_nb.errors import ComparisonError, NotARecordingError, ThagError  # noqa: E402
 from thag_nb.marks import mark  # noqa: E402
 from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket  # noqa: E402
 from thag_nb.tasks import (  # noqa: E402
@@ -33,11 +33,14 @@ from thag_nb.tasks import (  # noqa: E402
 )
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from IPython.core.interactiveshell import InteractiveShell
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
     from thag_nb.recording import SeveralWanted, Wanted
+    from thag_nb.widgets import Dashboard
 
 __all__ = [
     "Allocator",
@@ -53,12 +56,16 @@ __all__ = [
     "TaskMemoryContext",
     "ThagError",
     "TimelineBucket",
+    "compare",
     "contexts",
     "current_context",
+    "dashboard",
     "mark",
+    "plot_comparison",
     "plot_timeline",
     "push_allocator_context",
     "read",
+    "report",
     "reset",
     "retained",
     "start",
@@ -121,11 +128,74 @@ def plot_timeline(
         return plots.plot_timeline(_or_now(recording), wanted, all=all, ax=ax)
 
 
-def _or_now(recording: Recording | None) -> Recording:
+def compare(
+    before: str | int | Recording,
+    after: str | int | Recording | None = None,
+    *,
+    recording: Recording | None = None,
+    against: Recording | None = None,
+) -> DataFrame:
+    """What differs between two contexts, or two recordings: one row per name and figure.
+
+    - ``compare("slow", "fast")``: the newest contexts of these names, or those of these ids;
+    - ``compare("load")``: the newest of this name, and the one of this name before it;
+    - ``compare("load", against=monday)``: the newest of this name in the recording `against`, and now;
+    - ``compare(monday)``, ``compare(monday, tuesday)``: all tasks and ended cells, the newest of each name, now or
+      in the second recording; names that are in both come first, each with the largest difference of peak first.
+
+    `recording` is looked at instead of now; `before` is looked for in `against` if that is given.
+
+    Columns: ``name``, or both as ``slow -> fast``; ``figure``, which is ``peak_bytes``, ``retained_bytes`` (while the
+    context is open, what is live), ``total_bytes``, ``allocations``, ``foreign_frees`` or ``duration_ns``; ``before``,
+    ``after`` and their ``difference`` in the unit that the figure ends in, missing where a name is on one side only;
+    ``ratio``, after by before, missing where before is 0 as well. Bytes and counts are exact, a duration is of one run.
+
+    Raises `UnknownContextError`; `NothingToCompareError` if there is only one context of the name; `ComparisonError` if
+    a name and a recording are compared; and `NotARecordingError`.
+    """
+    from thag_nb import comparisons, frames
+
+    with untracked():
+        return frames.comparison_frame(comparisons.compare(*_sides(before, after, recording, against)))
+
+
+def plot_comparison(
+    before: str | int | Recording,
+    after: str | int | Recording | None = None,
+    *,
+    ax: Axes | None = None,
+    recording: Recording | None = None,
+    against: Recording | None = None,
+) -> Axes:
+    """Draw live bytes of two contexts over time, both from their start, on `ax` or a new figure; return the axes.
+
+    What is compared is chosen as in `compare`, and the same errors are raised; of two recordings, the name whose peak
+    differs most is drawn. Neither shows the figure nor changes matplotlib's settings.
+    """
+    from thag_nb import comparisons, plots
+
+    with untracked():
+        return plots.plot_comparison(comparisons.aligned(*_sides(before, after, recording, against)), ax=ax)
+
+
+_Sides = tuple[Recording, Recording, str | int | None, str | int | None]
+
+
+def _sides(before: Any, after: Any, recording: Recording | None, against: Recording | None) -> _Sides:
+    """Where each side of a comparison is looked for, and what for; nothing for all there is."""
+    if isinstance(before, Recording) and isinstance(after, Recording | None) and recording is against is None:
+        return before, _or_now(after), None, None
+    if before is None or isinstance(before, Recording) or isinstance(after, Recording):
+        raise ComparisonError(before, after)
+    now = _or_now(recording)
+    return now if against is None else _or_now(against, "against"), now, before, after
+
+
+def _or_now(recording: Recording | None, argument: str = "recording") -> Recording:
     if recording is None:
         return read()
     if not isinstance(recording, Recording):
-        raise NotARecordingError(recording)
+        raise NotARecordingError(recording, argument)
     return recording
 
 
@@ -157,6 +227,31 @@ def retained(
 
     with untracked():
         return frames.retained_frame(holders.find(wanted, collect=collect, namespace=namespace))
+
+
+def dashboard(*, recording: Recording | None = None) -> Dashboard:
+    """What each cell and task cost, over time and as a table, as a widget: of `recording`, or as of now.
+
+    Displayed by itself it can be zoomed and sorted without a kernel, and stays readable in the saved notebook. Its
+    method ``refresh`` shows what is true by then. Raises `NotARecordingError` as `contexts` does.
+    """
+    from thag_nb import widgets
+
+    with untracked():
+        return widgets.Dashboard(None if recording is None else _or_now(recording))
+
+
+def report(path: str | PathLike[str], *, recording: Recording | None = None, overwrite: bool = False) -> None:
+    """Write a page of `recording`, or of this process as of now: one HTML file that needs neither kernel nor network.
+
+    It has the dashboard, and, as of now, who still holds what and the status. A file that is such a page is replaced;
+    anything else only with `overwrite`. Raises `RecordingFileError` if `path` is something else, `NotARecordingError`
+    as `contexts` does, and OSError where the system refuses.
+    """
+    from thag_nb import pages
+
+    with untracked():
+        pages.write(path, recording=None if recording is None else _or_now(recording), overwrite=overwrite)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

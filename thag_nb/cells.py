@@ -11,23 +11,28 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from thag_nb import _native, hooks
 from thag_nb.contexts import Allocator, AllocatorContext, ContextGuard, prepare_guard
 from thag_nb.errors import NoCellError
+from thag_nb.resident import Sampler
 from thag_nb.tasks import untracked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from types import FrameType
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
+    from thag_nb.recording import Recording
+
 _RUN_CELL = InteractiveShell.run_cell_async.__code__
+_RUNS = 4096  # that are remembered, the last ones
 
 
 @dataclass(slots=True)
@@ -58,16 +63,29 @@ class _Cell:
             self.guard.close(orphan=False)
 
 
+class _Run(NamedTuple):
+    """A context, and which cell of the notebook it was, edited or not."""
+
+    context_id: int
+    cell_id: str
+
+
 class Cells:
-    """Opens and closes cell contexts at IPython's events, and says which tasks of a cell have ended."""
+    """Opens and closes cell contexts at IPython's events, and says which tasks of a cell have ended.
+
+    While any cell runs, the process's RSS is sampled.
+    """
 
     def __init__(self, shell: InteractiveShell, report: Callable[[list[AllocatorContext]], None]) -> None:
         self._shell = shell
         self._report = report
         self._running: dict[int, list[_Cell]] = {}
+        self._sampler = Sampler()
+        self._runs: deque[_Run] = deque(maxlen=_RUNS)
 
     def attach(self) -> None:
         """Listen to IPython's events."""
+        self._sampler.start()
         self._shell.events.register("pre_run_cell", self.begin)
         self._shell.events.register("post_run_cell", self.end)
 
@@ -81,6 +99,7 @@ class Cells:
                 cell.close()
                 self._report(cell.to_report)
         _native.set_foreground(_native.ROOT_ID)
+        self._sampler.stop()
 
     def begin(self, execution: ExecutionInfo) -> None:
         """pre_run_cell: from here on, work is charged to the cell."""
@@ -98,6 +117,7 @@ class Cells:
             name = f"In[{self._prompt_number()}]"
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
             running.append(_Cell(execution, guard, _runner(), to_report=to_report))
+            self._sampler.wake()
         guard.enter(detach=len(running) == 1)
         _native.set_foreground(guard.context.id)
 
@@ -107,11 +127,48 @@ class Cells:
         execution = None if result is None else result.info
         if not self._is_running(running, execution):
             return
+        with untracked():
+            self._remember(running, result)
         to_report = self._close_down_to(running, execution)
         outer = running[-1].guard if running else None
         _native.set_foreground(_native.ROOT_ID if outer is None else outer.context.id)
         with untracked():
+            if not any(self._running.values()):
+                self._sampler.rest()
             self._report(to_report)
+
+    def _remember(self, running: list[_Cell], result: ExecutionResult | None) -> None:
+        """Keep which cell of the notebook this was, if its front end tells and it did not fail half-way."""
+        execution = None if result is None or not result.success else result.info
+        if execution is None or execution.cell_id is None:
+            return
+        guards = (cell.guard for cell in running if cell.execution is execution)
+        self._runs.extend(_Run(guard.context.id, execution.cell_id) for guard in guards if guard is not None)
+
+    def run_before(self, recording: Recording, context_id: int) -> int | None:
+        """The context of the last run of the same cell before this one, if both are recorded and known to be the same.
+
+        A run that failed counts for nothing, and a front end without ids of cells, such as a terminal, has no runs.
+        """
+        return {after: before for before, after in self._reruns(recording)}.get(context_id)
+
+    def last_rerun(self, recording: Recording) -> tuple[int, int] | None:
+        """The last two runs of the cell that was run again last, but for the one that runs now."""
+        ids = {cell.execution.cell_id for cell in self._of_this_thread() if cell.execution is not None}
+        reruns = self._reruns(recording, without=ids)
+        return reruns[-1] if reruns else None
+
+    def _reruns(self, recording: Recording, *, without: Container[str | None] = ()) -> list[tuple[int, int]]:
+        """Each recorded run that was not its cell's first, after the one before it, in order of time."""
+        recorded = {record.context_id for record in recording.contexts}
+        newest: dict[str, int] = {}
+        reruns = []
+        for run in self._runs.copy():  # another thread may run a cell meanwhile
+            if run.context_id in recorded and run.cell_id not in without:
+                if run.cell_id in newest:
+                    reruns.append((newest[run.cell_id], run.context_id))
+                newest[run.cell_id] = run.context_id
+        return reruns
 
     @staticmethod
     def _close_down_to(running: list[_Cell], execution: ExecutionInfo | None) -> list[AllocatorContext]:
@@ -149,6 +206,17 @@ class Cells:
         if guard.context.allocator is Allocator.TASK_AWARE:
             _native.set_foreground(guard.context.id)
         return guard
+
+    def report_running(self) -> AllocatorContext | None:
+        """Have the running cell itself reported when it ends; None where no cell runs."""
+        running = self._of_this_thread()
+        cell = next((cell for cell in reversed(running) if cell.guard is not None), None)
+        if cell is None or cell.guard is None:
+            return None
+        context = cell.guard.context
+        if context not in cell.to_report:
+            cell.to_report.append(context)
+        return context
 
     def _prompt_number(self) -> int:
         """The cell's number in the notebook; IPython 9 has raised its own count already, IPython 8 has not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from thag_nb import _native, hooks, marks, propagation
+from thag_nb import _native, hooks, marks, propagation, resident
 from thag_nb.contexts import Allocator, push_allocator_context
 from thag_nb.recording import ContextRecord, Recording, Status
 
@@ -42,11 +42,15 @@ def reset() -> None:
     """
     _native.reset()
     marks.forget()
+    resident.forget()
 
 
 def read() -> Recording:
-    """All contexts and their timelines as of now, and the marks. Reading is charged to nobody."""
-    return _native.read(Recording, ContextRecord, marks.all(), ())
+    """All contexts and their timelines as of now, and the marks. Reading is charged to nobody.
+
+    In a notebook also the process's RSS over time, with a sample of now.
+    """
+    return _native.read(Recording, ContextRecord, marks.all(), resident.all())
 
 
 def status() -> Status:

@@ -57,12 +57,14 @@ class UnknownContextError(ThagError, LookupError):
     _SHOWN = 12
     _COMPARED = 1_000
 
-    def __init__(self, wanted: object, known: list[str]) -> None:
-        """`known` are the names there are, likeliest first."""
-        near = self._near(wanted, known[: self._COMPARED])
+    def __init__(self, wanted: object, known: list[str], among: str = "") -> None:
+        """`known` are the names there are, likeliest first; `among` says where: `` in the recording before``."""
         names = ", ".join(known[: self._SHOWN]) + (", ..." if len(known) > self._SHOWN else "")
+        missing = f"no context{among} is called {_shown(wanted)}"
+        near = self._near(wanted, known[: self._COMPARED])
         hint = f"did you mean {near!r}?" if near else f"known: {names or 'nothing has been recorded yet'}"
-        super().__init__(f"no context is called {_shown(wanted)}; {hint}")
+        super().__init__(f"{missing}; {hint}")
+        self.known = known
 
     @staticmethod
     def _near(wanted: object, known: list[str]) -> str | None:
@@ -71,6 +73,20 @@ class UnknownContextError(ThagError, LookupError):
         from difflib import get_close_matches  # only for whoever has mistyped
 
         return next(iter(get_close_matches(wanted, known, n=1)), None)
+
+
+class NothingToCompareError(ThagError, LookupError):
+    """One context where two were wanted."""
+
+
+class ComparisonError(ThagError, TypeError):
+    """Something else to compare than two names or two recordings."""
+
+    def __init__(self, before: object, after: object) -> None:
+        super().__init__(
+            f"compare two names or ids, or two recordings, not {_shown(before)} and {_shown(after)}; "
+            "for a name in two recordings, write compare(name, recording=after, against=before)"
+        )
 
 
 class NamespaceError(ThagError, TypeError):
@@ -92,9 +108,9 @@ class AxesError(ThagError, TypeError):
 class NotARecordingError(ThagError, TypeError):
     """Something else where a recording was wanted."""
 
-    def __init__(self, recording: object) -> None:
+    def __init__(self, recording: object, argument: str = "recording") -> None:
         super().__init__(
-            f"recording must be a Recording, not {_shown(recording)}; take one with thag_nb.read(), "
+            f"{argument} must be a Recording, not {_shown(recording)}; take one with thag_nb.read(), "
             "or load a file with Recording.load(path)"
         )
 

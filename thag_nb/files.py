@@ -82,13 +82,6 @@ def _untracked() -> Iterator[None]:
 def save(recording: Any, rows: Rows, path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Write a `Recording` of these rows. Raises `RecordingFileError`, and OSError where the system refuses."""
     name = os.fsdecode(path)
-    # A link is followed: what it leads to is replaced, not the link.
-    target = Path(os.path.realpath(name))
-    mode = _mode(name, target) if target.exists() else None
-    if mode is not None and not overwrite and not _is_marked(_head(target)):
-        raise RecordingFileError(
-            name, "exists and is no recording of thag_nb; choose another name, or replace it with overwrite=True"
-        )
     content = _content(recording, rows)
     flaw = _flaw(content, rows)
     if flaw is not None:
@@ -96,6 +89,24 @@ def save(recording: Any, rows: Rows, path: str | os.PathLike[str], *, overwrite:
     data = json.dumps(content, separators=(",", ":")).encode("ascii")
     if name.lower().endswith(".gz"):
         data = zlib.compress(data, _GZIP_LEVEL, _GZIP_WBITS)
+    write(name, data, what="recording", is_one=_is_marked, overwrite=overwrite)
+
+
+def write(name: str, data: bytes, *, what: str, is_one: Callable[[bytes], bool], overwrite: bool) -> None:
+    """Write a whole file, or nothing. One whose first bytes `is_one` knows is replaced, others only with `overwrite`.
+
+    `what` is what such a file is called. Raises `RecordingFileError` if the name stands for something else, or if there
+    is no such folder, and OSError where the system refuses.
+    """
+    # A link is followed: what it leads to is replaced, not the link.
+    target = Path(os.path.realpath(name))
+    mode = _mode(name, target) if target.exists() else None
+    if mode is not None and not overwrite and not is_one(_head(target)):
+        raise RecordingFileError(
+            name, f"exists and is no {what} of thag_nb; choose another name, or replace it with overwrite=True"
+        )
+    if not target.parent.is_dir():
+        raise RecordingFileError(name, f"is in no folder that exists; make {str(target.parent)!r} first")
     try:
         _replace(target, data, mode)
     except OSError as error:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, Index, Series
+from pandas import DataFrame, Index, Series, array
 
+from thag_nb.comparisons import Difference
 from thag_nb.holders import Held
 from thag_nb.recording import ContextRecord, Recording, SeveralWanted
 
@@ -36,6 +37,8 @@ CONTEXT_COLUMNS = (
 TIMELINE_COLUMNS = ("time", "context_id", "name", "low_bytes", "high_bytes", "live_bytes", "self_live_bytes")
 
 RETAINED_COLUMNS = ("context_id", "name", "holder", "kind", "held_bytes", "released_by", "shared_with")
+
+COMPARISON_COLUMNS = ("name", "figure", "before", "after", "difference", "ratio")
 
 BUCKET_FIELDS = 5
 
@@ -90,6 +93,21 @@ def retained_frame(held: Iterable[Held]) -> DataFrame:
     columns |= {column: _integers(getattr(row, column) for row in rows) for column in ("context_id", "held_bytes")}
     columns["shared_with"] = _texts(", ".join(row.shared_with) for row in rows)
     return DataFrame(columns, columns=list(RETAINED_COLUMNS))
+
+
+def comparison_frame(rows: Iterable[Difference]) -> DataFrame:
+    """What differs between two contexts, or two recordings: one row per name and figure, in the order given.
+
+    The columns are `COMPARISON_COLUMNS`, with the meanings of `Difference`: text for ``name, figure``; Int64, the
+    integers of pandas that may be missing, for ``before, after, difference``; float64 for ``ratio``, NaN where there is
+    none. No rows give the same types.
+    """
+    kept = tuple(rows)
+    columns: dict[str, object] = {column: _texts(getattr(row, column) for row in kept) for column in ("name", "figure")}
+    for column in ("before", "after", "difference"):
+        columns[column] = array([getattr(row, column) for row in kept], dtype="Int64")
+    columns["ratio"] = np.array([row.ratio for row in kept], dtype=np.float64)  # None becomes NaN
+    return DataFrame(columns, columns=list(COMPARISON_COLUMNS))
 
 
 def bucket_rows(recording: Recording, context_id: int) -> NDArray[np.int64]:

@@ -5,41 +5,57 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
+from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
+from traitlets import Bool, Float, observe
 
-from thag_nb import dispatcher, holders, hooks, marks, reports
+from thag_nb import comparison_reports, comparisons, dispatcher, holders, hooks, marks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
+from thag_nb.errors import NothingToCompareError
+from thag_nb.recording import Recording
 from thag_nb.tasks import task, untracked
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from thag_nb import live
+
 _CELL_MAGIC = re.compile(r"%(%(?:thag_task|thag_system)(?:\s|$))")
 _REPORTS = 10  # tasks of one cell that are shown, the last ones
 _REPORTS_WITH_PICTURES = 4
-_OPTIONS = ("--no-plot", "--quiet")
+_OPTIONS = ("--live", "--no-plot", "--quiet")
+_NAME_TWO = "name two, as in %thag_compare In[3] In[7]"
 
 
 @magics_class
 class ThagNb(Magics):
-    """``%%thag_task`` and its companions."""
+    """``%%thag_task`` and its companions. Their defaults are set by ``%config ThagNb.quiet = True`` and the like."""
+
+    plots = Bool(True, help="Show a timeline below the cell of each task.").tag(config=True)
+    quiet = Bool(False, help="Show nothing below the cells of tasks.").tag(config=True)
+    live = Bool(False, help="Show a live view of every cell while it runs.").tag(config=True)
+    collections = Bool(False, help="Mark runs of the garbage collector on the timeline.").tag(config=True)
+    live_interval = Float(0.125, min=0.02, help="Seconds between two pictures of a live view.").tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:
-        super().__init__(shell=shell)
+        super().__init__(shell=shell, parent=shell)
         self._shell = shell
         self.cells = Cells(shell, self.report)
         self._plots: dict[int, bool] = {}
+        self._lives: dict[int, live.Shown] = {}
 
     @magic_arguments()
     @argument("name", nargs="*", help="what to call the task; quotes are optional")
     @argument("-q", "--quiet", action="store_true", help="show nothing below the cell")
     @argument("--no-plot", action="store_true", help="show the summary line without the timeline")
+    @argument("--live", action="store_true", help="show the timeline while the cell runs as well")
     @no_var_expand
     @line_cell_magic
     def thag_task(self, line: str, cell: str | None = None) -> Any:
@@ -49,9 +65,14 @@ class ThagNb(Magics):
         Below the cell: peak, what was still live at its end (kept), allocations, time, and live bytes over time.
         """
         options = self._options(self.thag_task, line)
-        scope = task(" ".join(options.name).strip("\"'"))
-        guard = self.cells.open_until_end(scope.guard, report=not options.quiet)
-        self._plots[guard.context.id] = not options.no_plot
+        if not options.name:
+            raise UsageError("%thag_task needs a name for the task: %thag_task load")
+        scope = task(" ".join(options.name))
+        quiet = options.quiet or self.quiet
+        guard = self.cells.open_until_end(scope.guard, report=options.live or not quiet)
+        self._plots[guard.context.id] = self.plots and not options.no_plot
+        if options.live:
+            self._show_live(guard.context)
         return None if cell is None else self._run_body(cell)
 
     @no_var_expand
@@ -77,7 +98,7 @@ class ThagNb(Magics):
     def thag_retained(self, line: str) -> None:
         """Show who still holds what a task or cell allocated, and the line that would let go."""
         options = self._options(self.thag_retained, line)
-        name = " ".join(options.name).strip("\"'")
+        name = " ".join(options.name)
         with untracked():
             held = holders.find(name or None, collect=options.collect, namespace=self._shell.user_ns)
             display(reports.retained_bundle(held), raw=True)
@@ -88,10 +109,73 @@ class ThagNb(Magics):
     @line_magic
     def thag_mark(self, line: str) -> None:
         """Name this moment on the timeline: ``%thag_mark NAME``, as `thag_nb.mark` does."""
-        name = " ".join(self._options(self.thag_mark, line).name).strip("\"'")
+        name = " ".join(self._options(self.thag_mark, line).name)
         if not name:
             raise UsageError("%thag_mark takes the name of the moment, as in: %thag_mark after the join")
         marks.mark(name)
+
+    @magic_arguments()
+    @argument("name", nargs="*", help="one name or two; those with blanks in quotes")
+    @argument("--with", dest="saved", metavar="FILE", help="compare a recording in a file with now")
+    @no_var_expand
+    @line_magic
+    def thag_compare(self, line: str) -> None:
+        """Show what became better or worse: two tasks or cells, two runs of one, or a saved recording and now.
+
+        ``%thag_compare``: the last two runs of the cell that was run again last. ``%thag_compare In[7]``: that run of a
+        cell, and the one before it. ``%thag_compare load``: the two newest of that name. ``%thag_compare slow fast``:
+        the newest of each. With a FILE, the same names in it and now; without names, all of them.
+        """
+        options = self._options(self.thag_compare, line)
+        names = options.name
+        if len(names) > 2:
+            raise UsageError(f"%thag_compare takes at most two names, not {len(names)}; put one with blanks in quotes")
+        with untracked():
+            sides = self._sides(names, None if options.saved is None else _load(options.saved))
+            rows = comparisons.compare(*sides)
+            # Of all names, the one whose peak differs most is drawn: the first. If its peak does not, there is none.
+            drawn = sides[2] is not None or (bool(rows) and comparisons.verdict(rows[0]) in ("better", "worse"))
+            aligned = comparisons.aligned(*sides) if drawn and self._shows_pictures() else None
+            display(comparison_reports.comparison_bundle(rows, aligned), raw=True)
+
+    def _sides(
+        self, names: list[str], saved: Recording | None
+    ) -> tuple[Recording, Recording, str | int | None, str | int | None]:
+        """Where each side of a comparison is looked for, and what for; nothing for all there is."""
+        now = dispatcher.read()
+        if saved is not None or len(names) == 2:
+            which_before, which_after = [*names, None, None][:2]
+            return now if saved is None else saved, now, which_before, which_after
+        if names and now.find(names[0]).kind != "cell":
+            return now, now, names[0], None
+        return now, now, *self._two_runs(now, *names)
+
+    def _two_runs(self, now: Recording, name: str | None = None) -> tuple[int, int]:
+        """The run of a cell of this name and the one before it, or the last two of the cell that was run again last."""
+        if name is None:
+            pair = self.cells.last_rerun(now)
+            if pair is None:
+                raise NothingToCompareError(f"no cell is known to have run twice; {_NAME_TWO}")
+            return pair
+        after = now.find(name).context_id
+        before = self.cells.run_before(now, after)
+        if before is None:
+            raise NothingToCompareError(f"no earlier run of the cell of {name!r} is known; {_NAME_TWO}")
+        return before, after
+
+    @magic_arguments()
+    @argument("file", help="the name of the page, such as session.html")
+    @argument("--overwrite", action="store_true", help="replace a file that is something else")
+    @no_var_expand
+    @line_magic
+    def thag_report(self, line: str) -> None:
+        """Write this session as a page: costs, who still holds what, and the status, to be opened anywhere."""
+        options = self._options(self.thag_report, line)
+        with untracked():
+            from thag_nb import pages  # loads matplotlib, which %load_ext does without
+
+            pages.write(options.file, recording=None, overwrite=options.overwrite)
+            print(f"wrote {options.file}")
 
     @line_magic
     def thag_status(self, line: str) -> None:
@@ -106,27 +190,67 @@ class ThagNb(Magics):
         self._refuse_arguments("thag_reset", line)
         dispatcher.reset()
 
+    @magic_arguments()
+    @argument("switch", nargs="?", help="on: below every cell from now on; off: no longer")
+    @no_var_expand
+    @line_magic
+    def thag_live(self, line: str) -> None:
+        """Show what this cell allocates while it runs; when it ends, what it cost takes the place of the view."""
+        switch = self._options(self.thag_live, line).switch
+        if switch not in (None, "on", "off"):
+            raise UsageError(f"%thag_live takes `on`, `off` or nothing, not {switch!r}")
+        if switch is not None:
+            self.live = switch == "on"
+        if switch != "off":
+            self._show_cell_live()
+
+    @observe("collections")
+    def _show_collections(self, _change: object) -> None:
+        with untracked():
+            marks.show_collections(self.collections)
+
+    def begin_live(self, _execution: object) -> None:
+        """pre_run_cell, once the cell has its context."""
+        if self.live:
+            self._show_cell_live()
+
+    def _show_cell_live(self) -> None:
+        context = self.cells.report_running()
+        if context is not None:
+            self._show_live(context)
+
+    def _show_live(self, context: AllocatorContext) -> None:
+        """A live view in a notebook; a terminal has none, and shows the line at the end."""
+        if context.id in self._lives or not self._shows_pictures():
+            return
+        with untracked():
+            from thag_nb import live  # loads ipywidgets, which %load_ext does without
+
+            self._lives[context.id] = live.show(context.id, self.live_interval)
+
     def report(self, ended: list[AllocatorContext]) -> None:
         """Show the line of each task that ended with a cell, and its timeline if there are few."""
         if not ended:
             return
         recording = dispatcher.read()
-        plots = [self._plots.pop(context.id) for context in ended]
+        lives = [self._lives.pop(context.id, None) for context in ended]
+        plots = [self._plots.pop(context.id, self.plots) for context in ended]
         few = len(ended) <= _REPORTS_WITH_PICTURES and self._shows_pictures()
-        for context, plot in zip(ended[-_REPORTS:], plots[-_REPORTS:], strict=True):
-            display(reports.task_bundle(recording, context.id, figure=plot and few), raw=True)
+        for place, context in enumerate(ended):
+            if place >= len(ended) - _REPORTS or lives[place] is not None:
+                bundle = reports.task_bundle(recording, context.id, figure=plots[place] and few)
+                _show(bundle, instead_of=lives[place])
         if len(ended) > _REPORTS:
             print(f"... and {len(ended) - _REPORTS:,} tasks before these; %thag and thag_nb.contexts() have them all")
 
     @staticmethod
     def _options(magic: Any, line: str) -> Any:
         try:
-            options = parse_argstring(magic, line)
+            # IPython hands a comment behind a magic over as if it were arguments.
+            words = itertools.takewhile(lambda word: not word.startswith("#"), arg_split(line))
+            return magic.parser.parse_args([_unquoted(word) for word in words])
         except (UsageError, ValueError) as error:  # an unknown option, a quotation that does not end
             raise UsageError(f"%{magic.__name__}: {error}; see %{magic.__name__}?") from None
-        # IPython hands a comment behind a magic over as if it were arguments.
-        options.name = list(itertools.takewhile(lambda word: not word.startswith("#"), options.name))
-        return options
 
     @staticmethod
     def _refuse_arguments(name: str, line: str) -> None:
@@ -148,6 +272,19 @@ class ThagNb(Magics):
         if last is None:
             return None
         return eval(compile(ast.Expression(last.value), name, "eval"), shell.user_ns)
+
+
+def _show(bundle: reports.Bundle, instead_of: live.Shown | None) -> None:
+    if instead_of is None:
+        display(bundle, raw=True)
+    else:
+        instead_of.replace(bundle)
+
+
+def _unquoted(word: str) -> str:
+    """IPython leaves the quotes on that held an argument together; others are part of the name."""
+    quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "\"'"
+    return word[1:-1] if quoted else word
 
 
 class CellMagicTransformer:
@@ -173,6 +310,13 @@ class CellMagicTransformer:
         return [lines[0][1:], *lines[1:]]
 
 
+def _load(path: str) -> Recording:
+    try:
+        return Recording.load(Path(path).expanduser())
+    except OSError as error:
+        raise UsageError(f"%thag_compare cannot read {path!r}: {error.strerror}") from None
+
+
 def _complete_task(_shell: InteractiveShell, _event: Any) -> list[str]:
     """Options, and the names of tasks there have been."""
     names = {record.name for record in dispatcher.read().contexts if record.kind == "task"}
@@ -186,9 +330,16 @@ def _complete_retained(_shell: InteractiveShell, _event: Any) -> list[str]:
     return [*sorted(names), "--collect"]
 
 
+def _complete_compare(_shell: InteractiveShell, _event: Any) -> list[str]:
+    """The option, and the names of cells and tasks, those with blanks in quotes."""
+    names = {record.name for record in dispatcher.read().contexts if record.kind in ("cell", "task")}
+    return [*sorted(f'"{name}"' if " " in name else name for name in names), "--with"]
+
+
 _COMPLETED = {
     "%%thag_task": _complete_task,
     "%thag_task": _complete_task,
+    "%thag_compare": _complete_compare,
     "%thag_retained": _complete_retained,
 }
 
@@ -206,10 +357,12 @@ class _Extension:
         self.shell.register_magics(self.magics)
         self.shell.input_transformers_cleanup.append(self.transformer)
         self.magics.cells.attach()
+        self.shell.events.register("pre_run_cell", self.magics.begin_live)
         for command, complete in _COMPLETED.items():
             self.shell.set_hook("complete_command", complete, str_key=command)
 
     def unload(self) -> None:
+        self.shell.events.unregister("pre_run_cell", self.magics.begin_live)
         self.magics.cells.detach()
         self.shell.input_transformers_cleanup.remove(self.transformer)
         manager = self.shell.magics_manager

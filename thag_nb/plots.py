@@ -113,6 +113,14 @@ def plot_timeline(
     return axes
 
 
+def plot_comparison(aligned: Recording, *, ax: Axes | None = None) -> Axes:
+    """Draw two contexts that start at the same moment over each other, as `plot_timeline` does.
+
+    `aligned` is made by `comparisons.aligned`. Raises `AxesError` if `ax` is something else.
+    """
+    return plot_timeline(aligned, ax=ax)
+
+
 def figure_png(axes: Axes, dpi: int = 100) -> bytes:
     """The figure of these axes as the bytes of a PNG with a transparent background."""
     png = BytesIO()

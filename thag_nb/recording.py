@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -191,6 +191,11 @@ class Recording(NamedTuple):
 
 
 _ROWS: Mapping[str, type[tuple[Any, ...]]] = {"contexts": ContextRecord, "marks": Mark, "resident": ResidentSize}
+
+
+def pack_timeline(buckets: Iterable[TimelineBucket]) -> bytes:
+    """Buckets as `Recording.timelines` holds them."""
+    return b"".join(_BUCKET.pack(*bucket) for bucket in buckets)
 
 
 def id_from(wanted: Any) -> int:

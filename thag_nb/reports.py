@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import base64
 import html
+from typing import Any
 
+from thag_nb import scripts
+from thag_nb.costs import Cost, Costs, costs
 from thag_nb.holders import Held
 from thag_nb.recording import ContextRecord, Recording
+from thag_nb.tables import html_table, text_table
 from thag_nb.units import format_bytes, format_count, format_duration
 
 Bundle = dict[str, str]
 
-_COLUMNS = ("context", "peak", "kept", "live now", "allocated", "allocations", "foreign frees", "time")
+# What each column counts: everything started under a context as well, or the context alone.
+_COSTS = (
+    ("context", None),
+    ("peak", "inclusive"),
+    ("self peak", "self"),
+    ("kept", None),
+    ("live now", "inclusive"),
+    ("self live", "self"),
+    ("allocated", "inclusive"),
+    ("self allocated", "self"),
+    ("allocations", None),
+    ("foreign frees", None),
+    ("time", None),
+)
+_COLUMNS = tuple(column for column, _ in _COSTS)
+_GROUPS = tuple(group for _, group in _COSTS)
+_BRIEF = tuple(place for place, group in enumerate(_GROUPS) if group != "self")  # what a terminal has room for
 _RETAINED_COLUMNS = ("context", "holder", "held", "share", "released by")
 _RETAINED_LEFT = (0, 1, 4)
 _HOLDERS = 6  # of one context that are shown, the largest
 _CONTEXTS = 20
 _CAVEAT = "Live bytes are not RSS; kept is what was live when the context ended, not a leak."
-# Notebook servers strip classes, style sheets and variables from outputs that they do not trust; inline styles stay.
-_CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: pre"
+_DETAILS = 40  # contexts whose own curve comes with the dashboard, those of highest peak
 
 
 def summary_line(record: ContextRecord) -> str:
@@ -38,23 +57,75 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     """The line of one task and, with `figure`, its timeline as a picture with a table, in every MIME type."""
     record = recording.find(context_id)
     line = summary_line(record)
-    bundle = {"text/plain": line}
-    if figure:
-        table = _html_table(_rows(recording, record), _COLUMNS)
-        picture, alt = _timeline_picture(recording, context_id)
-        bundle |= _with_picture(f"<div>{html.escape(line)}</div>", picture, alt, f"figures of {record.name}", table)
-    return bundle
+    if not figure:
+        return {"text/plain": line}
+    from thag_nb import plots  # loads matplotlib, which %load_ext and a terminal do without
+
+    png = plots.figure_png(plots.plot_timeline(recording, context_id))
+    table = html_table([_texts(row) for row in costs(recording, record).rows], _COLUMNS)
+    alt = plots.describe_timeline(recording, context_id)
+    return {"text/plain": line} | with_picture(
+        f"<div>{html.escape(line)}</div>", png, alt, f"figures of {record.name}", table
+    )
 
 
 def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
-    """What each cell and task cost, nested, with the root and the bookkeeping; with `figure`, over time as well."""
-    rows = [*_rows(recording, recording.contexts[0]), _overhead_row(recording)]
-    bundle = {"text/plain": f"{_text_table(rows, _COLUMNS)}\n{_CAVEAT}"}
+    """What each cell and task cost, nested, with the root and the bookkeeping; with `figure`, over time as well.
+
+    The HTML is a picture and a table, for whoever opens the notebook later; where its script runs, it becomes a chart
+    that can be zoomed and a table that can be sorted.
+    """
+    if not recording.contexts:
+        return {"text/plain": "Nothing has been recorded yet."}
+    made = costs(recording, recording.contexts[0])
+    rows = [*map(_texts, made.rows), _overhead_row(recording)]
+    notes = [_shares(recording), *_left_out(made), _CAVEAT]
+    brief = [[row[place] for place in _BRIEF] for row in rows]
+    table = text_table(brief, [_COLUMNS[place] for place in _BRIEF])
+    bundle = {"text/plain": "\n".join([table, *notes])}
     if figure:
-        picture, alt = _timeline_picture(recording, None)
-        note = f'<div style="font-size: 90%; opacity: 0.8">{_CAVEAT}</div>'
-        bundle |= _with_picture(_html_table(rows, _COLUMNS) + note, picture, alt, None, "")
+        script = scripts.dashboard_script(_payload(recording, made))
+        bundle |= _costs_picture(recording, rows, notes, script)
     return bundle
+
+
+def costs_view(recording: Recording) -> tuple[str, str]:
+    """The HTML of `costs_bundle` without its script, and the JSON that the script works with; of a root at least."""
+    made = costs(recording, recording.contexts[0])
+    rows = [*map(_texts, made.rows), _overhead_row(recording)]
+    view = _costs_picture(recording, rows, [_shares(recording), *_left_out(made), _CAVEAT], "")["text/html"]
+    return view, scripts.dashboard_json(_payload(recording, made))
+
+
+def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
+    from thag_nb import plots
+
+    table = f'<div style="overflow: auto; max-height: 480px">{html_table(rows, _COLUMNS)}</div>'
+    below = "".join(f'<div style="font-size: 90%; opacity: 0.8">{html.escape(note)}</div>' for note in notes)
+    png = plots.figure_png(plots.plot_timeline(recording))
+    return with_picture("", png, plots.describe_timeline(recording), None, table + below + script)
+
+
+def _payload(recording: Recording, made: Costs) -> dict[str, Any]:
+    """What the script in `costs_bundle` works with: numbers for the rows of the table, and curves."""
+    from thag_nb import scenes
+
+    drawn = [scenes.stack_scene(recording, recording.contexts[0])]
+    start = drawn[0].values.size
+    rows: list[dict[str, Any]] = []
+    detailed = {row.context_id for row in sorted(made.rows, key=lambda row: -row.peak_bytes)[:_DETAILS]}
+    for row in made.rows:
+        described: dict[str, Any] = {"id": row.context_id, "parent": row.parent_id, "values": _values(row)}
+        if row.contexts == 1 and row.context_id in detailed:
+            record = recording.find(row.context_id)
+            detail = scenes.detail_scene(recording, record)
+            described |= {"words": summary_line(record), "detail": {"header": detail.header, "start": start}}
+            drawn.append(detail)
+            start += detail.values.size
+        rows.append(described)
+    overhead = [None] * len(_COLUMNS)
+    rows.append({"id": -1, "parent": -2, "values": overhead})
+    return {"scene": drawn[0].header, "buffer": scenes.packed(drawn), "groups": _GROUPS, "rows": rows}
 
 
 def retained_bundle(held: tuple[Held, ...]) -> Bundle:
@@ -71,8 +142,8 @@ def retained_bundle(held: tuple[Held, ...]) -> Bundle:
         notes.append(f"... and {len(largest) - _CONTEXTS:,} contexts that hold less; thag_nb.retained() has them all")
     note = "".join(f"<div>{html.escape(text)}</div>" for text in notes)
     return {
-        "text/plain": "\n".join([_text_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT), *notes]),
-        "text/html": _html_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT) + note,
+        "text/plain": "\n".join([text_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT), *notes]),
+        "text/html": html_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT) + note,
     }
 
 
@@ -101,77 +172,66 @@ def _kept_bytes(record: ContextRecord) -> int:
     return record.retained_bytes if record.state == "ended" else record.live_bytes
 
 
-def _rows(recording: Recording, top: ContextRecord) -> list[tuple[str, ...]]:
-    """A context and everything started under it, each below its parent and indented."""
-    children: dict[int, list[ContextRecord]] = {}
-    for record in recording.contexts:
-        if record.kind != "system":
-            children.setdefault(record.parent_id, []).append(record)
-    rows = []
-    waiting = [(top, 0)]
-    while waiting:
-        record, depth = waiting.pop()
-        rows.append(_row(record, depth))
-        waiting += [(child, depth + 1) for child in reversed(children.get(record.context_id, []))]
-    return rows
+def _values(cost: Cost) -> list[Any]:
+    """A row's numbers, in the order of `_COLUMNS`."""
+    return [
+        cost.name,
+        cost.peak_bytes,
+        cost.self_peak_bytes,
+        cost.kept_bytes,
+        cost.live_bytes,
+        cost.self_live_bytes,
+        cost.total_bytes,
+        cost.self_total_bytes,
+        cost.allocations,
+        cost.foreign_frees,
+        cost.duration_ns,
+    ]
 
 
-def _row(record: ContextRecord, depth: int) -> tuple[str, ...]:
+def _texts(cost: Cost) -> tuple[str, ...]:
+    name, *sizes, allocations, foreign_frees, duration_ns = _values(cost)
     return (
-        "  " * depth + record.name,
-        format_bytes(record.peak_bytes),
-        format_bytes(_kept_bytes(record)) if record.state == "ended" else "",
-        format_bytes(record.live_bytes),
-        format_bytes(record.total_bytes),
-        format_count(record.allocations),
-        format_count(record.foreign_frees),
-        format_duration(record.duration_ns),
+        "  " * cost.depth + name,
+        *("" if size is None else format_bytes(size) for size in sizes),
+        format_count(allocations),
+        format_count(foreign_frees),
+        format_duration(duration_ns),
     )
 
 
 def _overhead_row(recording: Recording) -> tuple[str, ...]:
     """The bookkeeping itself: part of no context, and not of the root's figures."""
-    return ("thag_nb itself", "", "", format_bytes(recording.overhead_bytes), "", "", "", "")
+    row = dict.fromkeys(_COLUMNS, "")
+    row |= {"context": "thag_nb itself", "live now": format_bytes(recording.overhead_bytes)}
+    return tuple(row.values())
 
 
-def _text_table(rows: list[tuple[str, ...]], columns: tuple[str, ...], left: tuple[int, ...] = (0,)) -> str:
-    """Columns in line, those of `left` to the left and the others to the right."""
-    table = [columns, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(columns))]
-    lines = (
-        "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    )
-    return "\n".join(lines)
+def _shares(recording: Recording) -> str:
+    """Who has what is live now, what the bookkeeping takes beside it, and how large the process is."""
+    root = recording.contexts[0]
+    parts = [f"Live now {format_bytes(root.live_bytes)}"]
+    if root.live_bytes > 0:
+        parts[0] += f", {root.self_live_bytes / root.live_bytes:.0%} of it root's own"
+    parts.append(f"thag_nb itself {format_bytes(recording.overhead_bytes)}")
+    if recording.resident:
+        parts.append(f"RSS {format_bytes(recording.resident[-1].resident_bytes)}")
+    return " · ".join(parts)
 
 
-def _html_table(rows: list[tuple[str, ...]], columns: tuple[str, ...], left: tuple[int, ...] = (0,)) -> str:
-    head = "".join(_html_cell("th", column in left, text) for column, text in enumerate(columns))
-    body = "".join(
-        "<tr>" + "".join(_html_cell("td", column in left, text) for column, text in enumerate(row)) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def _left_out(made: Costs) -> list[str]:
+    if not made.left_out:
+        return []
+    return [f"... and {made.left_out:,} contexts of lower peak; thag_nb.contexts() has them all"]
 
 
-def _html_cell(tag: str, left: bool, text: str) -> str:
-    style = _CELL.format(align="left" if left else "right")
-    return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
+def with_picture(above: str, png: bytes, alt: str, summary: str | None, below: str) -> Bundle:
+    """HTML with a picture between what stands above and below it, the latter folded under a `summary` if there is one.
 
-
-def _timeline_picture(recording: Recording, context_id: int | None) -> tuple[bytes, str]:
-    from thag_nb import plots  # loads matplotlib, which %load_ext and a terminal do without
-
-    axes = plots.plot_timeline(recording, context_id)
-    return plots.figure_png(axes), plots.describe_timeline(recording, context_id)
-
-
-def _with_picture(above: str, png: bytes, alt: str, summary: str | None, below: str) -> Bundle:
-    """The alternative text stands in the HTML because notebooks ignore it anywhere else."""
+    The alternative text stands in the HTML because notebooks ignore it anywhere else.
+    """
     encoded = base64.b64encode(png).decode("ascii")
     image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
-    details = f"<details><summary>{html.escape(summary)}</summary>{below}</details>" if summary else ""
-    return {"text/html": f"<div>{above}{image}{details}</div>", "image/png": encoded}
+    if summary is not None:
+        below = f"<details><summary>{html.escape(summary)}</summary>{below}</details>"
+    return {"text/html": f"<div>{above}{image}{below}</div>", "image/png": encoded}

@@ -1,0 +1,77 @@
+from recordings import MIB, MS, SECOND, busy, context, recording, root
+
+from thag_nb.costs import costs
+from thag_nb.recording import Recording
+
+
+def of(made: Recording, most: int = 200) -> list[tuple[int, str]]:
+    return [(row.depth, row.name) for row in costs(made, made.contexts[0], most=most).rows]
+
+
+def crowd(many: int) -> Recording:
+    """A cell with many tasks called ``fetch``, each of 1 KiB and with a task ``parse`` under it, and one ``join``."""
+    fetches = [
+        context(
+            10 + 2 * place, "fetch", parent_id=3, peak_bytes=1024 + place, live_bytes=10, total_bytes=2048,
+            retained_bytes=7, allocations=3, started_ns=place * MS, duration_ns=2 * MS,
+        )
+        for place in range(many)
+    ]  # fmt: skip
+    parses = [context(record.context_id + 1, "parse", parent_id=record.context_id) for record in fetches]
+    below = sorted(fetches + parses, key=lambda record: record.context_id)
+    records = [root(), context(3, "In[1]", kind="cell", peak_bytes=MIB), *below]
+    return recording(*((record, b"") for record in [*records, context(5000, "join", parent_id=3)]))
+
+
+def test_each_row_stands_below_its_parent() -> None:
+    assert of(busy()) == [(0, "root"), (1, "load"), (1, "load"), (2, "parse")]
+
+
+def test_a_row_has_the_figures_of_its_context() -> None:
+    row = costs(busy(), busy().contexts[0]).rows[2]
+    assert (row.context_id, row.parent_id, row.contexts) == (4, 1, 1)
+    assert (row.peak_bytes, row.kept_bytes, row.live_bytes) == (13 * MIB, 2 * MIB, 2 * MIB)
+    assert row.duration_ns == SECOND
+
+
+def test_what_is_open_has_not_kept_anything_yet() -> None:
+    assert costs(busy(), busy().contexts[0]).rows[0].kept_bytes is None
+
+
+def test_many_of_one_name_under_one_parent_are_one_row() -> None:
+    assert of(crowd(4)) == [(0, "root"), (1, "In[1]"), *[(2, "fetch"), (3, "parse")] * 4, (2, "join")]
+    folded = costs(crowd(500), crowd(500).contexts[0])
+    names = [(row.depth, row.name) for row in folded.rows]
+    assert names == [(0, "root"), (1, "In[1]"), (2, "fetch ×500"), (3, "parse ×500"), (2, "join")]
+    assert folded.left_out == 0
+
+
+def test_a_folded_row_adds_up_and_keeps_the_highest_peak() -> None:
+    row = costs(crowd(500), crowd(500).contexts[0]).rows[2]
+    assert (row.peak_bytes, row.live_bytes, row.kept_bytes) == (1024 + 499, 5000, 3500)
+    assert (row.total_bytes, row.allocations, row.contexts) == (500 * 2048, 1500, 500)
+    assert row.duration_ns == 501 * MS
+
+
+def test_of_too_many_rows_the_highest_peaks_stay_with_what_they_are_nested_in() -> None:
+    made = recording(
+        (root(peak_bytes=9), b""),
+        (context(3, "low", peak_bytes=1), b""),
+        (context(4, "outer", peak_bytes=5), b""),
+        (context(5, "inner", parent_id=4, peak_bytes=4), b""),
+        (context(6, "middle", peak_bytes=3), b""),
+    )
+    assert of(made, most=3) == [(0, "root"), (1, "outer"), (2, "inner")]
+    assert costs(made, made.contexts[0], most=3).left_out == 2
+    assert of(made, most=5) == [(0, "root"), (1, "low"), (1, "outer"), (2, "inner"), (1, "middle")]
+
+
+def test_a_chain_of_a_thousand_is_no_recursion() -> None:
+    chain = [(context(number, f"c{number}", parent_id=number - 1), b"") for number in range(3, 1003)]
+    made = recording((root(), b""), (chain[0][0]._replace(parent_id=1), b""), *chain[1:])
+    assert costs(made, made.contexts[0], most=5000).rows[-1].depth == 1000
+
+
+def test_system_contexts_have_no_row() -> None:
+    made = recording((root(), b""), (context(2, "system", kind="system"), b""))
+    assert of(made) == [(0, "root")]

@@ -1,0 +1,157 @@
+import threading
+import time
+
+import kernels
+import pytest
+from recordings import MIB, SECOND, context
+
+import thag_nb
+from thag_nb import live
+from thag_nb.errors import UnknownContextError
+from thag_nb.scenes import Scene
+
+SIZE = 1_234_567
+LOAD = "%load_ext thag_nb\nimport thag_nb"
+
+pytestmark = pytest.mark.usefixtures("dispatcher")
+
+
+class Page:
+    """A view that remembers what it was shown."""
+
+    columns = 50
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[Scene, str]] = []
+        self.arrived = threading.Event()
+        self.closed = False
+
+    def show(self, scene: Scene, words: str) -> None:
+        self.shown.append((scene, words))
+        if len(self.shown) >= 3:
+            self.arrived.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_publishing_shows_the_context_and_what_is_under_it() -> None:
+    page = Page()
+    with thag_nb.task("load") as load:
+        block = bytearray(SIZE)
+        with thag_nb.task("parse"):
+            live.LiveView(load.id, page, 1.0).publish()
+    assert block
+    ((scene, words),) = page.shown
+    assert [layer["name"] for layer in scene.header["layers"]] == ["load", "parse"]
+    assert scene.values[0][-1] >= SIZE
+    assert words.startswith("load · live 1.2 MiB · peak 1.2 MiB · ")
+
+
+def test_a_view_moves_while_the_work_goes_on_and_stops_with_it() -> None:
+    page = Page()
+    before = set(threading.enumerate())
+    with thag_nb.task("busy") as busy:
+        view = live.LiveView(busy.id, page, 0.01)
+        view.start()
+        while not page.arrived.is_set():  # never lets go of the GIL by itself
+            sum(range(1000))
+        view.stop()
+    assert page.closed
+    assert len(page.shown) >= 3
+    assert set(threading.enumerate()) == before
+
+
+def test_a_view_is_never_part_of_what_it_shows() -> None:
+    page = Page()
+    with thag_nb.task("shown") as shown:
+        view = live.LiveView(shown.id, page, 0.01)
+        view.start()  # in the task: a thread of the user's would be charged to it
+    before = thag_nb.read().find(shown.id)
+    page.arrived.wait(30)
+    view.stop()
+    after = thag_nb.read().find(shown.id)
+    assert (after.total_bytes, after.allocations) == (before.total_bytes, before.allocations)
+    assert len(page.shown) >= 3
+
+
+def test_a_view_of_what_a_reset_has_dropped_ends_quietly(recwarn) -> None:
+    page = Page()
+    with thag_nb.task("gone") as gone:
+        view = live.LiveView(gone.id, page, 0.01)
+    view.start()
+    thag_nb.reset()
+    with pytest.raises(UnknownContextError):
+        view.publish()
+    view._thread.join(10)
+    assert not view._thread.is_alive()
+    view.stop()
+    assert not recwarn.list
+
+
+def test_words_tell_the_rate_since_the_last_picture() -> None:
+    first = context(3, "load", live_bytes=MIB, peak_bytes=2 * MIB, duration_ns=SECOND, total_bytes=MIB, allocations=10)
+    then = first._replace(duration_ns=3 * SECOND, total_bytes=5 * MIB, allocations=30)
+    assert live._words(then, first) == ("load · live 1.0 MiB · peak 2.0 MiB · 3.00 s · 2.0 MiB/s in 10 allocations/s")
+    assert live._words(first, None) == "load · live 1.0 MiB · peak 2.0 MiB · 1.00 s"
+
+
+def test_publishing_rests_fifty_times_as_long_as_it_took(monkeypatch) -> None:
+    page = Page()
+    rests = []
+
+    class Stopped:
+        def wait(self, rest_s: float) -> bool:
+            rests.append(rest_s)
+            return len(rests) > 2
+
+        def set(self) -> None:
+            pass
+
+    moments = iter([0.0, 0.1, 1.0, 1.001])
+    with thag_nb.task("load") as load:
+        view = live.LiveView(load.id, page, 0.125)
+    view._stopped = Stopped()
+    monkeypatch.setattr(time, "thread_time", lambda: next(moments))
+    view._run()
+    assert rests == [0.125, pytest.approx(5.0), 0.125]
+
+
+def test_in_a_kernel_the_static_report_takes_the_place_of_the_view() -> None:
+    cells = kernels.run(
+        LOAD,
+        "%%thag_task shown --live\nkept = bytearray(5 << 20)",
+        "%thag_live\nwith thag_nb.task('inner'):\n    more = bytearray(3 << 20)",
+        "import threading\n[thread.name for thread in threading.enumerate() if 'live view' in thread.name]",
+        "%thag_live maybe",
+        "%thag_live on",
+        "1/0",
+        "%thag_live off",
+        "'silent again'",
+    )
+    by_task, by_line, threads, wrong, switched, failing, _, silent = cells[1:]
+    for found, start in ((by_task, "shown · peak 5.0 MiB"), (by_line, "In[3] · peak 3.0 MiB"), (switched, "In[6] · ")):
+        (bundle,) = found.displays
+        assert set(bundle) == {"text/plain", "text/html", "image/png"}
+        assert bundle["text/plain"].startswith(start)
+    assert threads.displays[0]["text/plain"] == "[]"
+    assert "%thag_live takes `on`, `off` or nothing, not 'maybe'" in wrong.text + wrong.traceback
+    assert failing.error == "division by zero"
+    assert failing.displays[0]["text/plain"].startswith("In[7] · ")
+    assert len(silent.displays) == 1
+
+
+def test_defaults_are_set_like_any_other_of_ipython() -> None:
+    cells = kernels.run(
+        LOAD,
+        "%config ThagNb.plots = False",
+        "%%thag_task one\npass",
+        "%config ThagNb.quiet = True",
+        "%%thag_task two\npass",
+        "%config ThagNb.live_interval = 'soon'",
+        "%config ThagNb",
+    )
+    assert set(cells[2].displays[0]) == {"text/plain"}
+    assert cells[4] == kernels.Cell()
+    assert "live_interval" in cells[5].traceback + cells[5].text
+    assert all(word in cells[6].text for word in ("ThagNb.plots", "ThagNb.quiet", "ThagNb.live"))

@@ -1,0 +1,85 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from recordings import EMPTY, busy
+
+import thag_nb
+from thag_nb import pages
+from thag_nb.errors import NotARecordingError, RecordingFileError
+
+pytestmark = pytest.mark.usefixtures("dispatcher")
+
+
+class Outline(HTMLParser):
+    """Which elements are open, and what they lead to outside of the page."""
+
+    VOID = ("img", "meta", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [str(value) for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_a_page_stands_by_itself() -> None:
+    outline = Outline(pages.page(busy()))
+    assert outline.open == []
+    assert [link.partition(",")[0] for link in outline.links] == ["data:image/png;base64"]
+
+
+def test_a_page_of_now_also_says_who_holds_what_and_the_status() -> None:
+    with thag_nb.task("<kept>"):
+        block = bytearray(1 << 20)
+    text = pages.page()
+    assert block
+    assert re.findall("<h2>(.*?)</h2>", text) == [
+        "What each cell and task cost",
+        "Who still holds it",
+        "What is seen, and what is not",
+    ]
+    assert "&lt;kept&gt;" in text
+    assert "<kept>" not in text
+    assert "thag_nb is recording" in text
+
+
+def test_a_page_of_nothing_says_so() -> None:
+    assert "Nothing was recorded." in pages.page(EMPTY)
+
+
+def test_a_page_replaces_a_page_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "session.html"
+    thag_nb.report(path, recording=busy())
+    thag_nb.report(path, recording=EMPTY)
+    assert "Nothing was recorded." in path.read_text()
+    path.write_text("<!doctype html><p>mine")
+    with pytest.raises(RecordingFileError, match=r"exists and is no report of thag_nb; choose another name"):
+        thag_nb.report(path, recording=busy())
+    assert path.read_text() == "<!doctype html><p>mine"
+    thag_nb.report(path, recording=busy(), overwrite=True)
+    assert "13.0 MiB" in path.read_text()
+
+
+def test_a_report_is_of_a_recording_and_into_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(NotARecordingError):
+        thag_nb.report(tmp_path / "a.html", recording="monday")
+    with pytest.raises(RecordingFileError, match="is in no folder that exists"):
+        thag_nb.report(tmp_path / "none" / "a.html", recording=busy())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_is_charged_to_nobody(tmp_path: Path) -> None:
+    thag_nb.report(tmp_path / "first.html")  # what is imported first
+    with thag_nb.task("reports") as context:
+        thag_nb.report(tmp_path / "second.html")
+    assert thag_nb.read().find(context.id).self_total_bytes < 10_000

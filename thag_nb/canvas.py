@@ -1,0 +1,42 @@
+"""Views that the browser draws by itself, for those who have anywidget."""
+
+from __future__ import annotations
+
+import json
+
+import anywidget
+import traitlets
+
+from thag_nb import reports, scripts
+from thag_nb.curves import COLUMNS
+from thag_nb.recording import Recording
+from thag_nb.scenes import Scene
+
+
+class LiveCanvas(anywidget.AnyWidget):
+    """The live view: each scene is sent as a header and a buffer, and drawn over there."""
+
+    columns = COLUMNS
+    _esm = scripts.live_module()
+    header = traitlets.Unicode().tag(sync=True)
+    buffer = traitlets.Bytes().tag(sync=True)
+
+    def show(self, scene: Scene, words: str) -> None:
+        """Draw a scene, and say in words what is going on."""
+        with self.hold_sync():  # both in one message
+            self.buffer = scene.values.astype("<f4").tobytes()
+            self.header = json.dumps({**scene.header, "words": words})
+
+
+class DashboardCanvas(anywidget.AnyWidget):
+    """The dashboard inside other widgets."""
+
+    _esm = scripts.dashboard_module()
+    view = traitlets.Unicode().tag(sync=True)
+    payload = traitlets.Unicode().tag(sync=True)
+
+    def show(self, recording: Recording) -> None:
+        """Show what each cell and task cost."""
+        view, payload = reports.costs_view(recording)
+        with self.hold_sync():
+            self.view, self.payload = view, payload

@@ -1,0 +1,90 @@
+"""What a person sees of a comparison: sentences, two curves and a table, as text and as HTML that survives saving."""
+
+from __future__ import annotations
+
+import html
+from itertools import groupby
+
+from thag_nb.comparisons import FIGURES, Difference, compare, in_words, verdict
+from thag_nb.recording import Recording
+from thag_nb.reports import Bundle, with_picture
+from thag_nb.tables import html_table, text_table
+
+_COLUMNS = ("context", "figure", "before", "after", "difference", "ratio", "")
+_LEFT = (0, 1, 6)
+_NAMES = 10  # that are shown, those whose peak differs most
+_CAVEAT = (
+    "Bytes and counts are exact; the time is that of one run, and varies. "
+    "The same is what is less than 1 %, 64 KiB, 100 allocations or 1 ms apart."
+)
+
+_OfName = tuple[Difference, ...]
+
+
+def comparison_bundle(rows: tuple[Difference, ...], aligned: Recording | None) -> Bundle:
+    """What differs, in words and as a table, and with `aligned` as a picture of its two contexts.
+
+    Of one name every figure is shown, of several only those that differ, and no more than 10 names.
+    """
+    names = [tuple(of_name) for _, of_name in groupby(rows, key=lambda row: row.name)]
+    different = names if len(names) == 1 else list(filter(_differs, names))
+    shown = different[:_NAMES]
+    words = [*in_words(row for of_name in shown for row in of_name), *_notes(names, different)]
+    table = [line for of_name in shown for line in _lines(of_name, all=len(names) == 1)]
+    text = [*words, *(["", text_table(table, _COLUMNS, _LEFT), _CAVEAT] if table else [])]
+    above = "".join(f"<div>{html.escape(sentence)}</div>" for sentence in words)
+    below = html_table(table, _COLUMNS, _LEFT) + f'<div style="font-size: 90%; opacity: 0.8">{_CAVEAT}</div>'
+    bundle = {"text/html": above} if aligned is None else _with_curves(above, aligned)
+    bundle["text/html"] = f"<div>{bundle['text/html']}{below if table else ''}</div>"
+    return {"text/plain": "\n".join(text), **bundle}
+
+
+def _differs(of_name: _OfName) -> bool:
+    return any(verdict(row) != "the same" for row in of_name)
+
+
+def _notes(names: list[_OfName], different: list[_OfName]) -> list[str]:
+    if not names:
+        return ["There is no cell or task to compare."]
+    notes = []
+    if len(different) > _NAMES:
+        notes.append(f"... and {len(different) - _NAMES:,} more; thag_nb.compare() has them all")
+    if len(names) > len(different):
+        notes.append(f"the same in everything: {len(names) - len(different):,} of {len(names):,} names")
+    return notes
+
+
+def _lines(of_name: _OfName, *, all: bool) -> list[tuple[str, ...]]:
+    """The rows of one name that matter, its name on the first; the peak stands for a context without a counterpart."""
+    if of_name[0].difference is None:
+        chosen = of_name[:1]
+    else:
+        chosen = tuple(row for row in of_name if (all and (row.before or row.after)) or verdict(row) != "the same")
+    return [("" if place else row.name, *_cells(row)) for place, row in enumerate(chosen)]
+
+
+def _cells(row: Difference) -> tuple[str, ...]:
+    show = FIGURES[row.figure].show
+    before, after = ("" if value is None else show(value) for value in (row.before, row.after))
+    difference = "" if row.difference is None else _signed(row.difference, show(abs(row.difference)))
+    return FIGURES[row.figure].title, before, after, difference, _shown_ratio(row.ratio), verdict(row)
+
+
+def _shown_ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return "<0.01" if 0 < ratio < 0.005 else f"{ratio:,.2f}"
+
+
+def _signed(difference: int, shown: str) -> str:
+    sign = "+" if difference > 0 else "-" if difference < 0 else ""
+    return f"{sign}{shown}"
+
+
+def _with_curves(above: str, aligned: Recording) -> Bundle:
+    from thag_nb import plots  # loads matplotlib, which %load_ext and a terminal do without
+
+    first, second = aligned.contexts
+    (sentence,) = in_words(compare(aligned, aligned, first.context_id, second.context_id))
+    alt = f"Live bytes of {first.name} and {second.name}, both from their start. {sentence}."
+    return with_picture(above, plots.figure_png(plots.plot_comparison(aligned)), alt, None, "")

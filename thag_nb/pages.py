@@ -1,0 +1,55 @@
+"""A session as a page that can be opened anywhere, without a kernel and without a network."""
+
+from __future__ import annotations
+
+import html
+import os
+import platform
+from datetime import datetime
+
+from thag_nb import dispatcher, files, holders, reports
+from thag_nb.recording import Recording
+
+_MARK = "<!doctype html>\n<!-- thag_nb report -->\n"
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
+  background: Canvas; color: CanvasText; }
+table { border-collapse: collapse; font-size: 14px; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
+"""
+
+
+def write(path: str | os.PathLike[str], *, recording: Recording | None, overwrite: bool) -> None:
+    """Write the page of a recording, or of this process as of now. See `thag_nb.report`."""
+    data = page(recording).encode("utf-8")
+    files.write(os.fsdecode(path), data, what="report", is_one=_is_page, overwrite=overwrite)
+
+
+def page(recording: Recording | None = None) -> str:
+    """The HTML of a recording, or of this process as of now: then with who still holds what, and the status."""
+    shown = dispatcher.read() if recording is None else recording
+    view = reports.costs_bundle(shown, figure=True).get("text/html", "<p>Nothing was recorded.</p>")
+    sections = [("What each cell and task cost", view)]
+    if recording is None:
+        sections += [("Who still holds it", _held()), ("What is seen, and what is not", _status())]
+    body = "\n".join(f"<h2>{title}</h2>\n{content}" for title, content in sections)
+    made = f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}, Python {platform.python_version()}"
+    return (
+        f'{_MARK}<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>Memory of a session</title><style>{_STYLE}</style></head>\n"
+        f"<body><h1>Memory of a session</h1><p>{html.escape(made)}</p>\n{body}\n</body></html>\n"
+    )
+
+
+def _is_page(head: bytes) -> bool:
+    return head.startswith(_MARK.encode())
+
+
+def _held() -> str:
+    bundle = reports.retained_bundle(holders.find())
+    return bundle.get("text/html") or f"<p>{html.escape(bundle['text/plain'])}</p>"
+
+
+def _status() -> str:
+    return "".join(f"<p>{html.escape(line)}</p>" for line in str(dispatcher.status()).splitlines())

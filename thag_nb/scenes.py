@@ -1,0 +1,111 @@
+"""What a browser draws: a stack of curves as a header for JSON and rows of float32, small enough to be sent often."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thag_nb import palette
+from thag_nb.curves import MOST_LAYERS, OTHERS_ID, Layer, Window, highs, lives, stack, window_of
+from thag_nb.palette import GREY, Style, Styles
+from thag_nb.recording import ContextRecord, Recording
+from thag_nb.units import format_bytes, format_duration
+
+_OTHERS = Style("#A6A6A6", 2)
+_ROOT = Style(GREY, 0)
+_MOST_MOMENTS = 400
+
+Header = dict[str, Any]
+
+
+class Scene(NamedTuple):
+    """A picture of live bytes over time.
+
+    ``values`` has a row for each of the header's ``layers`` (self live bytes at the end of each column, to be stacked)
+    and then one for each of its ``curves``: ``high``, the highest inclusive live bytes in each column, and, where it is
+    known, ``resident``, the process's RSS. Shape (layers + curves, columns), in bytes. The header is ready for JSON.
+    """
+
+    header: Header
+    values: NDArray[np.float32]
+
+
+def stack_scene(
+    recording: Recording, top: ContextRecord, *, most: int = MOST_LAYERS, window: Window | None = None
+) -> Scene:
+    """A context, divided among itself and what was started under it; RSS beside it if it is the root."""
+    made = stack(recording, top, most=most, window=window)
+    styles = palette.styles(recording)
+    rows = {"high": made.high_bytes.astype(np.float32)}
+    resident = _resident(recording, made.window)
+    if resident is not None:
+        rows["resident"] = resident
+    layers = [_layer_header(layer, styles) for layer in made.layers]
+    header = _header(made.window, layers, list(rows), describe(top))
+    header["moments"] = _moments(recording, top, made.window)
+    return Scene(header, np.stack([*(layer.live_bytes.astype(np.float32) for layer in made.layers), *rows.values()]))
+
+
+def detail_scene(recording: Recording, record: ContextRecord, *, columns: int = 200) -> Scene:
+    """One context with everything started under it."""
+    window = window_of(recording, record)._replace(columns=columns)
+    layer = Layer(record.context_id, record.name, lives(recording, record, window))
+    header = _header(window, [_layer_header(layer, palette.styles(recording))], ["high"], describe(record))
+    header["moments"] = _moments(recording, record, window)
+    return Scene(header, np.stack([layer.live_bytes, highs(recording, record, window)]).astype(np.float32))
+
+
+def describe(record: ContextRecord) -> str:
+    """What a picture of a context shows, for those who do not see it."""
+    return (
+        f"Live bytes of {record.name} over {format_duration(record.duration_ns)}: "
+        f"peak {format_bytes(record.peak_bytes)}, {format_bytes(record.live_bytes)} live."
+    )
+
+
+def _header(window: Window, layers: list[Header], curves: list[str], description: str) -> Header:
+    return {
+        "start_ns": window.start_ns,
+        "end_ns": window.end_ns,
+        "columns": window.columns,
+        "layers": layers,
+        "curves": curves,
+        "description": description,
+    }
+
+
+def _layer_header(layer: Layer, styles: Styles) -> Header:
+    style = _OTHERS if layer.context_id == OTHERS_ID else styles.get(layer.name, _ROOT)
+    return {"id": layer.context_id, "name": layer.name, "colour": style.colour, "dash": style.dash}
+
+
+def _moments(recording: Recording, top: ContextRecord, window: Window) -> list[Header]:
+    """Where the contexts directly under `top` began, and the marks, in order of time."""
+    begun = [
+        (record.started_ns, "cell", record.name)
+        for record in recording.children(top.context_id)
+        if record.kind in ("cell", "task")
+    ]
+    marked = [(mark.time_ns, mark.kind, mark.name) for mark in recording.marks]
+    moments = sorted(moment for moment in begun + marked if window.start_ns <= moment[0] <= window.end_ns)
+    return [{"time_ns": time_ns, "kind": kind, "name": name} for time_ns, kind, name in moments[-_MOST_MOMENTS:]]
+
+
+def _resident(recording: Recording, window: Window) -> NDArray[np.float32] | None:
+    """The RSS that was read last by the end of each column; not a number before the first reading."""
+    if not recording.resident:
+        return None
+    readings = np.array(recording.resident, dtype=np.int64)
+    sizes = np.concatenate([[np.nan], readings[:, 1]])
+    return sizes[np.searchsorted(readings[:, 0], window.edges_ns[1:], side="right")].astype(np.float32)
+
+
+def packed(scenes: Iterable[Scene]) -> str:
+    """The values of scenes, one behind the other: little-endian float32, deflated, in base64."""
+    values = b"".join(scene.values.astype("<f4").tobytes() for scene in scenes)
+    return base64.b64encode(zlib.compress(values)).decode("ascii")

@@ -1,0 +1,146 @@
+// The dashboard: takes a picture and a table that can be read as they are, and makes them a chart and a table to sort.
+
+async function inflate(base64) {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Float32Array(await new Response(stream).arrayBuffer());
+}
+
+class CostTable {
+  constructor(table, { rows, groups }, onselect) {
+    this.table = table;
+    this.body = table.tBodies[0];
+    this.nodes = rows.map((row, place) => ({ ...row, element: this.body.rows[place], children: [] }));
+    const byId = new Map(this.nodes.map((node) => [node.id, node]));
+    this.tops = [];
+    for (const node of this.nodes) (byId.get(node.parent)?.children ?? this.tops).push(node);
+    this.groups = groups;
+    this.order = { column: null, down: true };
+    [...table.tHead.rows[0].cells].forEach((cell, column) => this.makeSortable(cell, column));
+    for (const node of this.nodes) this.makeSelectable(node, onselect);
+  }
+
+  makeSortable(cell, column) {
+    const button = make("button", { type: "button", class: "thag-sort", onclick: () => this.sort(column) }, cell.textContent);
+    cell.replaceChildren(button);
+    cell.setAttribute("aria-sort", "none");
+  }
+
+  makeSelectable(node, onselect) {
+    if (!node.detail) return;
+    const { element } = node;
+    const choose = () => {
+      this.body.querySelector(".thag-chosen")?.classList.remove("thag-chosen");
+      element.classList.add("thag-chosen");
+      onselect(node);
+    };
+    element.tabIndex = 0;
+    element.classList.add("thag-row");
+    element.addEventListener("click", choose);
+    element.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      event.stopPropagation();
+      choose();
+    });
+  }
+
+  /** By a column, largest first, and then the other way round; nested rows stay below what they belong to. */
+  sort(column) {
+    const { order } = this;
+    order.down = order.column === column ? !order.down : column > 0;
+    order.column = column;
+    const before = (one, other) => {
+      const [a, b] = [one.values[column], other.values[column]];
+      const difference = typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : (a ?? -1) - (b ?? -1);
+      return order.down ? -difference : difference;
+    };
+    const place = (nodes) => {
+      for (const node of [...nodes].sort(before)) {
+        this.body.append(node.element);
+        place(node.children);
+      }
+    };
+    const [first, ...rest] = this.tops;
+    place([first]);
+    place(rest); // what is beside the root stays at the end
+    [...this.table.tHead.rows[0].cells].forEach((cell, at) => {
+      cell.setAttribute("aria-sort", at !== column ? "none" : order.down ? "descending" : "ascending");
+    });
+  }
+
+  /** Show the figures with what was started under a context, those without it, or both. */
+  showGroup(group) {
+    for (const row of this.table.rows) {
+      [...row.cells].forEach((cell, column) => {
+        const its = this.groups[column];
+        cell.hidden = Boolean(its) && group !== "both" && its !== group;
+      });
+    }
+  }
+}
+
+function groupChooser(onchoose) {
+  const chooser = make("div", { class: "thag-controls", role: "group", "aria-label": "figures" });
+  const words = { inclusive: "with what was started under it", self: "self only", both: "both" };
+  const choose = (group) => {
+    for (const button of chooser.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(button.dataset.group === group));
+    }
+    onchoose(group);
+  };
+  for (const [group, label] of Object.entries(words)) {
+    chooser.append(make("button", { type: "button", "data-group": group, onclick: () => choose(group) }, label));
+  }
+  choose("inclusive");
+  return chooser;
+}
+
+class Detail {
+  constructor(root) {
+    this.root = root;
+  }
+
+  show(node, buffer) {
+    this.chart?.close();
+    const { header, start } = node.detail;
+    const heading = make("div", { class: "thag-figures" }, node.words);
+    this.root.replaceChildren(heading);
+    this.chart = new Chart(this.root, { height: 180 });
+    this.chart.show(readScene(header, buffer.subarray(start)));
+    heading.scrollIntoView({ block: "nearest" });
+  }
+}
+
+/** Called by a script at the end of the static view that it stands in. */
+async function dashboard(root, payload) {
+  if (!root || root.classList.contains("thag")) return;
+  const buffer = await inflate(payload.buffer);
+  root.classList.add("thag");
+  const holder = make("div");
+  const picture = root.querySelector("img");
+  picture.before(make("style", {}, STYLE), holder);
+  picture.hidden = true;
+  picture.style.display = "none";
+  new Chart(holder).show(readScene(payload.scene, buffer));
+  const table = root.querySelector("table");
+  const detail = make("div", { class: "thag-detail" });
+  table.after(detail);
+  const view = new Detail(detail);
+  const costs = new CostTable(table, payload, (node) => view.show(node, buffer));
+  table.before(groupChooser((group) => costs.showGroup(group)));
+  root.dataset.ready = "true";
+}
+
+/** What anywidget calls to show the dashboard's model, which holds the same static view with its script as text. */
+function renderDashboard({ model, el }) {
+  const update = () => {
+    const root = make("div");
+    root.innerHTML = model.get("view"); // scripts that arrive so do not run
+    el.replaceChildren(root);
+    dashboard(root, JSON.parse(model.get("payload")));
+  };
+  model.on("change:payload", update);
+  update();
+  return () => model.off("change:payload", update);
+}
