@@ -62,6 +62,7 @@ __all__ = [
     "dashboard",
     "mark",
     "plot_comparison",
+    "plot_stack",
     "plot_timeline",
     "push_allocator_context",
     "read",
@@ -111,21 +112,45 @@ def timeline(wanted: SeveralWanted = None, *, all: bool = False, recording: Reco
 
 
 def plot_timeline(
-    wanted: str | int | None = None,
+    wanted: SeveralWanted = None,
     *,
     all: bool = False,
     ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
     recording: Recording | None = None,
 ) -> Axes:
-    """Draw live bytes over time on `ax`, or on the axes of a new figure, and return the axes.
+    """Draw live bytes over time, a line for each context, on `ax` or on a new figure of pyplot's; return the axes.
 
-    `wanted`, `all` and `recording` choose what is drawn as in `timeline`. Neither shows the figure nor changes
-    matplotlib's settings. Raises `UnknownContextError`, and `NotARecordingError` as `contexts` does.
+    `wanted`, `all` and `recording` choose what is drawn as in `timeline`; below a single name or id, what was started
+    directly under it. As pandas does, a notebook shows a new figure below the cell, and ``plt.show()`` in a script;
+    `figsize` is its size in inches. matplotlib's settings stay as they are. Raises `UnknownContextError`, `AxesError`
+    if `ax` is something else, and `NotARecordingError` as `contexts` does.
     """
     from thag_nb import plots
 
     with untracked():
-        return plots.plot_timeline(_or_now(recording), wanted, all=all, ax=ax)
+        now = _or_now(recording)
+        return plots.plot_timeline(now, wanted, all=all, ax=ax, figsize=figsize, pyplot=True)
+
+
+def plot_stack(
+    wanted: Wanted | None = None,
+    *,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    recording: Recording | None = None,
+) -> Axes:
+    """Draw whose live bytes they were over time, stacked, on `ax` or on a new figure of pyplot's; return the axes.
+
+    `wanted` is a name, an id or a context: of a name the newest, with everything started under it; without it, the
+    whole session. An area is what one context holds by itself, so they add up to what all of them hold; the thin line
+    above is the highest, also of moments too short for an area, and the dashed one the process's RSS, where it was
+    sampled. `ax`, `figsize` and `recording` are as in `plot_timeline`, and so are the errors.
+    """
+    from thag_nb import stacks
+
+    with untracked():
+        return stacks.plot_stack(_or_now(recording), wanted, ax=ax, figsize=figsize, pyplot=True)
 
 
 def compare(
@@ -164,18 +189,20 @@ def plot_comparison(
     after: str | int | Recording | None = None,
     *,
     ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
     recording: Recording | None = None,
     against: Recording | None = None,
 ) -> Axes:
     """Draw live bytes of two contexts over time, both from their start, on `ax` or a new figure; return the axes.
 
     What is compared is chosen as in `compare`, and the same errors are raised; of two recordings, the name whose peak
-    differs most is drawn. Neither shows the figure nor changes matplotlib's settings.
+    differs most is drawn. `ax` and `figsize` are as in `plot_timeline`.
     """
     from thag_nb import comparisons, plots
 
     with untracked():
-        return plots.plot_comparison(comparisons.aligned(*_sides(before, after, recording, against)), ax=ax)
+        aligned = comparisons.aligned(*_sides(before, after, recording, against))
+        return plots.plot_comparison(aligned, ax=ax, figsize=figsize, pyplot=True)
 
 
 _Sides = tuple[Recording, Recording, str | int | None, str | int | None]
