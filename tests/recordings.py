@@ -9,6 +9,7 @@ from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize
 
 MS = 1_000_000
 SECOND = 1_000_000_000
+KIB = 1 << 10
 MIB = 1 << 20
 
 _ZEROS = ContextRecord(0, "", "task", 1, "task_aware", "ended", *[0] * 12)

@@ -146,6 +146,18 @@ def test_reset_forgets_what_ended_and_passes_its_blocks_on():
 
 
 @pytest.mark.usefixtures("dispatcher")
+def test_what_is_open_at_a_reset_starts_anew_with_its_timeline():
+    with thag_nb.task("open"):
+        before_ns = thag_nb.read().taken_ns
+        thag_nb.reset()
+        recording = thag_nb.read()
+    for record in (recording.find("root"), recording.find("open")):
+        assert record.started_ns >= before_ns
+        assert record.started_ns == recording.timeline(record.context_id)[0].start_ns
+        assert record.started_ns + record.duration_ns == recording.taken_ns
+
+
+@pytest.mark.usefixtures("dispatcher")
 def test_reset_leaves_the_bytes_of_an_ended_child_under_its_open_parent():
     with thag_nb.task("parent"):
         with thag_nb.task("child"):

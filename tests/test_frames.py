@@ -88,6 +88,10 @@ def test_timeline_by_name_can_be_asked_for_all() -> None:
     assert timeline_frame(busy(), "load", all=True)["context_id"].to_list() == [3, 4, 4]
 
 
+def test_timeline_of_several_names_has_the_newest_of_each() -> None:
+    assert timeline_frame(busy(), ["parse", "load"])["context_id"].to_list() == [4, 4, 5]
+
+
 def test_timeline_by_id_takes_that_context() -> None:
     assert timeline_frame(busy(), 3)["context_id"].to_list() == [3]
 

@@ -1,32 +1,27 @@
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
-from itertools import combinations
 
-import matplotlib as mpl
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 from matplotlib.patches import PathPatch
-from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording, root
+from pictures import check_words, key, texts
+from recordings import EMPTY, KIB, MIB, MS, SECOND, busy, context, marked, pack, recording, root
 
 import thag_nb
+from thag_nb.axes import figure_png
 from thag_nb.comparisons import aligned
 from thag_nb.errors import AxesError, NothingToCompareError, UnknownContextError
-from thag_nb.plots import GREY, PALETTE, describe_timeline, figure_png, plot_comparison, plot_timeline
+from thag_nb.palette import COLOURS, GREY, styles
+from thag_nb.plots import plot_comparison, plot_timeline
 from thag_nb.recording import Recording
 
 
-def texts(axes: Axes) -> list[str]:
-    return [text.get_text() for text in axes.texts if text.get_text()]
-
-
 def peak_labels(axes: Axes) -> list[str]:
-    return [text for text in texts(axes) if " peak " in text]
+    return [text for text in texts(axes) if " peak " in text and "not drawn" not in text]
 
 
 def curve_names(axes: Axes) -> list[str]:
@@ -38,8 +33,9 @@ def curve(axes: Axes, place: int = 0):  # type: ignore[no-untyped-def]
 
 
 def highest_drawn(axes: Axes) -> float:
-    bands = [patch.get_path().vertices[:, 1].max() for patch in axes.findobj(PathPatch)]
-    return max([max(line.get_ydata()) for line in axes.lines] + bands)
+    bands = [patch.get_path().vertices[:, 1].max(initial=0) for patch in axes.findobj(PathPatch)]
+    lines = [line for line in axes.lines if line.get_transform() == axes.transData]
+    return max([max(line.get_ydata()) for line in lines] + bands)
 
 
 def crowd(count: int) -> Recording:
@@ -75,21 +71,19 @@ def test_without_axes_a_figure_with_an_agg_canvas_is_made() -> None:
 def test_pyplot_is_neither_imported_nor_given_a_figure() -> None:
     code = """
 import sys
-from thag_nb.plots import figure_png, plot_timeline
+from thag_nb.axes import figure_png
+from thag_nb.plots import plot_timeline
 from thag_nb.recording import Recording
-figure_png(plot_timeline(Recording((), {}, 0, 0, 0)))
+from thag_nb.stacks import plot_stack
+for plot in (plot_timeline, plot_stack):
+    figure_png(plot(Recording((), {}, 0, 0, 0)))
 assert "matplotlib.pyplot" not in sys.modules
 import matplotlib.pyplot as plt
-plot_timeline(Recording((), {}, 0, 0, 0))
+for plot in (plot_timeline, plot_stack):
+    plot(Recording((), {}, 0, 0, 0))
 assert plt.get_fignums() == []
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_settings_of_matplotlib_are_left_alone() -> None:
-    before = dict(mpl.rcParams)
-    figure_png(plot_timeline(busy()))
-    assert dict(mpl.rcParams) == before
 
 
 @pytest.mark.parametrize(("wanted", "peak_bytes"), [("load", 13 * MIB), ("parse", 3 * MIB), (3, MIB), (None, 14 * MIB)])
@@ -130,26 +124,9 @@ def test_what_happens_after_the_end_is_not_drawn() -> None:
 def test_short_spike_in_a_long_task_is_wide_enough_to_see() -> None:
     record = context(3, "load", peak_bytes=MIB, duration_ns=1000 * SECOND)
     axes = plot_timeline(recording((record, pack((0, 0, 0, 0, 0), (500 * SECOND, 0, MIB, 0, 0)))), "load")
-    spike = axes.findobj(PathPatch)[0].get_path().vertices[5:]
+    spike = axes.findobj(PathPatch)[0].get_path().vertices
     assert spike[:, 0].max() - spike[:, 0].min() == 4.0
     assert spike[:, 1].max() == MIB
-
-
-def test_ticks_of_bytes_are_round_binary_units() -> None:
-    axes = plot_timeline(busy(), "load")
-    axes.figure.draw_without_rendering()
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["0 B", "4 MiB", "8 MiB", "12 MiB"]
-
-
-@pytest.mark.parametrize("peak_bytes", [0, 1, 1023, 10**6, 3 * 2**29, 10**12])
-def test_ticks_of_bytes_say_exactly_where_they_are(peak_bytes: int) -> None:
-    units = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-    record = context(3, "load", peak_bytes=peak_bytes)
-    axes = plot_timeline(recording((record, pack((0, 0, peak_bytes, 0, 0)))), "load")
-    sizes = axes.get_yticks()
-    labels = [axes.yaxis.get_major_formatter()(size).split() for size in sizes]
-    assert 2 <= len(sizes) <= 5
-    assert [float(number) * units[unit] for number, unit in labels] == list(sizes)
 
 
 @pytest.mark.parametrize(
@@ -214,31 +191,27 @@ def test_starts_and_ends_are_marked_when_several_contexts_are_drawn() -> None:
     assert {"load", "parse", "load end", "parse end"} <= set(texts(axes))
 
 
-def test_one_context_alone_has_no_marks() -> None:
+def test_one_context_alone_has_no_boundaries() -> None:
     axes = plot_timeline(busy(), "parse")
     assert texts(axes) == ["parse peak 3.0 MiB"]
 
 
 @pytest.mark.parametrize("source", [busy(), crowd(3), crowd(8)], ids=["busy", "three", "eight"])
 def test_labels_do_not_overlap(source: Recording) -> None:
-    axes = plot_timeline(source)
-    axes.figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
-    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
-    assert axes.figure.bbox.count_contains([corner for box in boxes for corner in box.corners()]) == 4 * len(boxes)
+    check_words(plot_timeline(source))
 
 
 def test_colour_of_a_name_is_the_same_in_every_picture() -> None:
     alone, among = plot_timeline(busy(), 3), plot_timeline(busy())
     assert curve(alone).get_color() == curve(among, 1).get_color()
-    assert curve(alone).get_color() in PALETTE
+    assert curve(alone).get_color() == styles(busy())["load"].line
 
 
 def test_colour_and_style_together_tell_eight_contexts_apart() -> None:
     axes = plot_timeline(crowd(8))
     codes = {(curve(axes, i).get_color(), str(curve(axes, i)._dash_pattern)) for i in range(1, 9)}
     assert len(codes) == 8
-    assert len({colour for colour, _ in codes}) == len(PALETTE)
+    assert len({colour for colour, _ in codes}) == len(COLOURS)
 
 
 def test_second_drawing_on_the_same_axes_hides_nothing_of_the_first() -> None:
@@ -275,43 +248,6 @@ def test_empty_recording_gives_axes_that_say_so() -> None:
     assert figure_png(axes)
 
 
-def test_png_is_transparent_and_as_large_as_asked() -> None:
-    pixels = imread(io.BytesIO(figure_png(plot_timeline(busy(), "load"), dpi=50)), format="png")
-    assert pixels.shape == (125, 350, 4)
-    assert pixels[0, 0, 3] == 0
-
-
-@pytest.mark.parametrize("page", [0x11, 0xFF])
-def test_grey_of_our_words_has_contrast_on_dark_and_white(page: int) -> None:
-    def luminance(level: int) -> float:
-        return float(((level / 255 + 0.055) / 1.055) ** 2.4)
-
-    lighter, darker = sorted([luminance(int(GREY[1:3], 16)) + 0.05, luminance(page) + 0.05], reverse=True)
-    assert lighter / darker >= 3
-
-
-def test_description_tells_name_duration_peak_and_what_is_retained() -> None:
-    assert describe_timeline(busy(), "load") == (
-        "Live bytes of load over 1.00 s: peak 13.0 MiB after 200.0 ms, 2.0 MiB retained at its end."
-    )
-
-
-def test_description_of_the_whole_process_tells_what_is_live() -> None:
-    assert (
-        describe_timeline(busy()) == "Live bytes of root over 2.00 s: peak 14.0 MiB after 700.0 ms, 2.0 MiB live now."
-    )
-
-
-def test_description_of_nothing_says_so() -> None:
-    assert describe_timeline(EMPTY) == "Nothing has been recorded yet."
-    assert "peak 0 B after 0 ns" in describe_timeline(recording((context(3, "load"), pack())), "load")
-
-
-def test_description_of_unknown_context_is_an_error() -> None:
-    with pytest.raises(UnknownContextError):
-        describe_timeline(EMPTY, "load")
-
-
 def test_a_comparison_draws_both_contexts_from_their_start() -> None:
     axes, source = Figure().add_subplot(), busy()
     assert plot_comparison(aligned(source, source, "load"), ax=axes) is axes
@@ -330,3 +266,222 @@ def test_the_public_comparison_finds_what_it_draws() -> None:
     assert curve_names(thag_nb.plot_comparison(busy(), busy())) == ["load (before)", "load (after)"]
     with pytest.raises(NothingToCompareError):
         thag_nb.plot_comparison("parse", recording=busy())
+
+
+def test_a_list_draws_each_and_nothing_below() -> None:
+    assert curve_names(plot_timeline(busy(), ["root", "load"])) == ["root", "load"]
+    assert curve_names(plot_timeline(busy(), ("load", 3))) == ["load", "load"]
+    assert curve_names(plot_timeline(busy(), ["load"], all=True)) == ["load", "load"]
+
+
+def test_a_context_is_drawn_like_its_id() -> None:
+    assert (
+        curve_names(plot_timeline(busy(), busy().find(4))) == curve_names(plot_timeline(busy(), 4)) == ["load", "parse"]
+    )
+
+
+def test_an_empty_list_draws_nothing_and_says_so() -> None:
+    assert texts(plot_timeline(busy(), [])) == ["nothing to draw"]
+
+
+def test_children_that_are_not_drawn_are_told() -> None:
+    assert "9 started under root not drawn" in texts(plot_timeline(crowd(9), "root"))
+    assert not any("not drawn" in text for text in texts(plot_timeline(crowd(8), "root")))
+
+
+def test_children_are_as_thin_as_the_chosen_are_not() -> None:
+    axes = plot_timeline(busy(), busy().find(4))
+    assert curve(axes, 1).get_linewidth() < curve(axes, 0).get_linewidth()
+
+
+# A new figure
+
+
+def test_without_axes_the_public_plots_make_a_figure_that_pyplot_shows() -> None:
+    code = """
+import matplotlib, thag_nb
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+before = dict(matplotlib.rcParams)
+with thag_nb.task("load"): pass
+for plot, wanted in (thag_nb.plot_timeline, "load"), (thag_nb.plot_stack, None), (thag_nb.plot_timeline, ["load", 1]):
+    axes = plot(wanted, figsize=(5, 2))
+    assert plt.gca() is axes and axes.figure.get_size_inches().tolist() == [5, 2]
+assert plt.get_fignums() == [1, 2, 3]
+try: thag_nb.plot_timeline("nosuch")
+except thag_nb.ThagError: pass
+assert plt.get_fignums() == [1, 2, 3]
+assert thag_nb.plot_stack(ax=plt.gca()) is plt.gca()
+assert plt.get_fignums() == [1, 2, 3]
+assert dict(matplotlib.rcParams) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_size_is_that_of_the_figure_also_with_axes() -> None:
+    axes = Figure().add_subplot()
+    plot_timeline(busy(), ax=axes, figsize=(4, 3))
+    assert axes.figure.get_size_inches().tolist() == [4, 3]
+
+
+# Short contexts
+
+
+def brief(**fields: int) -> Recording:
+    """A task of 0.2 ms that takes 20 MiB and keeps 5, in a session of a second; another task frees them soon after."""
+    figures = {
+        "peak_bytes": 20 * MIB,
+        "retained_bytes": 5 * MIB,
+        "started_ns": 300 * MS,
+        "duration_ns": MS // 5,
+        **fields,
+    }
+    return recording(
+        (root(peak_bytes=20 * MIB, duration_ns=SECOND), pack((0, 0, 20 * MIB, 0, 0))),
+        (context(3, "brief", **figures), pack((300 * MS, 0, 20 * MIB, 0, 0))),
+        taken_ns=SECOND,
+    )
+
+
+def test_a_task_shorter_than_a_bucket_is_a_dot_on_a_stem_with_what_it_kept() -> None:
+    axes = plot_timeline(brief(), "brief")
+    assert peak_labels(axes) == ["brief peak 20.0 MiB"]
+    assert curve(axes).get_ydata().tolist() == [0, 5 * MIB, 5 * MIB]
+    stem = axes.findobj(PathPatch)[0].get_path().vertices
+    assert stem[:, 1].max() == 20 * MIB
+    assert stem[:, 0].max() - stem[:, 0].min() < axes.get_xlim()[1] / 100
+    assert highest_drawn(axes) == 20 * MIB
+
+
+def test_a_bucket_is_no_slab_in_a_short_window() -> None:
+    record = context(3, "load", peak_bytes=9 * MIB, duration_ns=5 * MS)
+    buckets = pack((0, 0, 9 * MIB, 0, 0), (2 * MS, 0, 9 * MIB, 0, 0))
+    axes = plot_timeline(recording((record, buckets)), "load")
+    band = axes.findobj(PathPatch)[0].get_path().vertices
+    assert band[4, 0] <= band[1, 0] <= 5e-5
+    assert len(band) == 10
+
+
+def test_what_a_line_shows_has_no_band() -> None:
+    record = context(3, "load", peak_bytes=3 * MIB, duration_ns=50 * MS)
+    stairs = pack(*((place * 2 * MS, place * MIB, (place + 1) * MIB, (place + 1) * MIB, 0) for place in range(3)))
+    assert not axes_bands(plot_timeline(recording((record, stairs)), "load"))
+
+
+def axes_bands(axes: Axes) -> list[float]:
+    return [vertex for patch in axes.findobj(PathPatch) for vertex in patch.get_path().vertices.tolist()]
+
+
+def test_after_a_reset_an_open_context_is_drawn_from_there() -> None:
+    thawed = context(3, "load", state="open", started_ns=500 * MS, duration_ns=500 * MS, live_bytes=MIB, peak_bytes=MIB)
+    source = recording((thawed, pack((500 * MS, MIB, MIB, MIB, MIB))), taken_ns=SECOND)
+    assert plot_timeline(source, "load").get_xlim() == (0, 0.5)
+
+
+# Crowded pictures
+
+
+def crowded() -> Recording:
+    """Eight tasks that begin within 5 ms and climb side by side, with long names and ones in other scripts."""
+    names = ["数据加载", "訓練", "🚀 launch", "обработка", "load", "x" * 60, "evaluate", "a task of quite a long name"]
+    tasks = []
+    for place, name in enumerate(names):
+        start, size = place * MS // 2, (place + 1) * 5 * MIB
+        climb = [(start + step * 10 * MS, 0, size * step // 30, size * step // 30, 0) for step in range(31)]
+        task = context(3 + place, name, peak_bytes=size, started_ns=start, duration_ns=300 * MS)
+        tasks.append((task, pack(*climb)))
+    everything = root(peak_bytes=180 * MIB, duration_ns=320 * MS)
+    return recording((everything, pack((0, 0, 180 * MIB, 0, 0))), *tasks, taken_ns=320 * MS)
+
+
+def cells(count: int = 20) -> Recording:
+    """Cells one after the other, each of 1 MiB more than the one before."""
+    made = []
+    for place in range(count):
+        start, size = place * SECOND, (place + 1) * MIB
+        record = context(3 + place, f"cell {place}", kind="cell", peak_bytes=size, started_ns=start, duration_ns=SECOND)
+        made.append((record, pack((start, 0, 0, 0, 0), (start + SECOND // 2, 0, size, size, 0))))
+    return recording((root(peak_bytes=count * MIB), pack((0, 0, 0, 0, 0))), *made, taken_ns=count * SECOND)
+
+
+def uneven() -> Recording:
+    """Tasks of a few KiB beside one of 500 MiB."""
+    tasks = [
+        (
+            context(
+                4 + place,
+                f"tiny {place}",
+                peak_bytes=(place + 1) * KIB,
+                started_ns=place * 100 * MS,
+                duration_ns=50 * MS,
+            ),
+            pack((place * 100 * MS, 0, (place + 1) * KIB, KIB, 0)),
+        )
+        for place in range(6)
+    ]
+    big = context(3, "big", peak_bytes=500 * MIB, duration_ns=SECOND)
+    return recording((big, pack((0, 0, 500 * MIB, 0, 0))), *tasks, taken_ns=SECOND)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "source",
+    [crowded(), cells(), uneven(), crowd(8), brief(), marked()],
+    ids=["crowded", "cells", "uneven", "crowd", "brief", "marked"],
+)
+@pytest.mark.parametrize("dpi", [100, 200])
+def test_words_are_neither_over_each_other_nor_over_a_line(source: Recording, dpi: int) -> None:
+    axes = plot_timeline(source)
+    axes.figure.set_dpi(dpi)
+    check_words(axes)
+    assert figure_png(axes, dpi=dpi)
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_keep_their_places_on_axes_of_others_and_when_these_move() -> None:
+    figure = Figure(figsize=(9, 6))
+    axes = figure.subplots(2, 2)[1, 0]
+    plot_timeline(crowded(), ax=axes)
+    figure.subplots_adjust(right=0.7)
+    figure.set_size_inches(6, 5)
+    figure.draw_without_rendering()
+    for text in axes.texts:
+        assert text.get_window_extent().width > 0
+    assert figure_png(axes)
+
+
+@pytest.mark.parametrize("source", [crowded(), cells()])
+def test_every_curve_is_named_beside_it_or_in_the_key(source: Recording) -> None:
+    axes = plot_timeline(source)
+    assert len(peak_labels(axes) + key(axes)) == 9
+
+
+def test_peaks_that_cannot_be_told_from_none_are_not_labelled() -> None:
+    axes = plot_timeline(uneven())
+    assert peak_labels(axes) + key(axes) == ["big peak 500.0 MiB"]
+    assert {f"tiny {place}" for place in range(6)} <= set(texts(axes))
+
+
+def test_a_key_begins_with_the_highest_peak() -> None:
+    sizes = [float(entry.split(" peak ")[1].split()[0]) for entry in key(plot_timeline(crowded()))]
+    assert sizes
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_the_markers_of_neighbours_differ() -> None:
+    axes = plot_timeline(crowded())
+    assert len({line.get_marker() for line in axes.lines if line.get_marker() != "None"}) == 8
+
+
+# Marks
+
+
+def test_marks_and_collections_are_drawn() -> None:
+    axes = plot_timeline(marked(), "load")
+    assert "joined" in texts(axes)
+    assert "ticks: 1 garbage collection" in texts(axes)
+
+
+def test_marks_of_other_contexts_are_not_drawn() -> None:
+    assert "joined" not in texts(plot_timeline(marked(), 3))
+    assert "joined" in texts(plot_timeline(marked()))

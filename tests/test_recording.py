@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 from recordings import EMPTY, MIB, MS, busy, context, marked, pack, recording
 
+from thag_nb.contexts import Allocator, AllocatorContext
 from thag_nb.errors import UnknownContextError
-from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket, pack_timeline
+from thag_nb.recording import (
+    ContextRecord,
+    Mark,
+    Recording,
+    ResidentSize,
+    SeveralWanted,
+    Status,
+    TimelineBucket,
+    Wanted,
+    pack_timeline,
+)
 
 
 def test_context_record_fields_are_the_contract_in_order() -> None:
@@ -56,8 +67,8 @@ def test_find_all_by_name_is_oldest_first() -> None:
 
 
 def test_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(UnknownContextError, match=r"^no context is called 'lode'; known: parse, load, root$"):
-        busy().find("lode")
+    with pytest.raises(UnknownContextError, match=r"^no context is called 'nosuch'; known: parse, load, root$"):
+        busy().find("nosuch")
 
 
 def test_unknown_id_is_told() -> None:
@@ -83,6 +94,46 @@ def test_what_is_neither_a_name_nor_an_id_is_told(wanted: object) -> None:
         with pytest.raises(UnknownContextError) as error:
             ask(wanted)  # type: ignore[operator]
         assert str(error.value) == f"no context is called {wanted!r}; known: parse, load, root"
+
+
+def test_a_name_that_is_nearly_right_is_told() -> None:
+    with pytest.raises(UnknownContextError) as error:
+        busy().find("lode")
+    assert str(error.value) == "no context is called 'lode'; did you mean 'load'?"
+
+
+class Identified:
+    id = 3
+
+
+@pytest.mark.parametrize(
+    "wanted", [context(3, "other"), AllocatorContext(3, Allocator.SYSTEM, "", "task", 1), Identified()]
+)
+def test_a_context_stands_for_its_id(wanted: Wanted) -> None:
+    assert busy().find(wanted).context_id == 3
+    assert busy().timeline(wanted) == busy().timeline(3)
+    assert busy().choose(wanted) == busy().find_all(3)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "every", "ids"),
+    [
+        (None, False, [1, 3, 4, 5]),
+        ("load", False, [4]),
+        ("load", True, [3, 4]),
+        (["parse", "load"], False, [4, 5]),
+        (("load", np.int64(3)), False, [3, 4]),
+        (["load", 4, "load"], True, [3, 4]),
+        ([], False, []),
+    ],
+)
+def test_contexts_are_chosen_oldest_first_and_once(wanted: SeveralWanted, every: bool, ids: list[int]) -> None:
+    assert [record.context_id for record in busy().choose(wanted, all=every)] == ids
+
+
+def test_one_unknown_name_of_several_is_told() -> None:
+    with pytest.raises(UnknownContextError, match="'nosuch'"):
+        busy().choose(["load", "nosuch"])
 
 
 def test_an_integer_of_numpy_is_an_id() -> None:
@@ -112,7 +163,7 @@ def test_timeline_by_name_takes_the_newest() -> None:
     assert busy().timeline("load") == busy().timeline(4)
 
 
-@pytest.mark.parametrize("wanted", [77, -1, "lode", "4"])
+@pytest.mark.parametrize("wanted", [77, -1, "nosuch", "4"])
 def test_timeline_of_an_unknown_context_is_told_with_the_known_ones(wanted: str | int) -> None:
     with pytest.raises(UnknownContextError, match=rf"^no context is called {wanted!r}; known: parse, load, root$"):
         busy().timeline(wanted)

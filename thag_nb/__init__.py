@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
+    from thag_nb.recording import SeveralWanted, Wanted
     from thag_nb.widgets import Dashboard
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "dashboard",
     "mark",
     "plot_comparison",
+    "plot_stack",
     "plot_timeline",
     "push_allocator_context",
     "read",
@@ -94,13 +96,14 @@ def contexts(*, recording: Recording | None = None) -> DataFrame:
         return frames.contexts_frame(_or_now(recording))
 
 
-def timeline(wanted: str | int | None = None, *, all: bool = False, recording: Recording | None = None) -> DataFrame:
+def timeline(wanted: SeveralWanted = None, *, all: bool = False, recording: Recording | None = None) -> DataFrame:
     """Live bytes over time, up to now or in `recording`: one row per context and bucket of time.
 
     Columns: ``time`` (timedelta since the dispatcher started), ``context_id, name``, and in bytes ``low_bytes,
     high_bytes, live_bytes`` (lowest, highest and last of the bucket, with everything started under the context) and
-    ``self_live_bytes`` (last, without). `wanted` is a name or an id: the newest context of that name, or, with `all`,
-    every one. Without it, every context. Raises `UnknownContextError`, and `NotARecordingError` as `contexts` does.
+    ``self_live_bytes`` (last, without). `wanted` is a name, an id or a context, or a list of them: of a name the newest
+    context, or, with `all`, every one. Without it, every context. Raises `UnknownContextError`, and
+    `NotARecordingError` as `contexts` does.
     """
     from thag_nb import frames
 
@@ -109,21 +112,45 @@ def timeline(wanted: str | int | None = None, *, all: bool = False, recording: R
 
 
 def plot_timeline(
-    wanted: str | int | None = None,
+    wanted: SeveralWanted = None,
     *,
     all: bool = False,
     ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
     recording: Recording | None = None,
 ) -> Axes:
-    """Draw live bytes over time on `ax`, or on the axes of a new figure, and return the axes.
+    """Draw live bytes over time, a line for each context, on `ax` or on a new figure of pyplot's; return the axes.
 
-    `wanted`, `all` and `recording` choose what is drawn as in `timeline`. Neither shows the figure nor changes
-    matplotlib's settings. Raises `UnknownContextError`, and `NotARecordingError` as `contexts` does.
+    `wanted`, `all` and `recording` choose what is drawn as in `timeline`; below a single name or id, what was started
+    directly under it. As pandas does, a notebook shows a new figure below the cell, and ``plt.show()`` in a script;
+    `figsize` is its size in inches. matplotlib's settings stay as they are. Raises `UnknownContextError`, `AxesError`
+    if `ax` is something else, and `NotARecordingError` as `contexts` does.
     """
     from thag_nb import plots
 
     with untracked():
-        return plots.plot_timeline(_or_now(recording), wanted, all=all, ax=ax)
+        now = _or_now(recording)
+        return plots.plot_timeline(now, wanted, all=all, ax=ax, figsize=figsize, pyplot=True)
+
+
+def plot_stack(
+    wanted: Wanted | None = None,
+    *,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    recording: Recording | None = None,
+) -> Axes:
+    """Draw whose live bytes they were over time, stacked, on `ax` or on a new figure of pyplot's; return the axes.
+
+    `wanted` is a name, an id or a context: of a name the newest, with everything started under it; without it, the
+    whole session. An area is what one context holds by itself, so they add up to what all of them hold; the thin line
+    above is the highest, also of moments too short for an area, and the dashed one the process's RSS, where it was
+    sampled. `ax`, `figsize` and `recording` are as in `plot_timeline`, and so are the errors.
+    """
+    from thag_nb import stacks
+
+    with untracked():
+        return stacks.plot_stack(_or_now(recording), wanted, ax=ax, figsize=figsize, pyplot=True)
 
 
 def compare(
@@ -162,18 +189,20 @@ def plot_comparison(
     after: str | int | Recording | None = None,
     *,
     ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
     recording: Recording | None = None,
     against: Recording | None = None,
 ) -> Axes:
     """Draw live bytes of two contexts over time, both from their start, on `ax` or a new figure; return the axes.
 
     What is compared is chosen as in `compare`, and the same errors are raised; of two recordings, the name whose peak
-    differs most is drawn. Neither shows the figure nor changes matplotlib's settings.
+    differs most is drawn. `ax` and `figsize` are as in `plot_timeline`.
     """
     from thag_nb import comparisons, plots
 
     with untracked():
-        return plots.plot_comparison(comparisons.aligned(*_sides(before, after, recording, against)), ax=ax)
+        aligned = comparisons.aligned(*_sides(before, after, recording, against))
+        return plots.plot_comparison(aligned, ax=ax, figsize=figsize, pyplot=True)
 
 
 _Sides = tuple[Recording, Recording, str | int | None, str | int | None]
@@ -198,7 +227,7 @@ def _or_now(recording: Recording | None, argument: str = "recording") -> Recordi
 
 
 def retained(
-    wanted: str | int | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
+    wanted: Wanted | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
 ) -> DataFrame:
     """Who still holds what a context allocated: one row per context and holder, the largest of a context first.
 
@@ -217,7 +246,7 @@ def retained(
     - ``cycle``: garbage, which waits for the collector;
     - ``unexplained``: what no object was found to hold: locals of running functions, memory of libraries.
 
-    `wanted` is a name or an id: the newest context of that name. Without it, every context that has ended and holds
+    `wanted` is a name, an id or a context: of a name the newest. Without it, every context that has ended and holds
     something. With `collect`, the garbage collector runs first. `namespace` has the user's names; without it, those of
     the notebook or of ``__main__``. Raises `UnknownContextError`, `NamespaceError`.
     """

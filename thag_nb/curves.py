@@ -79,6 +79,15 @@ def window_of(recording: Recording, record: ContextRecord) -> Window:
     return Window(record.started_ns, end_ns)
 
 
+def peak_ns(recording: Recording, record: ContextRecord) -> int:
+    """When the live bytes of a context were highest: the start of that bucket, or of the context if it has none.
+
+    It may come after the context's end, as what was started under it may outlive it.
+    """
+    rows = bucket_rows(recording, record.context_id)
+    return int(rows[rows[:, _HIGH].argmax(), _START]) if len(rows) else record.started_ns
+
+
 def descendants(recording: Recording, context_id: int) -> list[ContextRecord]:
     """All contexts that were started under one, however deep, oldest first."""
     above = {context_id}

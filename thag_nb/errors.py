@@ -55,13 +55,24 @@ class UnknownContextError(ThagError, LookupError):
     """A name or id that no recorded context has."""
 
     _SHOWN = 12
+    _COMPARED = 1_000
 
     def __init__(self, wanted: object, known: list[str], among: str = "") -> None:
         """`known` are the names there are, likeliest first; `among` says where: `` in the recording before``."""
         names = ", ".join(known[: self._SHOWN]) + (", ..." if len(known) > self._SHOWN else "")
         missing = f"no context{among} is called {_shown(wanted)}"
-        super().__init__(f"{missing}; known: {names or 'nothing has been recorded yet'}")
+        near = self._near(wanted, known[: self._COMPARED])
+        hint = f"did you mean {near!r}?" if near else f"known: {names or 'nothing has been recorded yet'}"
+        super().__init__(f"{missing}; {hint}")
         self.known = known
+
+    @staticmethod
+    def _near(wanted: object, known: list[str]) -> str | None:
+        if not isinstance(wanted, str):
+            return None
+        from difflib import get_close_matches  # only for whoever has mistyped
+
+        return next(iter(get_close_matches(wanted, known, n=1)), None)
 
 
 class NothingToCompareError(ThagError, LookupError):

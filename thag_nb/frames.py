@@ -10,7 +10,7 @@ from pandas import DataFrame, Index, Series, array
 
 from thag_nb.comparisons import Difference
 from thag_nb.holders import Held
-from thag_nb.recording import ContextRecord, Recording
+from thag_nb.recording import ContextRecord, Recording, SeveralWanted
 
 _TEXT_COLUMNS = ("name", "kind", "allocator", "state")
 
@@ -54,15 +54,16 @@ def contexts_frame(recording: Recording) -> DataFrame:
     return DataFrame({column: _context_column(records, column) for column in CONTEXT_COLUMNS}).set_index(index)
 
 
-def timeline_frame(recording: Recording, wanted: str | int | None = None, *, all: bool = False) -> DataFrame:
+def timeline_frame(recording: Recording, wanted: SeveralWanted = None, *, all: bool = False) -> DataFrame:
     """Live bytes over time: one row per context and bucket, the contexts oldest first, each in order of time.
 
     The columns are `TIMELINE_COLUMNS`: ``time`` is the start of the bucket as timedelta64[ns] since the dispatcher
     started; ``low_bytes, high_bytes, live_bytes`` are the bucket's lowest, highest and last, with everything started
-    under the context; ``self_live_bytes`` is its last, without. `wanted` is a name or an id: the newest context of that
-    name, or, with `all`, every one. Without it, every context. Raises `UnknownContextError`.
+    under the context; ``self_live_bytes`` is its last, without. `wanted` is a name, an id or a context, or a list of
+    them: of a name the newest context, or, with `all`, every one. Without it, every context. Raises
+    `UnknownContextError`.
     """
-    records = _choose(recording, wanted, all)
+    records = recording.choose(wanted, all=all)
     timelines = [bucket_rows(recording, record.context_id) for record in records]
     counts = _integers(len(rows) for rows in timelines)
     # Copied, so that the frame can be written to and each column lies in one piece.
@@ -115,13 +116,6 @@ def bucket_rows(recording: Recording, context_id: int) -> NDArray[np.int64]:
 
 
 _NO_BUCKETS = np.empty((0, BUCKET_FIELDS), dtype=np.int64)
-
-
-def _choose(recording: Recording, wanted: str | int | None, all: bool) -> tuple[ContextRecord, ...]:
-    if wanted is None:
-        return recording.contexts
-    found = recording.find_all(wanted)
-    return found if all else found[-1:]
 
 
 def _context_column(records: tuple[ContextRecord, ...], column: str) -> object:

@@ -34,7 +34,7 @@ from thag_nb.namespaces import (
     type_name,
     type_package,
 )
-from thag_nb.recording import ContextRecord, Recording
+from thag_nb.recording import ContextRecord, Recording, Wanted
 
 
 class Held(NamedTuple):
@@ -54,7 +54,7 @@ _GARBAGE = Holder("(reference cycles)", "cycle", "import gc; gc.collect()")
 
 
 def find(
-    wanted: str | int | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
+    wanted: Wanted | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
 ) -> tuple[Held, ...]:
     """What every ended context, or the wanted one, still holds: contexts oldest first, the largest holder leading.
 
@@ -77,7 +77,7 @@ def find(
 _TRIES = 3
 
 
-def _chosen(recording: Recording, wanted: str | int | None) -> tuple[ContextRecord, ...]:
+def _chosen(recording: Recording, wanted: Wanted | None) -> tuple[ContextRecord, ...]:
     if wanted is not None:
         return (recording.find(wanted),)
     return tuple(record for record in recording.contexts if record.state == "ended" and record.self_live_bytes)

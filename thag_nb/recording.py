@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from thag_nb.errors import UnknownContextError
 from thag_nb.units import format_bytes, format_duration
@@ -43,6 +43,21 @@ class ContextRecord(NamedTuple):
     retained_bytes: int
     started_ns: int
     duration_ns: int
+
+
+class HasId(Protocol):
+    """An `AllocatorContext`, or whatever else has the id of a context."""
+
+    @property
+    def id(self) -> int:
+        """The context's id."""
+
+
+Wanted = str | int | ContextRecord | HasId
+"""What stands for a context: its name, for the newest of it; its id; a context itself."""
+
+SeveralWanted = Wanted | Sequence[Wanted] | None
+"""What stands for contexts: one, or a list; None for all there are."""
 
 
 class TimelineBucket(NamedTuple):
@@ -105,11 +120,11 @@ class Recording(NamedTuple):
             f"{format_bytes(live_bytes)} live>"
         )
 
-    def find(self, wanted: str | int) -> ContextRecord:
+    def find(self, wanted: Wanted) -> ContextRecord:
         """The context of this id, or the newest of this name. Raises `UnknownContextError`."""
         return self.find_all(wanted)[-1]
 
-    def find_all(self, wanted: str | int) -> tuple[ContextRecord, ...]:
+    def find_all(self, wanted: Wanted) -> tuple[ContextRecord, ...]:
         """The contexts of this id or name, oldest first. Raises `UnknownContextError` if there is none."""
         if isinstance(wanted, str):
             found = tuple(record for record in self.contexts if record.name == wanted)
@@ -120,6 +135,18 @@ class Recording(NamedTuple):
             raise UnknownContextError(wanted, self._names())
         return found
 
+    def choose(self, wanted: SeveralWanted = None, *, all: bool = False) -> tuple[ContextRecord, ...]:
+        """The contexts that one or a list or tuple of names, ids and contexts stand for, oldest first; all for None.
+
+        Of a name the newest, or, with `all`, every one. Raises `UnknownContextError`.
+        """
+        if wanted is None:
+            return self.contexts
+        is_context = id_from(wanted) != 0  # which is a tuple too
+        several: Any = wanted if isinstance(wanted, list | tuple) and not is_context else (wanted,)
+        found = {record for one in several for record in (self.find_all(one) if all else (self.find(one),))}
+        return tuple(sorted(found, key=lambda record: record.context_id))
+
     def _names(self) -> list[str]:
         """All names, tasks first and the newest of them leading."""
         newest_first = sorted(self.contexts, key=lambda record: (record.kind != "task", -record.context_id))
@@ -129,7 +156,7 @@ class Recording(NamedTuple):
         """The contexts started directly under this one, oldest first."""
         return tuple(record for record in self.contexts if record.parent_id == context_id)
 
-    def timeline(self, wanted: str | int) -> tuple[TimelineBucket, ...]:
+    def timeline(self, wanted: Wanted) -> tuple[TimelineBucket, ...]:
         """The buckets in order of time of the context of this id, or the newest of this name.
 
         The last bucket may still be filling. Raises `UnknownContextError`.
@@ -172,11 +199,14 @@ def pack_timeline(buckets: Iterable[TimelineBucket]) -> bytes:
 
 
 def id_from(wanted: Any) -> int:
-    """The id that an int, or an integer of NumPy, stands for; 0, which nobody has, for anything else and for a bool."""
-    try:
-        return 0 if isinstance(wanted, bool) else index(wanted)
-    except TypeError:
-        return 0
+    """The id that an int, an integer of NumPy or a context stands for; 0, which nobody has, for anything else."""
+    own: Any
+    for own in (wanted, getattr(wanted, "context_id", None), getattr(wanted, "id", None)):
+        try:
+            return 0 if isinstance(own, bool) else index(own)
+        except TypeError:
+            continue
+    return 0
 
 
 class Status(NamedTuple):

@@ -59,11 +59,11 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     line = summary_line(record)
     if not figure:
         return {"text/plain": line}
-    from thag_nb import plots  # loads matplotlib, which %load_ext and a terminal do without
+    from thag_nb import axes, descriptions, plots  # load matplotlib, which %load_ext and a terminal do without
 
-    png = plots.figure_png(plots.plot_timeline(recording, context_id))
+    png = axes.figure_png(plots.plot_timeline(recording, context_id))
     table = html_table([_texts(row) for row in costs(recording, record).rows], _COLUMNS)
-    alt = plots.describe_timeline(recording, context_id)
+    alt = descriptions.describe_timeline(recording, context_id)
     return {"text/plain": line} | with_picture(
         f"<div>{html.escape(line)}</div>", png, alt, f"figures of {record.name}", table
     )
@@ -98,12 +98,12 @@ def costs_view(recording: Recording) -> tuple[str, str]:
 
 
 def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
-    from thag_nb import plots
+    from thag_nb import axes, descriptions, stacks
 
     table = f'<div style="overflow: auto; max-height: 480px">{html_table(rows, _COLUMNS)}</div>'
     below = "".join(f'<div style="font-size: 90%; opacity: 0.8">{html.escape(note)}</div>' for note in notes)
-    png = plots.figure_png(plots.plot_timeline(recording))
-    return with_picture("", png, plots.describe_timeline(recording), None, table + below + script)
+    png = axes.figure_png(stacks.plot_stack(recording))
+    return with_picture("", png, descriptions.describe_stack(recording), None, table + below + script)
 
 
 def _payload(recording: Recording, made: Costs) -> dict[str, Any]:

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from thag_nb import palette
 from thag_nb.curves import MOST_LAYERS, OTHERS_ID, Layer, Window, highs, lives, stack, window_of
-from thag_nb.palette import GREY, Style, Styles
+from thag_nb.palette import OTHERS, ROOT, Styles
 from thag_nb.recording import ContextRecord, Recording
 from thag_nb.units import format_bytes, format_duration
 
-_OTHERS = Style("#A6A6A6", 2)
-_ROOT = Style(GREY, 0)
 _MOST_MOMENTS = 400
 
 Header = dict[str, Any]
@@ -80,7 +78,7 @@ def _header(window: Window, layers: list[Header], curves: list[str], description
 
 
 def _layer_header(layer: Layer, styles: Styles) -> Header:
-    style = _OTHERS if layer.context_id == OTHERS_ID else styles.get(layer.name, _ROOT)
+    style = OTHERS if layer.context_id == OTHERS_ID else styles.get(layer.name, ROOT)
     return {"id": layer.context_id, "name": layer.name, "colour": style.colour, "dash": style.dash}
 
 

@@ -196,7 +196,8 @@ thag_context_restart(thag_context *context)
     thag_put(&context->peak_bytes, live_bytes);
     thag_put(&context->self_peak_bytes, thag_get(&context->self_live_bytes));
     counts_zero(context);
-    timeline_restart(context, thag_clock_read(), live_bytes);
+    context->started_ns = thag_clock_read();
+    timeline_restart(context, context->started_ns, live_bytes);
 }
 
 void

@@ -113,7 +113,7 @@ void thag_contexts_discard_dropped(void);
 /* Passes on what a dropped context was charged for by threads that had looked it up just before. GIL. */
 void thag_context_pass_on(thag_context *from);
 
-/* Starts the figures of an open context anew: peaks from what is live, totals from zero. GIL. */
+/* Starts the figures of an open context anew: peaks from what is live, totals from zero, time from now. GIL. */
 void thag_context_restart(thag_context *context);
 
 /* What is live, for a forked child that found an event half done. GIL, no other thread; goes before a restart. */

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import io
+
+import matplotlib as mpl
+import pytest
+from matplotlib.image import imread
+from recordings import busy, context, pack, recording
+
+from thag_nb.axes import figure_png
+from thag_nb.palette import GREY
+from thag_nb.plots import plot_timeline
+
+
+def test_settings_of_matplotlib_are_left_alone() -> None:
+    before = dict(mpl.rcParams)
+    figure_png(plot_timeline(busy()))
+    assert dict(mpl.rcParams) == before
+
+
+def test_ticks_of_bytes_are_round_binary_units() -> None:
+    axes = plot_timeline(busy(), "load")
+    axes.figure.draw_without_rendering()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0 B", "4 MiB", "8 MiB", "12 MiB"]
+
+
+@pytest.mark.parametrize("peak_bytes", [0, 1, 1023, 10**6, 3 * 2**29, 10**12])
+def test_ticks_of_bytes_say_exactly_where_they_are(peak_bytes: int) -> None:
+    units = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+    record = context(3, "load", peak_bytes=peak_bytes)
+    axes = plot_timeline(recording((record, pack((0, 0, peak_bytes, 0, 0)))), "load")
+    sizes = axes.get_yticks()
+    labels = [axes.yaxis.get_major_formatter()(size).split() for size in sizes]
+    assert 2 <= len(sizes) <= 5
+    assert [float(number) * units[unit] for number, unit in labels] == list(sizes)
+
+
+def test_png_is_transparent_and_as_large_as_asked() -> None:
+    pixels = imread(io.BytesIO(figure_png(plot_timeline(busy(), "load"), dpi=50)), format="png")
+    assert pixels.shape == (125, 350, 4)
+    assert pixels[0, 0, 3] == 0
+
+
+@pytest.mark.parametrize("page", [0x11, 0xFF])
+def test_grey_of_our_words_has_contrast_on_dark_and_white(page: int) -> None:
+    def luminance(level: int) -> float:
+        return float(((level / 255 + 0.055) / 1.055) ** 2.4)
+
+    lighter, darker = sorted([luminance(int(GREY[1:3], 16)) + 0.05, luminance(page) + 0.05], reverse=True)
+    assert lighter / darker >= 3

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from thag_nb import labels
+from thag_nb.labels import arrange, short, write
+
+
+def test_names_are_shortened_to_one_line() -> None:
+    assert short("two\nlines  of text") == "two lines of text"
+    assert short("x" * 99) == "x" * 27 + "…"
+    assert short("abcdef", 4) == "abc…"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("words", ["数据加载", "🚀", "a\tb"])
+def test_letters_that_the_font_lacks_do_not_warn(words: str) -> None:
+    axes = Figure().add_subplot()
+    text = write(axes, words, (0.5, 0.5))
+    axes.figure.draw_without_rendering()
+    assert text.get_window_extent().width > 0
+
+
+def test_a_font_that_has_the_letters_is_taken_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"there": "Noto Sans CJK SC", "else": "Unifont"}
+    installed = [font_manager.FontEntry(fname=path, name=name) for path, name in names.items()]
+    letters = {"there": frozenset(map(ord, "数据")), "else": frozenset(map(ord, "数"))}
+    monkeypatch.setattr(labels.fontManager, "ttflist", installed)
+    monkeypatch.setattr(labels.font_manager, "findfont", lambda _: "usual")
+    monkeypatch.setattr(labels, "_letters", lambda path: letters.get(path, frozenset(map(ord, "é"))))
+    assert labels._families("数据")[1:] == ["Noto Sans CJK SC"]
+    assert labels._families("é") is None
+    assert labels._families("plain") is None
+    assert labels._families("訓") is None
+
+
+def test_words_that_found_no_room_are_taken_out_and_are_in_the_key() -> None:
+    axes = Figure(layout="constrained").add_subplot()
+    (line,) = axes.plot([0, 1], label="the line")
+    texts = [write(axes, word, (0.5, 0.5)) for word in ("stays", "goes")]
+    arrange(axes, lambda _: [texts[1]] if texts[1].axes else [], lambda lost: [line] if texts[1] in lost else [])
+    assert [text.get_text() for text in axes.texts] == ["stays"]
+    key = [text.get_text() for artist in axes.get_children() for text in getattr(artist, "get_texts", list)()]
+    assert key == ["the line"]
+
+
+def test_a_key_that_is_long_says_how_many_more_there_are() -> None:
+    axes = Figure(layout="constrained").add_subplot()
+    lines = [axes.plot([0, 1], label=str(number))[0] for number in range(20)]
+    text = write(axes, "goes", (0.5, 0.5))
+    arrange(axes, lambda _: [text] if text.axes else [], lambda _: lines)
+    key = [text.get_text() for artist in axes.get_children() for text in getattr(artist, "get_texts", list)()]
+    assert key == [*map(str, range(11)), "9 more"]
+
+
+def test_words_are_placed_again_only_when_the_axes_have_moved() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    placed: list[float] = []
+    arrange(axes, lambda _: placed.append(axes.bbox.width) or [], lambda _: [])
+    figure.draw_without_rendering()
+    assert len(placed) == 1
+    axes.set_position((0.1, 0.1, 0.2, 0.2))
+    figure.draw_without_rendering()
+    assert placed[1] == pytest.approx(0.2 * figure.bbox.width)
+
+
+def test_drawing_does_not_ask_for_another_drawing() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    text = write(axes, "words", (0.5, 0.5), tie="#000000")
+    arrange(axes, lambda _: text.put((2.0, 1.0), tied=True) or [], lambda _: [])
+    figure.draw_without_rendering()
+    assert not figure.stale
+
+
+def test_words_have_a_box_without_their_tie() -> None:
+    agg = FigureCanvasAgg(Figure())
+    axes = agg.figure.add_subplot()
+    text = write(axes, "words", (0.1, 0.1), offset=(100, 50), tie="#000000")
+    box = text.box(agg.get_renderer())
+    assert np.all(box[:2] > axes.transAxes.transform((0.1, 0.1)))

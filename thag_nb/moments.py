@@ -1,0 +1,96 @@
+"""Moments in a picture: where contexts start and end, what somebody marked, and when the collector ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from thag_nb.axes import Clock
+from thag_nb.curves import descendants
+from thag_nb.labels import Words, short, write
+from thag_nb.palette import GREY
+from thag_nb.recording import ContextRecord, Mark, Recording
+
+AFTER, BEFORE = 2.0, -2.0  # on which side of its line a name stands, and how far in points
+
+_CLOSEST_PART = 250  # of the time shown, how near to each other lines of one kind are drawn: about 2 pixels
+
+
+class Moment(NamedTuple):
+    """A line from top to bottom, with words above it."""
+
+    time_ns: int
+    words: str
+    side: float
+    colour: str = GREY
+    dashed: bool = False
+
+
+def starts(records: Iterable[ContextRecord]) -> list[Moment]:
+    """Where contexts start, in grey."""
+    return [Moment(record.started_ns, short(record.name), AFTER) for record in records]
+
+
+def marks(recording: Recording, shown: Iterable[ContextRecord]) -> list[Moment]:
+    """What was marked in the contexts shown, and in those above and below them."""
+    related = set(_related(recording, shown))
+    named = [mark for mark in recording.marks if mark.kind == "mark" and mark.context_id in related]
+    return [Moment(mark.time_ns, short(mark.name), AFTER, dashed=True) for mark in named]
+
+
+def _related(recording: Recording, shown: Iterable[ContextRecord]) -> Iterator[int]:
+    parents = {record.context_id: record.parent_id for record in recording.contexts}
+    for record in shown:
+        yield from (below.context_id for below in descendants(recording, record.context_id))
+        context_id = record.context_id
+        while context_id:
+            yield context_id
+            context_id = parents.get(context_id, 0)
+
+
+class Drawn(NamedTuple):
+    """The lines of moments, and the words that belong above them where there is room, with their side."""
+
+    lines: list[Line2D]
+    texts: list[tuple[Words, float]]
+
+
+def draw_moments(axes: Axes, moments: Iterable[Moment], clock: Clock) -> Drawn:
+    """A line for each moment, and its words."""
+    lines, texts = [], []
+    for moment in _apart(moments, clock):
+        seconds = float(clock.seconds(moment.time_ns))
+        style = {"linewidth": 0.8, "linestyle": (0, (4, 3))} if moment.dashed else {"linewidth": 0.5}
+        layer = 5 if moment.dashed else 1  # what somebody marked is not hidden behind areas
+        line = axes.axvline(seconds, color=moment.colour, alpha=0.7, zorder=layer, **style)
+        above = write(axes, moment.words, (seconds, 1), xycoords=("data", "axes fraction"), va="bottom")
+        lines.append(line)
+        texts.append((above, moment.side))
+    return Drawn(lines, texts)
+
+
+def _apart(moments: Iterable[Moment], clock: Clock) -> Iterator[Moment]:
+    """The moments on the clock, without those that one would not tell from the one before."""
+    last: dict[object, int] = {}
+    for moment in moments:
+        kind = (moment.side, moment.colour, moment.dashed)
+        near = kind in last and abs(moment.time_ns - last[kind]) < clock.span_ns / _CLOSEST_PART
+        if clock.start_ns <= moment.time_ns <= clock.end_ns and not near:
+            last[kind] = moment.time_ns
+            yield moment
+
+
+def draw_collections(axes: Axes, recording: Recording, clock: Clock) -> str | None:
+    """Small ticks where the garbage collector ran, and what to say of them."""
+    ran: list[Mark] = [
+        mark for mark in recording.marks if mark.kind == "collection" and clock.start_ns <= mark.time_ns <= clock.end_ns
+    ]
+    if not ran:
+        return None
+    seconds = [float(clock.seconds(mark.time_ns)) for mark in ran]
+    bottom = axes.get_xaxis_transform()
+    axes.plot(seconds, [0.0] * len(ran), "|", transform=bottom, color=GREY, markersize=9, clip_on=False, zorder=6)
+    return f"ticks: {len(ran):,} garbage collection{'s' if len(ran) > 1 else ''}"
