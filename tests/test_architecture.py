@@ -21,7 +21,7 @@ ROWS = [
     {"frames"},
     {"curves"},
     {"plots", "scenes"},
-    {"reports", "svg"},
+    {"reports", "holder_reports", "svg"},
     {"comparison_reports"},
     {"canvas"},
     {"widgets"},

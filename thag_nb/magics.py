@@ -15,7 +15,7 @@ from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
 from traitlets import Bool, Float
 
-from thag_nb import comparison_reports, comparisons, dispatcher, holders, hooks, marks, reports
+from thag_nb import comparison_reports, comparisons, dispatcher, holder_reports, holders, hooks, marks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
 from thag_nb.errors import NothingToCompareError
@@ -98,9 +98,10 @@ class ThagNb(Magics):
         """Show who still holds what a task or cell allocated, and the line that would let go."""
         options = self._options(self.thag_retained, line)
         name = " ".join(options.name)
+        user_ns = self._shell.user_ns
         with untracked():
-            held = holders.find(name or None, collect=options.collect, namespace=self._shell.user_ns)
-            display(reports.retained_bundle(held), raw=True)
+            held = holders.find(name or None, collect=options.collect, namespace=user_ns)
+            display(holder_reports.retained_bundle(held), raw=True)
 
     @magic_arguments()
     @argument("name", nargs="*", help="what to call the moment; quotes are optional")
