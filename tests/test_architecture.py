@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "thag_nb"
 # From the bottom up: a module imports from rows below its own only.
 ROWS = [
     {"errors", "units", "_native"},
-    {"native_build", "files", "namespaces"},
+    {"native_build", "files", "namespaces", "progress"},
     {"recording"},
     {"hooks"},
     {"contexts", "propagation", "resident"},

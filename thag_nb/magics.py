@@ -19,6 +19,7 @@ from thag_nb import comparison_reports, comparisons, dispatcher, holder_reports,
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
 from thag_nb.errors import NothingToCompareError
+from thag_nb.progress import Progress
 from thag_nb.recording import Recording
 from thag_nb.tasks import task, untracked
 
@@ -99,9 +100,9 @@ class ThagNb(Magics):
         options = self._options(self.thag_retained, line)
         name = " ".join(options.name)
         user_ns = self._shell.user_ns
-        with untracked():
-            held = holders.find(name or None, collect=options.collect, namespace=user_ns)
-            display(holder_reports.retained_bundle(held), raw=True)
+        with untracked(), Progress(notebook=self._shows_pictures()) as progress:
+            held = holders.find(name or None, collect=options.collect, namespace=user_ns, progress=progress)
+            progress.replace(holder_reports.retained_bundle(held))
 
     @magic_arguments()
     @argument("name", nargs="*", help="what to call the moment; quotes are optional")
