@@ -1,10 +1,12 @@
 """Who still holds what a context allocated, and which line lets go."""
 
+import functools
 import gc
 import json
 import textwrap
 from typing import Any
 
+import kernels
 import pytest
 from figures import of
 from processes import python
@@ -105,7 +107,6 @@ def known() -> dict[str, Any]:
         after = {{}}
         for name in names:
             check(found[name][0]["released_by"])
-            check("gc.collect()" if name == "traceback" else "pass")
             after[name] = live(name)
         print(json.dumps([found, before, after]))
     """)
@@ -230,6 +231,36 @@ def test_a_block_counts_once_and_the_other_holder_is_told():
     assert found[0].held_bytes > 100_000
 
 
+@pytest.mark.usefixtures("dispatcher")
+def test_who_only_shares_a_trifle_is_no_other_holder():
+    with thag_nb.task("shared"):
+        trifle = [0]
+        rows = [trifle, *(bytes(1000) for _ in range(100))]
+    first, *_ = holders.find("shared", namespace={"rows": rows, "again": [trifle]})
+    assert (first.holder, first.shared_with) == ("rows", ())
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_the_walk_itself_is_no_other_holder():
+    @functools.lru_cache(None)
+    def cached(size):
+        return bytes(size)
+
+    with thag_nb.task("cached"):
+        cached(100_000)
+    rows = holders.find("cached", namespace={"cached": cached})
+    assert [(row.holder, row.shared_with) for row in rows if row.held_bytes > 100_000] == [("cached.cache", ())]
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_progress_is_told_how_many_objects_were_looked_at():
+    told: list[int] = []
+    holders.find(namespace={"rows": [[i] for i in range(250_000)]}, progress=told.append)
+    assert told == sorted(told)
+    assert len(told) > 3
+    assert told[-1] > 500_000
+
+
 def test_a_module_of_the_users_holds_by_its_variables_and_a_library_as_a_whole(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import functools\nkept = []\n"
@@ -350,9 +381,51 @@ def test_an_unknown_context_is_answered_in_one_sentence():
         thag_nb.retained("laod")
 
 
-def test_blocks_of_refuses_what_it_does_not_know():
-    with pytest.raises(TypeError, match="a list and a tuple of 5 types"):
-        _native.blocks_of([], ())  # type: ignore[arg-type]
+def test_a_walk_refuses_what_it_does_not_know():
+    with pytest.raises(TypeError, match="walk takes a tuple of 6 types"):
+        _native.walk(())  # type: ignore[arg-type]
+    walk = _native.walk((None,) * 6)
+    with pytest.raises(TypeError, match="follow takes a walk, a number, two lists and a bool"):
+        _native.follow(walk, 0, (), [], True)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="follow takes a walk"):
+        _native.follow(3, 0, [], [], True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no place has the number -1"):
+        _native.follow(walk, -1, [], [], True)
+    with pytest.raises(TypeError, match="reaches takes a walk, a number, a list and two numbers"):
+        _native.reaches(walk, 0, (), 1, 1)  # type: ignore[arg-type]
+    for takes_a_walk_and_a_list in (_native.close, _native.open, _native.unmet):
+        with pytest.raises(TypeError, match="a walk and a list"):
+            takes_a_walk_and_a_list(walk, ())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="met takes a walk"):
+        _native.met(())  # type: ignore[arg-type]
+
+
+def test_a_walk_meets_each_object_once_and_gives_them_in_pieces():
+    things = [[[i]] for i in range(1000, 151_000)]
+    walk = _native.walk((None,) * 6)
+    closed = things[0]
+    _native.close(walk, [closed])
+    _, left, special, shared, loops = _native.follow(walk, 0, [things], [], True)
+    assert 0 < len(left) < 450_000
+    while left:
+        _, left, *_ = _native.follow(walk, 0, [], left, True)
+    assert (special, shared, loops) == ([], {}, False)
+    assert _native.met(walk) == 450_000 - 2 + 1
+    assert _native.unmet(walk, [things, things[1], closed, walk]) == [walk]
+    _native.open(walk, [closed])
+    assert _native.unmet(walk, [closed]) == [closed]
+    _, _, special, shared, loops = _native.follow(walk, 1, [things[1], things[2], int, closed], [], True)
+    assert (special, shared, loops) == ([int], {0: [things[1], things[2]]}, False)
+
+
+def test_a_walk_tells_whether_what_it_began_with_was_met_again():
+    one, loop = [[0], [0]], [[]]
+    loop[0].append(loop)
+    walk = _native.walk((None,) * 6)
+    assert [_native.follow(walk, place, [thing], [], True)[-1] for place, thing in enumerate([one, loop])] == [
+        False,
+        True,
+    ]
 
 
 def test_the_magic_prints_a_table():
@@ -370,6 +443,71 @@ def test_the_magic_prints_a_table():
     assert printed.count("del table") == 3
     assert "UnknownContextError: no context is called 'nosuch'; known: load" in printed
     assert "UsageError: %thag_retained: unrecognized arguments: --nosuch; see %thag_retained?" in printed
+
+
+LINES = {
+    "variable": ["v = bytearray(2_000_000)"],
+    "two names": ["v1 = v2 = bytearray(2_000_000)"],
+    "variable that was shown": ["shown = np.zeros(300_000)\nshown"],
+    "last output": ["np.zeros(300_000)"],
+    "last output but two": ["np.zeros(300_000)", "1", "2"],
+    "underscore": ["_ = bytearray(2_000_000)"],
+    "closure": ["def make():\n    d = bytearray(2_000_000)\n    return lambda: d\nf = make()"],
+    "closure that calls itself": [
+        "def again():\n    d = bytearray(2_000_000)\n    def g(n): return g(n - 1) if n else d\n    return g\n"
+        "g = again()"
+    ],
+    "model that knows itself": [
+        "class Model: pass\nmodel = Model(); model.me = model; model.d = bytearray(2_000_000)",
+    ],
+    "output that knows itself": ["Model.d = None\nm = Model(); m.me = m; m.d = bytearray(2_000_000)\nm"],
+    "class": ["class Table:\n    rows = bytearray(2_000_000)"],
+    "exception": [
+        "def caught():\n    d = bytearray(2_000_000)\n    try: 1/0\n    except Exception as e: kept = e\n"
+        "    return kept\nerror = caught()",
+    ],
+    "cache": ["@functools.lru_cache\ndef cached(n): return bytearray(n)\ncached(2_000_000);"],
+    "module": ["mine.table = bytearray(2_000_000)"],
+    "cycle": ["q = [bytearray(2_000_000)]; q.append(q); del q"],
+    "chained traceback": [
+        "def fail():\n    d = bytearray(2_000_000)\n    try: 1/0\n    except Exception as e: raise ValueError from e\n"
+        "fail()"
+    ],
+    "traceback": ["def fail():\n    d = bytearray(2_000_000)\n    1/0\nfail()"],
+}
+BEFORE = """
+%load_ext thag_nb
+import functools, gc, json, sys, types, numpy as np
+gc.disable()
+mine = sys.modules['mine'] = types.ModuleType('mine')
+mine.__file__ = '/mine.py'
+import thag_nb
+"""
+
+
+@pytest.fixture(scope="module")
+def executed() -> dict[str, list[Any]]:
+    """Live bytes before and after each line was executed as the person finds it, and the lines."""
+    cells, answers = [BEFORE], {}
+    for name, sources in LINES.items():
+        cells += [f"%thag_task {name}\n{sources[0]}", *sources[1:]]
+        cells += [
+            f"rows = thag_nb.retained({name!r}).itertuples()",
+            "line = next(row.released_by for row in rows if row.held_bytes > 10**6 and row.released_by)",
+            f"before = thag_nb.read().find({name!r}).self_live_bytes",
+            "get_ipython().run_cell(line, store_history=True);",
+            f"print(json.dumps([before, thag_nb.read().find({name!r}).self_live_bytes, line]))",
+        ]
+        answers[name] = len(cells) - 1
+    shown = kernels.run(*cells)
+    return {name: kernels.value(shown[place]) for name, place in answers.items()}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_the_line_lets_go_in_a_kernel_as_it_stands_without_the_collector(executed, name):
+    before, after, line = executed[name]
+    assert before > 2_000_000
+    assert before - after > 1_950_000, line
 
 
 def test_looking_for_garbage_leaves_the_dead_objects_of_asyncio_alone():

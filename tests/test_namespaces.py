@@ -6,7 +6,7 @@ import pytest
 from processes import python
 
 from thag_nb.errors import NamespaceError
-from thag_nb.namespaces import Namespace, type_name, type_package
+from thag_nb.namespaces import Namespace, collected, type_name, type_package, with_article
 
 SHELL = """
     import sys
@@ -68,6 +68,28 @@ def test_without_an_exception_there_is_no_line_for_it():
         print([holder.released_by, objects])
     """
     assert in_shell(code)[-1] == "['', []]"
+
+
+@pytest.mark.parametrize(
+    ("line", "with_collector"),
+    [
+        ("del a", "del a; import gc; gc.collect();"),
+        ("%xdel _3", "get_ipython().del_var('_3'); import gc; gc.collect();"),
+        ("import gc; gc.collect();", "import gc; gc.collect();"),
+        ("", ""),
+    ],
+)
+def test_a_line_may_need_the_collector(line, with_collector):
+    assert collected(line) == with_collector
+
+
+def test_a_noun_has_its_article():
+    assert [with_article(noun) for noun in ("dict", "asyncio.events.Handle", "Enum", "ufunc")] == [
+        "a dict",
+        "an asyncio.events.Handle",
+        "an Enum",
+        "a ufunc",
+    ]
 
 
 @pytest.mark.parametrize("wrong", [3, [("a", 1)], "names"])

@@ -233,9 +233,9 @@ def retained(
 
     Columns: ``context_id, name`` of the context; ``holder`` and its ``kind``, see below; ``held_bytes``, how many of
     the context's self live bytes hang on it; ``released_by``, the line to execute that would let go, empty where there
-    is none; ``shared_with``, other holders that reach into the same bytes, which stay until those let go as well. Each
-    block counts once, for the first who holds it in the order of the kinds, and the rows of a context add up to its
-    self live bytes:
+    is none; ``shared_with``, other holders of more than a hundredth of the same bytes, which stay until those let go as
+    well (not looked for where a holder has less than 1 KiB, or than a hundredth of its context). Each block counts
+    once, for the first who holds it in the order of the kinds, and the rows of a context add up to its self live bytes:
 
     - ``variable``, ``closure``: a name of the user's, and one of a function that closes over something;
     - ``output``: ``Out[n]``, ``_`` and its like;

@@ -19,6 +19,9 @@ RecordingType = TypeVar("RecordingType")
 Description: TypeAlias = tuple[int, int, bool, tuple[str, str]]
 """A context: id, parent id or 0, whether it records, and its name and kind."""
 
+Walk: TypeAlias = object
+"""What `walk` gives, a capsule."""
+
 @final
 class Frame:
     """A flow's current context, for work that is handed over. Nothing can be asked of it."""
@@ -168,16 +171,48 @@ def audit() -> dict[int, tuple[int, int]]:
 def owner_of(address: int, /) -> tuple[int, int] | None:
     """The owner of the block at an address and the block's size, or None for a block that is not recorded."""
 
-def blocks_of(
-    objects: list[Any], kinds: tuple[object, object, object, object, object], /
-) -> tuple[dict[int, int], list[Any]]:
-    """The recorded bytes that objects are made of, by the id of their context, and what they hold unknown to `gc`.
+def walk(types: tuple[object, object, object, object, object, object], /) -> Walk:
+    """A new walk from holder to holder, on which nothing was met. It keeps no object alive.
 
-    An object is made of the block it lies in and the buffers that are its alone. Unknown to `gc.get_referents` are an
-    array's base and its elements, a dict's keys that are text, the parts of code, and the bytes of a `BytesIO`.
-    `kinds` are the types `ndarray`, `deque`, `array`, `BytesIO` and `StringIO`, or None for one that is not loaded. No
-    Python code runs.
+    What it knows of objects is who met each of them first: a holder, by its number or place, or nobody yet, or ever.
+
+    `types` are `ndarray`, `deque`, `array`, `BytesIO`, `StringIO`, or None for one that is not loaded, and the type of
+    what `functools.lru_cache` makes.
     """
+
+def follow(
+    walk: Walk, place: int, objects: list[Any], passed: list[Any], tells: bool, /
+) -> tuple[dict[int, int], list[Any], list[Any], dict[int, list[Any]], bool]:
+    """Go on from `objects` that were not met before, and from those `passed`, along everything that they hold.
+
+    Returned are the recorded bytes that objects met on the way are made of, by the id of their context; objects to be
+    `passed` to the next call, as this one does only so many; `special` ones that were not gone on from: classes,
+    functions, modules, frames, tracebacks and caches, which may be `passed` or not; if `tells`, objects that earlier
+    places have, by place and up to a thousand of each; and whether one of the `objects` of the first call for this
+    place was met again.
+
+    An object is made of the block it lies in and the buffers that are its alone. Beside what `gc.get_referents` tells,
+    an array holds its base and its elements, a dict its keys that are text, code its parts, and a `BytesIO` its bytes.
+    No Python code runs.
+    """
+
+def reaches(walk: Walk, place: int, objects: list[Any], context_id: int, enough: int, /) -> bool:
+    """Whether so many bytes of a context hang on these objects, of those that were met for a place.
+
+    To be asked when nothing is followed any more. Too many objects that weigh nothing are taken for not enough.
+    """
+
+def close(walk: Walk, objects: list[Any], /) -> None:
+    """Let no holder enter these objects."""
+
+def open(walk: Walk, objects: list[Any], /) -> None:
+    """Take these objects for not met."""
+
+def unmet(walk: Walk, objects: list[Any], /) -> list[Any]:
+    """Those of the objects that were not met, and are not closed."""
+
+def met(walk: Walk, /) -> int:
+    """How many objects the walk knows of."""
 
 def health() -> dict[str, int]:
     """Counts of what went less than perfectly."""

@@ -16,9 +16,9 @@ import functools
 import gc
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType, TracebackType
+from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from thag_nb import _native
@@ -29,10 +29,12 @@ from thag_nb.namespaces import (
     HolderKind,
     Modules,
     Namespace,
+    collected,
     is_dunder,
     package_of,
     type_name,
     type_package,
+    with_article,
 )
 from thag_nb.recording import ContextRecord, Recording, Wanted
 
@@ -49,17 +51,24 @@ class Held(NamedTuple):
     shared_with: tuple[str, ...]
 
 
+Progress = Callable[[int], object]
+
 UNEXPLAINED = Holder("(unexplained)", "unexplained")
-_GARBAGE = Holder("(reference cycles)", "cycle", "import gc; gc.collect()")
+_GARBAGE = Holder("(reference cycles)", "cycle", "import gc; gc.collect();")
 
 
 def find(
-    wanted: Wanted | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
+    wanted: Wanted | None = None,
+    *,
+    collect: bool = False,
+    namespace: dict[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Held, ...]:
     """What every ended context, or the wanted one, still holds: contexts oldest first, the largest holder leading.
 
     The rows of a context add up to its self live bytes; the last of them is what could not be explained. See
-    `thag_nb.retained`. To be called untracked. Raises `UnknownContextError`, `NamespaceError`.
+    `thag_nb.retained`. `progress` is called now and then with the number of objects looked at so far. To be called
+    untracked. Raises `UnknownContextError`, `NamespaceError`.
     """
     user = Namespace(namespace)
     _chosen(read(), wanted)  # before anything is collected
@@ -67,14 +76,20 @@ def find(
         gc.collect()
     with _collector_off():
         for _ in range(_TRIES):
-            walk = _Walk(user)
-            rows, consistent = _rows(_chosen(read(), wanted), walk)
+            rows, consistent = _look(user, wanted, progress)
             if consistent:  # else other threads have freed something between the walk and the reading
                 break
     return rows
 
 
 _TRIES = 3
+_LITTLE = 100  # of less than one part in so many, nobody asks who shares it,
+_FEW_BYTES = 1024  # nor of less than that
+
+
+def _look(user: Namespace, wanted: Wanted | None, progress: Progress | None) -> tuple[tuple[Held, ...], bool]:
+    walk = _Walk(user, progress)
+    return _rows(_chosen(read(), wanted), walk)
 
 
 def _chosen(recording: Recording, wanted: Wanted | None) -> tuple[ContextRecord, ...]:
@@ -92,7 +107,9 @@ def _rows(records: Iterable[ContextRecord], walk: _Walk) -> tuple[tuple[Held, ..
         unexplained = record.self_live_bytes - sum(held_bytes for held_bytes, _ in found)
         consistent &= unexplained >= 0
         for held_bytes, place in sorted(found, key=lambda pair: -pair[0]):
-            rows.append(_row(record, walk.holders[place], held_bytes, walk.sharing(place, record.context_id)))
+            matters = held_bytes >= _FEW_BYTES and held_bytes * _LITTLE >= record.self_live_bytes
+            shared_with = walk.sharing(place, record.context_id) if matters else ()
+            rows.append(_row(record, walk.holder(place), held_bytes, shared_with))
         if unexplained:  # less than nothing, if other threads never leave off
             rows.append(_row(record, UNEXPLAINED, unexplained, ()))
     return tuple(rows), consistent
@@ -116,64 +133,61 @@ def _collector_off() -> Iterator[None]:
 
 # ---- the walk ----
 
-_PLAIN, _SKIPPED, _CLASS, _TRACEBACK, _CACHE, _FUNCTION = range(6)
 _LRU_CACHE: type = type(functools.lru_cache(len))
-# What so many share that it says nothing.
-_ATOMS = frozenset(
-    map(id, (int, str, float, bytes, bool, complex, type(None), CodeType, FunctionType, BuiltinFunctionType))
-)
-_TOUCHED = 1_000  # objects that two holders share, of which this many are looked at
 
 
 class _Walk:
     """Visits everything once. `sums` has for each of `holders` the bytes by context."""
 
-    def __init__(self, user: Namespace) -> None:
-        self.holders: list[Holder] = []
-        self.sums: list[dict[int, int]] = []
-        self._seen: dict[int, int] = {}
-        self._touched: dict[int, dict[int, dict[int, Any]]] = {}
-        self._caches: list[tuple[Any, int]] = []
-        self._handlings: dict[int, int] = {}
-        self._package: str | None = "__main__"  # whose classes are passed through; None for all
-        self._kinds = _kinds()
+    def __init__(self, user: Namespace, progress: Progress | None) -> None:
         # Before the walk makes any objects of its own. What dies meanwhile stays until its end.
         self._tracked = gc.get_objects()
+        self.holders: list[Holder] = []
+        self.sums: list[dict[int, int]] = []
+        self._touched: dict[int, dict[int, list[Any]]] = {}  # what a holder has that others met, by the other
+        self._caches: list[tuple[Any, int]] = []
+        self._enters_caches = False
+        self._loops: set[int] = set()  # holders whose line lets go, but only the collector frees
+        self._package: str | None = "__main__"  # whose classes are passed through; None for all
+        self._map = _native.walk(_types())
+        self._progress = progress
         self._modules = Modules(user)
         self._main = user.names
-        self._mark(self, user, user.outputs, user.names, sys.modules, *self._modules.dicts.values())
+        own = (self, user, vars(user), user.outputs, self._tracked, progress)
+        _native.close(self._map, [*own, user.names, sys.modules, *self._modules.dicts.values()])
         try:
             self._go(user)
         finally:
             self._tracked.clear()  # whoever interrupts this keeps its frames, but not every object there is
 
+    def holder(self, place: int) -> Holder:
+        """The holder at `place`, with a line that frees even what refers to itself."""
+        holder = self.holders[place]
+        return holder._replace(released_by=collected(holder.released_by)) if place in self._loops else holder
+
     def sharing(self, place: int, context_id: int) -> tuple[str, ...]:
-        """Who else reaches something of the context that was counted for the holder at `place`."""
-        names = []
-        for other, touched in self._touched.get(place, {}).items():
-            holder = self.holders[other]
-            held, _ = _native.blocks_of(list(touched.values()), self._kinds)
-            if context_id in held and _lets_go_apart(holder, self.holders[place]):
-                names.append(holder.name)
-        return tuple(names)
+        """Who else keeps more than a little of the context's once the holder at `place` has let go."""
+        first, enough = self.holders[place], self.sums[place][context_id] // _LITTLE + 1
+        return tuple(
+            self.holders[other].name
+            for other, touched in self._touched.get(place, {}).items()
+            if _lets_go_apart(self.holders[other], first)
+            and _native.reaches(self._map, place, touched, context_id, enough)
+        )
 
     def _go(self, user: Namespace) -> None:
         if user.shell is not None:
-            self._mark(user.shell)
+            _native.close(self._map, [user.shell])
         for holder, value in user.holders():
             if not self._is_of_library(value):
                 self._follow(holder, [value])
         self._follow(*user.traceback_holder())
         if user.shell is not None:
-            del self._seen[id(user.shell)]
+            _native.open(self._map, [user.shell])
         self._follow_modules()
         self._follow_caches()
         self._package = None
         self._follow_rest()
-
-    def _mark(self, *objects: Any) -> None:
-        for thing in objects:
-            self._seen[id(thing)] = -1
 
     def _is_of_library(self, value: Any) -> bool:
         """Imported names: their modules hold what they name."""
@@ -194,14 +208,13 @@ class _Walk:
 
     def _follow_package(self, package: str, modules: list[str]) -> None:
         dicts = [self._modules.dicts[name] for name in modules]
-        for names in dicts:
-            self._seen.pop(id(names), None)  # two modules may have one dict
+        _native.open(self._map, dicts)  # two modules may have one dict
         self._follow(Holder(package, "module"), dicts)
 
     def _follow_caches(self) -> None:
-        self._handlings[id(_LRU_CACHE)] = _PLAIN
+        self._enters_caches = True
         for wrapper, place in self._caches:
-            del self._seen[id(wrapper)]
+            _native.open(self._map, [wrapper])
             self._follow(self._cache_holder(wrapper, place), [wrapper])
 
     def _cache_holder(self, wrapper: Any, place: int) -> Holder:
@@ -219,70 +232,53 @@ class _Walk:
         place, sums = len(self.holders), dict[int, int]()
         self.holders.append(holder)
         self.sums.append(sums)
-        front = self._unseen(objects, place)
-        while front:
-            held, further = _native.blocks_of(front, self._kinds)
+        tells = not _is_library(holder)
+        passed: list[Any] = []
+        while objects or passed:
+            held, passed, special, shared, loops = _native.follow(self._map, place, objects, passed, tells)
             for context_id, held_bytes in held.items():
                 sums[context_id] = sums.get(context_id, 0) + held_bytes
-            further += gc.get_referents(*front)
-            front = self._unseen(further, place)
+            for first, touched in shared.items():
+                if self.holders[first].released_by:
+                    self._touched.setdefault(first, {}).setdefault(place, []).extend(touched)
+            if loops:
+                self._loops.add(place)
+            objects = []
+            passed += [thing for thing in special if self._is_passed(thing, place, objects)]
+            if self._progress is not None:
+                self._progress(_native.met(self._map))
 
-    def _unseen(self, objects: list[Any], place: int) -> list[Any]:
-        """The objects to go on from, marked as seen. `objects` may grow on the way."""
-        seen, handlings, fresh = self._seen, self._handlings, []
-        for thing in objects:
-            address = id(thing)
-            first = seen.get(address)
-            if first is not None:
-                if first != place and first >= 0:
-                    self._touch(first, place, thing)
-                continue
-            handling = handlings.get(id(type(thing)))
-            if handling is None:
-                handling = handlings[id(type(thing))] = _handling(type(thing))
-            if handling and not self._is_passed(handling, thing, place, objects):
-                continue
-            seen[address] = place
-            fresh.append(thing)
-        return fresh
-
-    def _touch(self, first: int, place: int, thing: Any) -> None:
-        if id(type(thing)) not in _ATOMS:
-            touched = self._touched.setdefault(first, {}).setdefault(place, {})
-            if len(touched) < _TOUCHED:
-                touched[id(thing)] = thing
-
-    def _is_passed(self, handling: int, thing: Any, place: int, objects: list[Any]) -> bool:
-        """Whether to go on from something out of the ordinary."""
-        if handling == _CLASS:
-            return self._package is None or type_package(thing) == self._package
-        if handling == _FUNCTION:
-            # An imported function is held by its module, but a closure of its making holds what it was given.
-            imported = id(thing.__globals__) in self._modules.addresses
+    def _is_passed(self, thing: Any, place: int, objects: list[Any]) -> bool:
+        """Whether to go on from something special. To `objects` is added what to go on from instead."""
+        kind = type(thing)
+        if kind is FunctionType:
+            # An imported function is held by its module, but not one of its making, which holds what it was given.
+            imported = id(thing.__globals__) in self._modules.addresses and "<locals>" not in thing.__code__.co_qualname
             return self._package != "__main__" or not imported or thing.__closure__ is not None
-        if handling == _TRACEBACK:
-            self._open_frame(thing.tb_frame, place, objects)
+        if issubclass(kind, type):
+            return self._package is None or type_package(thing) == self._package
+        if kind is TracebackType:
+            self._open_frame(thing.tb_frame, objects)
             return True
-        if handling == _CACHE:
-            self._seen[id(thing)] = -1
+        if kind is _LRU_CACHE and not self._enters_caches:
+            _native.close(self._map, [thing])
             self._caches.append((thing, place))
             function = _wrapped(thing)
             if function is not None:
                 objects.append(function)
-        return False
+        return kind is _LRU_CACHE and self._enters_caches
 
-    def _open_frame(self, frame: FrameType, place: int, objects: list[Any]) -> None:
+    def _open_frame(self, frame: FrameType, objects: list[Any]) -> None:
         """The locals of a frame that a traceback keeps. Those of IPython, which ran the cell, lead everywhere."""
         package = dict.get(frame.f_globals, "__name__")
-        if id(frame) not in self._seen and not (type(package) is str and package_of(package) in _SHELLS):
-            self._seen[id(frame)] = place
+        if _native.unmet(self._map, [frame]) and not (type(package) is str and package_of(package) in _SHELLS):
             objects += gc.get_referents(frame)
 
     # ---- what only the collector knows ----
 
     def _follow_rest(self) -> None:
         """Objects that no name leads to: those that something unknown refers to, and those that are garbage."""
-        rest = [thing for thing in self._tracked if id(thing) not in self._seen]
+        rest = _native.unmet(self._map, self._tracked)
         self._tracked.clear()
         held, garbage = _divide(rest)
         del rest
@@ -291,15 +287,18 @@ class _Walk:
             by_type.setdefault(id(type(thing)), []).append(thing)
         del held
         for things in by_type.values():
-            self._follow(Holder(f"(a {type_name(type(things[0]))})", "object"), things)
+            self._follow(Holder(f"({with_article(type_name(type(things[0])))})", "object"), things)
         by_type.clear()
         self._follow(_GARBAGE, garbage)
 
 
+def _is_library(holder: Holder) -> bool:
+    return holder.kind == "module" and not holder.released_by
+
+
 def _lets_go_apart(other: Holder, first: Holder) -> bool:
-    """Whether to tell of another holder: not of one that the same line lets go, and not of a library."""
-    is_library = other.kind == "module" and not other.released_by
-    return not is_library and (not other.released_by or other.released_by != first.released_by)
+    """Whether to tell of another holder: not of one that the same line lets go."""
+    return not other.released_by or other.released_by != first.released_by
 
 
 _SHELLS = ("IPython", "ipykernel", "thag_nb")
@@ -327,18 +326,6 @@ def _referents(thing: Any) -> list[Any]:
     return [MODULE_DICT(thing)] if issubclass(type(thing), ModuleType) else gc.get_referents(thing)
 
 
-_SPECIAL = ((TracebackType, _TRACEBACK), (_LRU_CACHE, _CACHE), (FunctionType, _FUNCTION))
-
-
-def _handling(kind: type) -> int:
-    if issubclass(kind, type):
-        return _CLASS
-    if issubclass(kind, ModuleType) or kind is FrameType:
-        return _SKIPPED
-    # One by one: a dict would ask the class of a class for its hash.
-    return next((handling for special, handling in _SPECIAL if kind is special), _PLAIN)
-
-
 def _wrapped(wrapper: Any) -> Any:
     """The function behind an lru_cache. The wrapper's class is C's own, so nothing of the user's runs."""
     try:
@@ -347,6 +334,6 @@ def _wrapped(wrapper: Any) -> Any:
         return None
 
 
-def _kinds() -> tuple[object, object, object, object, object]:
+def _types() -> tuple[object, object, object, object, object, object]:
     numpy = sys.modules.get("numpy")
-    return getattr(numpy, "ndarray", None), collections.deque, array.array, io.BytesIO, io.StringIO
+    return getattr(numpy, "ndarray", None), collections.deque, array.array, io.BytesIO, io.StringIO, _LRU_CACHE

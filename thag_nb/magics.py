@@ -14,10 +14,11 @@ from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
 from traitlets import Bool, Float, observe
 
-from thag_nb import comparison_reports, comparisons, dispatcher, holders, marks, reports
+from thag_nb import comparison_reports, comparisons, dispatcher, holder_reports, holders, marks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
 from thag_nb.errors import NothingToCompareError
+from thag_nb.progress import Progress
 from thag_nb.recording import Recording
 from thag_nb.tasks import task, untracked
 
@@ -99,9 +100,10 @@ class ThagNb(Magics):
         """Show who still holds what a task or cell allocated, and the line that would let go."""
         options = self._options(self.thag_retained, line)
         name = " ".join(options.name)
-        with untracked():
-            held = holders.find(name or None, collect=options.collect, namespace=self._shell.user_ns)
-            display(reports.retained_bundle(held), raw=True)
+        user_ns = self._shell.user_ns
+        with untracked(), Progress(notebook=self._shows_pictures()) as progress:
+            held = holders.find(name or None, collect=options.collect, namespace=user_ns, progress=progress)
+            progress.replace(holder_reports.retained_bundle(held))
 
     @magic_arguments()
     @argument("name", nargs="*", help="what to call the moment; quotes are optional")
@@ -174,8 +176,9 @@ class ThagNb(Magics):
         with untracked():
             from thag_nb import pages  # loads matplotlib, which %load_ext does without
 
-            pages.write(options.file, recording=None, overwrite=options.overwrite)
-            print(f"wrote {options.file}")
+            with Progress(notebook=self._shows_pictures()) as progress:
+                pages.write(options.file, recording=None, overwrite=options.overwrite, progress=progress)
+                progress.replace({"text/plain": f"wrote {options.file}"})
 
     @line_magic
     def thag_status(self, line: str) -> None:

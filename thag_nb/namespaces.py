@@ -63,25 +63,28 @@ class Namespace:
             return
         for number, value in self.outputs.items():
             known = dict.get(self.names, f"_{number}") is value
-            yield Holder(f"Out[{number}]", "output", f"%xdel _{number}" if known else f"del Out[{number}]"), value
+            yield Holder(f"Out[{number}]", "output", f"{_XDEL}_{number}" if known else f"del Out[{number}]"), value
         numbered = {id(value) for value in self.outputs.values()}
         for name in _UNDERSCORES:
             if id(dict.get(self.names, name)) not in numbered:
-                yield Holder(name, "output", f"%xdel {name}"), dict.get(self.names, name)
+                yield Holder(name, "output", f"{_XDEL}{name}"), dict.get(self.names, name)
 
     def traceback_holder(self) -> tuple[Holder, list[Any]]:
         """What the last exception holds: `sys` keeps it, and the shell keeps its traceback."""
         kept = [name for name in ("last_exc", "last_value", "last_traceback") if hasattr(sys, name)]
         objects = [getattr(sys, name) for name in kept]
-        lines = [f"import sys; {' = '.join(f'sys.{name}' for name in kept)} = None"] if kept else []
+        lines = [f"{' = '.join(f'sys.{name}' for name in kept)} = None"] if kept else []
         shown = getattr(self.shell, "InteractiveTB", None)
         if shown is not None:
             objects.append(getattr(shown, "tb", None))
             lines.append("get_ipython().InteractiveTB.tb = None")
-        return Holder("(last traceback)", "traceback", "; ".join(lines)), objects
+        # IPython's frames are in it, and one of them keeps the exception.
+        line = f"import gc, sys; {'; '.join(lines)}; gc.collect();" if lines else ""
+        return Holder("(last traceback)", "traceback", line), objects
 
 
 _UNDERSCORES = ("_", "__", "___")
+_XDEL = "%xdel "  # knows all places where IPython keeps an output
 
 
 def _running_shell() -> Any:
@@ -101,8 +104,17 @@ def _outputs(names: dict[str, Any]) -> dict[int, Any]:
 def _deletion(names: list[str], *, shown: bool) -> str:
     """The line that deletes a value of these names; `shown` says that IPython has it as an output as well."""
     if shown:
-        return f"%xdel {names[0]}"
+        return f"{_XDEL}{names[0]}"
     return f"del {', '.join(name if name.isidentifier() else f'globals()[{name!r}]' for name in names)}"
+
+
+def collected(line: str) -> str:
+    """The same line, with a run of the collector after it, for what refers to itself. It shows nothing."""
+    if not line or "gc.collect()" in line:
+        return line
+    if line.startswith(_XDEL):  # a magic takes the rest of its line
+        line = f"get_ipython().del_var({line.removeprefix(_XDEL)!r})"
+    return f"{line}; import gc; gc.collect();"
 
 
 class Modules:
@@ -169,3 +181,8 @@ def type_name(kind: type) -> str:
     """A class with its module, unless it is built in."""
     name, module = _TYPE_NAME(kind), _module_of(kind)
     return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
+
+
+def with_article(noun: str) -> str:
+    """A noun with "a" or "an"; most names that begin with u sound like "you"."""
+    return f"{'an' if noun[:1].lower() in 'aeio' else 'a'} {noun}"

@@ -7,7 +7,8 @@ import os
 import platform
 from datetime import datetime
 
-from thag_nb import dispatcher, files, holders, reports
+from thag_nb import dispatcher, files, holder_reports, holders, reports
+from thag_nb.holders import Progress
 from thag_nb.recording import Recording
 
 _MARK = "<!doctype html>\n<!-- thag_nb report -->\n"
@@ -20,19 +21,25 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
 """
 
 
-def write(path: str | os.PathLike[str], *, recording: Recording | None, overwrite: bool) -> None:
+def write(
+    path: str | os.PathLike[str],
+    *,
+    recording: Recording | None,
+    overwrite: bool,
+    progress: Progress | None = None,
+) -> None:
     """Write the page of a recording, or of this process as of now. See `thag_nb.report`."""
-    data = page(recording).encode("utf-8")
+    data = page(recording, progress).encode("utf-8")
     files.write(os.fsdecode(path), data, what="report", is_one=_is_page, overwrite=overwrite)
 
 
-def page(recording: Recording | None = None) -> str:
+def page(recording: Recording | None = None, progress: Progress | None = None) -> str:
     """The HTML of a recording, or of this process as of now: then with who still holds what, and the status."""
     shown = dispatcher.read() if recording is None else recording
     view = reports.costs_bundle(shown, figure=True).get("text/html", "<p>Nothing was recorded.</p>")
     sections = [("What each cell and task cost", view)]
     if recording is None:
-        sections += [("Who still holds it", _held()), ("What is seen, and what is not", _status())]
+        sections += [("Who still holds it", _held(progress)), ("What is seen, and what is not", _status())]
     body = "\n".join(f"<h2>{title}</h2>\n{content}" for title, content in sections)
     made = f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}, Python {platform.python_version()}"
     return (
@@ -46,8 +53,8 @@ def _is_page(head: bytes) -> bool:
     return head.startswith(_MARK.encode())
 
 
-def _held() -> str:
-    bundle = reports.retained_bundle(holders.find())
+def _held(progress: Progress | None) -> str:
+    bundle = holder_reports.retained_bundle(holders.find(progress=progress))
     return bundle.get("text/html") or f"<p>{html.escape(bundle['text/plain'])}</p>"
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from thag_nb import scripts
 from thag_nb.costs import Cost, Costs, costs
-from thag_nb.holders import Held
 from thag_nb.recording import ContextRecord, Recording
 from thag_nb.tables import html_table, text_table
 from thag_nb.units import format_bytes, format_count, format_duration
@@ -32,10 +31,6 @@ _COSTS = (
 _COLUMNS = tuple(column for column, _ in _COSTS)
 _GROUPS = tuple(group for _, group in _COSTS)
 _BRIEF = tuple(place for place, group in enumerate(_GROUPS) if group != "self")  # what a terminal has room for
-_RETAINED_COLUMNS = ("context", "holder", "held", "share", "released by")
-_RETAINED_LEFT = (0, 1, 4)
-_HOLDERS = 6  # of one context that are shown, the largest
-_CONTEXTS = 20
 _CAVEAT = "Live bytes are not RSS; kept is what was live when the context ended, not a leak."
 _DETAILS = 40  # contexts whose own curve comes with the dashboard, those of highest peak
 
@@ -126,46 +121,6 @@ def _payload(recording: Recording, made: Costs) -> dict[str, Any]:
     overhead = [None] * len(_COLUMNS)
     rows.append({"id": -1, "parent": -2, "values": overhead})
     return {"scene": drawn[0].header, "buffer": scenes.packed(drawn), "groups": _GROUPS, "rows": rows}
-
-
-def retained_bundle(held: tuple[Held, ...]) -> Bundle:
-    """Who still holds what, the context that holds most first: its largest holders, and the others as one row."""
-    contexts: dict[int, list[Held]] = {}
-    for row in held:
-        contexts.setdefault(row.context_id, []).append(row)
-    if not contexts:
-        return {"text/plain": "Nothing that was allocated is still held."}
-    largest = sorted(contexts.values(), key=lambda rows: -sum(row.held_bytes for row in rows))
-    rows = [line for of_context in largest[:_CONTEXTS] for line in _retained_rows(of_context)]
-    notes = []
-    if len(largest) > _CONTEXTS:
-        notes.append(f"... and {len(largest) - _CONTEXTS:,} contexts that hold less; thag_nb.retained() has them all")
-    note = "".join(f"<div>{html.escape(text)}</div>" for text in notes)
-    return {
-        "text/plain": "\n".join([text_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT), *notes]),
-        "text/html": html_table(rows, _RETAINED_COLUMNS, _RETAINED_LEFT) + note,
-    }
-
-
-def _retained_rows(held: list[Held]) -> list[tuple[str, ...]]:
-    """The holders of one context that matter, its name and sum on top."""
-    total = sum(row.held_bytes for row in held)
-    shown = [row for row in held[:_HOLDERS] if row.held_bytes * 100 >= total]
-    rows: list[tuple[str, ...]] = [(held[0].name, "", format_bytes(total), "", "")]
-    for row in shown:
-        also = f", also held by {', '.join(row.shared_with)}" if row.shared_with and row.released_by else ""
-        rows.append(
-            ("", row.holder, format_bytes(row.held_bytes), _share(row.held_bytes, total), row.released_by + also)
-        )
-    rest_bytes = total - sum(row.held_bytes for row in shown)
-    if len(shown) < len(held):
-        rest = f"{len(held) - len(shown):,} smaller"
-        rows.append(("", rest, format_bytes(rest_bytes), _share(rest_bytes, total), ""))
-    return rows
-
-
-def _share(part_bytes: int, total_bytes: int) -> str:
-    return f"{part_bytes / total_bytes:.0%}" if total_bytes else ""
 
 
 def _kept_bytes(record: ContextRecord) -> int:

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 Row = Sequence[str]
 
-_CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: pre"
+_CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: "
+_KEPT = "pre"  # the first column is indented
+_WRAPPED = "pre-wrap; overflow-wrap: anywhere"
 
 
 def text_table(rows: Sequence[Row], columns: Row, left: Sequence[int] = (0,)) -> str:
@@ -27,16 +29,26 @@ def text_table(rows: Sequence[Row], columns: Row, left: Sequence[int] = (0,)) ->
     return "\n".join(lines)
 
 
-def html_table(rows: Sequence[Row], columns: Row, left: Sequence[int] = (0,)) -> str:
-    """The same as a ``table`` with a head and a body."""
-    head = "".join(_html_cell("th", column in left, text) for column, text in enumerate(columns))
+def html_table(
+    rows: Sequence[Row],
+    columns: Row,
+    left: Sequence[int] = (0,),
+    *,
+    wrapped: Sequence[int] = (),
+    code: Sequence[int] = (),
+) -> str:
+    """The same as a ``table`` with a head and a body; texts in columns that are `wrapped` may be long, or `code`."""
+
+    def cell(tag: str, column: int, text: str) -> str:
+        style = _CELL.format(align="left" if column in left else "right")
+        style += _WRAPPED if column in wrapped and tag == "td" else _KEPT
+        shown = html.escape(text)
+        if column in code and tag == "td" and text:
+            shown = f'<code style="white-space: {_WRAPPED}">{shown}</code>'
+        return f'<{tag} style="{style}">{shown}</{tag}>'
+
+    head = "".join(cell("th", column, text) for column, text in enumerate(columns))
     body = "".join(
-        "<tr>" + "".join(_html_cell("td", column in left, text) for column, text in enumerate(row)) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(cell("td", column, text) for column, text in enumerate(row)) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _html_cell(tag: str, left: bool, text: str) -> str:
-    style = _CELL.format(align="left" if left else "right")
-    return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'

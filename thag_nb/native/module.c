@@ -7,6 +7,7 @@
 #include "current.h"
 #include "dispatcher.h"
 #include "owners.h"
+#include "places.h"
 #include "thag.h"
 #include "timeline.h"
 
@@ -828,6 +829,19 @@ native_context_ids(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return ids;
 }
 
+/* Whose the recorded block at an address is, and its size; 0 for nobody's. */
+static uint32_t
+owner_at(const void *address, size_t *size)
+{
+    const thag_entry *at = thag_owners_find((uintptr_t)address);
+    thag_owner owner = {.context_id = 0};
+    if (at != NULL) {
+        owner = thag_owners_look_at(at);
+    }
+    *size = owner.size;
+    return owner.context_id == 0 ? 0 : thag_context_owner(owner.context_id)->id;
+}
+
 static PyObject *
 native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
 {
@@ -835,110 +849,435 @@ native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
     if (address == NULL && PyErr_Occurred()) {
         return NULL;
     }
-    const thag_entry *at = thag_owners_find((uintptr_t)address);
-    thag_owner owner = {.context_id = 0};
-    if (at != NULL) {
-        owner = thag_owners_look_at(at);
-    }
-    if (owner.context_id == 0) {
+    size_t size;
+    uint32_t context_id = owner_at(address, &size);
+    if (context_id == 0) {
         Py_RETURN_NONE;
     }
-    return Py_BuildValue("kn", (unsigned long)thag_context_owner(owner.context_id)->id, (Py_ssize_t)owner.size);
+    return Py_BuildValue("kn", (unsigned long)context_id, (Py_ssize_t)size);
 }
 
-/* What objects hold, added up; consecutive blocks usually have the same owner. */
+/* ---- walks: who holds what ---- */
+
+/* What lasts as long as a walk, in a capsule. */
 typedef struct {
-    PyObject *held;             /* bytes by context id */
-    PyObject *further;
+    thag_places places;
+    thag_front front;           /* empty between two steps */
+    thag_kinds kinds;
+    PyTypeObject *cache_type;
+    PyObject *types;            /* keeps those of `kinds` and `cache_type` */
+    int32_t begun;              /* the last place that something was followed for */
+    int32_t spans;              /* what `again` of an object is where the last span has been; each has its own */
+} walk;
+
+/* One step of a walk, on behalf of one holder. Consecutive blocks usually have the same owner. */
+typedef struct {
+    walk *walk;
+    int32_t place;
+    bool tells;                 /* whether the holder is told of where it shares */
+    bool loops;                 /* whether the holder's own objects were met again */
+    bool failed;
     uint32_t context_id;        /* whose bytes are not in `held` yet; 0 for nobody's */
     int64_t bytes;
-    bool failed;
-} tally;
+    PyObject *held;             /* bytes by context id */
+    PyObject *special;          /* objects that the caller decides on */
+    PyObject *shared;           /* lists of objects by the earlier place that has them */
+    PyObject *shared_list;      /* the one that was added to last, borrowed, and its place */
+    int32_t shared_place;
+} step;
 
 static void
-tally_write(tally *sums)
+step_write(step *step)
 {
-    PyObject *key = sums->context_id == 0 ? NULL : PyLong_FromUnsignedLong(sums->context_id);
-    PyObject *before = key == NULL ? NULL : PyDict_GetItemWithError(sums->held, key);
+    PyObject *key = step->context_id == 0 ? NULL : PyLong_FromUnsignedLong(step->context_id);
+    PyObject *before = key == NULL ? NULL : PyDict_GetItemWithError(step->held, key);
     long long bytes = before == NULL ? 0 : PyLong_AsLongLong(before);
-    PyObject *after = key == NULL ? NULL : PyLong_FromLongLong(bytes + sums->bytes);
-    sums->failed |= sums->context_id != 0 && (after == NULL || PyDict_SetItem(sums->held, key, after) < 0);
+    PyObject *after = key == NULL ? NULL : PyLong_FromLongLong(bytes + step->bytes);
+    step->failed |= step->context_id != 0 && (after == NULL || PyDict_SetItem(step->held, key, after) < 0);
     Py_XDECREF(key);
     Py_XDECREF(after);
 }
 
 static void
-tally_block(const void *address, void *data)
+step_block(const void *address, void *data)
 {
-    tally *sums = data;
-    const thag_entry *at = thag_owners_find((uintptr_t)address);
-    thag_owner owner = {.context_id = 0};
-    if (at != NULL) {
-        owner = thag_owners_look_at(at);
-    }
-    if (owner.context_id == 0) {
+    step *step = data;
+    size_t size;
+    uint32_t context_id = owner_at(address, &size);
+    if (context_id == 0) {
         return;
     }
-    uint32_t context_id = thag_context_owner(owner.context_id)->id;
-    if (context_id != sums->context_id) {
-        tally_write(sums);
-        sums->context_id = context_id;
-        sums->bytes = 0;
+    if (context_id != step->context_id) {
+        step_write(step);
+        step->context_id = context_id;
+        step->bytes = 0;
     }
-    sums->bytes += (int64_t)owner.size;
+    step->bytes += (int64_t)size;
+}
+
+/* What so many share that it says nothing. */
+static bool
+is_atom(PyObject *object)
+{
+    return PyLong_CheckExact(object) || PyUnicode_CheckExact(object) || PyFloat_CheckExact(object)
+           || PyBytes_CheckExact(object) || PyBool_Check(object) || PyComplex_CheckExact(object) || object == Py_None
+           || PyCode_Check(object) || PyFunction_Check(object) || PyCFunction_CheckExact(object);
+}
+
+/* An object that another holder has reached before; each is told of once, and of each holder's no more than enough. */
+static void
+step_share(step *step, PyObject *object, thag_place *at)
+{
+    enum { ENOUGH = 1000 };
+    if (!step->tells || at->place < 0 || at->again == step->place || is_atom(object)) {
+        return;
+    }
+    at->again = step->place;
+    if (step->shared_list == NULL || at->place != step->shared_place) {
+        PyObject *place = PyLong_FromLong(at->place);
+        PyObject *fresh = place == NULL ? NULL : PyList_New(0);
+        step->shared_list = fresh == NULL ? NULL : PyDict_SetDefault(step->shared, place, fresh);
+        step->shared_place = at->place;
+        step->failed |= step->shared_list == NULL;
+        Py_XDECREF(place);
+        Py_XDECREF(fresh);
+    }
+    if (!step->failed && PyList_GET_SIZE(step->shared_list) < ENOUGH) {
+        step->failed |= PyList_Append(step->shared_list, object) < 0;
+    }
+}
+
+/* What leads everywhere, or is gone into in another way than the collector does. */
+static bool
+is_special(PyObject *object, const walk *walk)
+{
+    return PyType_Check(object) || PyFunction_Check(object) || PyModule_Check(object) || PyFrame_Check(object)
+           || PyTraceBack_Check(object) || Py_IS_TYPE(object, walk->cache_type);
+}
+
+static void
+step_pass(step *step, PyObject *object, thag_place *at)
+{
+    at->place = step->place;
+    step->failed |= !thag_front_push(&step->walk->front, object);
+}
+
+static void
+step_meet(step *step, PyObject *object)
+{
+    thag_place *at = thag_places_of(&step->walk->places, object);
+    if (at == NULL) {
+        step->failed = true;
+    }
+    else if (at->place == step->place) {
+        step->loops |= at->again == THAG_PLACE_ROOT;
+    }
+    else if (at->place != THAG_PLACE_UNMET) {
+        step_share(step, object, at);
+    }
+    else if (!is_special(object, step->walk)) {
+        step_pass(step, object, at);
+    }
+    else if (at->again != step->place && at->again != THAG_PLACE_ROOT) {
+        at->again = step->place;
+        step->failed |= PyList_Append(step->special, object) < 0;
+    }
 }
 
 static bool
-tally_object(PyObject *held, void *data)
+step_held(PyObject *held, void *data)
 {
-    tally *sums = data;
-    sums->failed |= PyList_Append(sums->further, held) < 0;
-    return !sums->failed;
+    step_meet(data, held);
+    return !((step *)data)->failed;
+}
+
+static int
+step_referent(PyObject *held, void *data)
+{
+    return step_held(held, data) ? 0 : -1;
+}
+
+/* As gc.get_referents does, without a list of everything. */
+static void
+step_go_on(step *step, PyObject *object)
+{
+    thag_blocks_visitor visitor = {step_block, step_held, step};
+    (void)thag_blocks_visit(object, &step->walk->kinds, &visitor);
+    if (!step->failed && PyObject_IS_GC(object) && Py_TYPE(object)->tp_traverse != NULL) {
+        (void)Py_TYPE(object)->tp_traverse(object, step_referent, step);
+    }
+}
+
+static void
+step_begin(step *step, PyObject *objects, PyObject *passed)
+{
+    bool first = step->walk->begun != step->place;
+    step->walk->begun = step->place;
+    for (Py_ssize_t i = 0; !step->failed && i < PyList_GET_SIZE(passed); i++) {
+        thag_place *at = thag_places_of(&step->walk->places, PyList_GET_ITEM(passed, i));
+        step->failed |= at == NULL;
+        if (at != NULL) {
+            step_pass(step, PyList_GET_ITEM(passed, i), at);
+        }
+    }
+    for (Py_ssize_t i = 0; !step->failed && i < PyList_GET_SIZE(objects); i++) {
+        step_meet(step, PyList_GET_ITEM(objects, i));
+        thag_place *at = thag_places_of(&step->walk->places, PyList_GET_ITEM(objects, i));
+        if (first && at != NULL && (at->place == step->place || at->place == THAG_PLACE_UNMET)) {
+            at->again = THAG_PLACE_ROOT;
+        }
+    }
+}
+
+/* Goes on for a while: not so long that nothing else could run, or be shown. What is left to be gone on from. */
+static PyObject *
+step_run(step *step)
+{
+    enum { AT_ONCE = 100000 };
+    thag_front *front = &step->walk->front;
+    for (int i = 0; !step->failed && front->count > 0 && i < AT_ONCE; i++) {
+        step_go_on(step, front->objects[--front->count]);
+    }
+    PyObject *left = step->failed ? NULL : PyList_New((Py_ssize_t)front->count);
+    for (size_t i = 0; left != NULL && i < front->count; i++) {
+        PyList_SET_ITEM(left, (Py_ssize_t)i, Py_NewRef(front->objects[i]));
+    }
+    front->count = 0;
+    return left;
+}
+
+/* Releases what it was built from. */
+static PyObject *
+step_result(step *step, PyObject *left)
+{
+    PyObject *result = NULL;
+    if (left != NULL) {
+        step_write(step);
+    }
+    if (left != NULL && !step->failed) {
+        PyObject *loops = step->loops ? Py_True : Py_False;
+        result = PyTuple_Pack(5, step->held, left, step->special, step->shared, loops);
+    }
+    else if (!PyErr_Occurred()) {
+        PyErr_NoMemory();
+    }
+    Py_XDECREF(left);
+    Py_XDECREF(step->held);
+    Py_XDECREF(step->special);
+    Py_XDECREF(step->shared);
+    return result;
+}
+
+/* How much of what one holder has of one context can be reached from some of its objects. */
+typedef struct {
+    walk *walk;
+    int32_t place;
+    uint32_t context_id;
+    int64_t bytes;
+    bool failed;
+} span;
+
+static void
+span_block(const void *address, void *data)
+{
+    span *span = data;
+    size_t size;
+    if (owner_at(address, &size) == span->context_id) {
+        span->bytes += (int64_t)size;
+    }
+}
+
+static bool
+span_held(PyObject *held, void *data)
+{
+    span *span = data;
+    thag_place *at = thag_places_of(&span->walk->places, held);
+    span->failed |= at == NULL;
+    if (at != NULL && at->place == span->place && at->again != span->walk->spans) {
+        at->again = span->walk->spans;
+        span->failed |= !thag_front_push(&span->walk->front, held);
+    }
+    return !span->failed;
+}
+
+static int
+span_referent(PyObject *held, void *data)
+{
+    return span_held(held, data) ? 0 : -1;
+}
+
+/* Until there is enough, or it takes too long to say that there is not. */
+static void
+span_run(span *span, PyObject *objects, int64_t enough)
+{
+    enum { TOO_LONG = 100000 };
+    thag_front *front = &span->walk->front;
+    for (Py_ssize_t i = 0; !span->failed && i < PyList_GET_SIZE(objects); i++) {
+        (void)span_held(PyList_GET_ITEM(objects, i), span);
+    }
+    thag_blocks_visitor visitor = {span_block, span_held, span};
+    for (int i = 0; !span->failed && front->count > 0 && span->bytes < enough && i < TOO_LONG; i++) {
+        PyObject *object = front->objects[--front->count];
+        (void)thag_blocks_visit(object, &span->walk->kinds, &visitor);
+        if (!span->failed && PyObject_IS_GC(object) && Py_TYPE(object)->tp_traverse != NULL) {
+            (void)Py_TYPE(object)->tp_traverse(object, span_referent, span);
+        }
+    }
+    front->count = 0;
+}
+
+static const char walk_name[] = "thag_nb._native.walk";
+
+static walk *
+walk_argument(PyObject *argument)
+{
+    return PyCapsule_IsValid(argument, walk_name) ? PyCapsule_GetPointer(argument, walk_name) : NULL;
 }
 
 static PyObject *
-tally_objects(PyObject *objects, const thag_kinds *kinds)
+native_follow(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
-    tally sums = {.held = PyDict_New(), .further = PyList_New(0)};
-    thag_blocks_visitor visitor = {tally_block, tally_object, &sums};
-    sums.failed = sums.held == NULL || sums.further == NULL;
-    for (Py_ssize_t i = 0; !sums.failed && i < PyList_GET_SIZE(objects); i++) {
-        (void)thag_blocks_visit(PyList_GET_ITEM(objects, i), kinds, &visitor);
+    walk *walked = count == 5 ? walk_argument(arguments[0]) : NULL;
+    if (walked == NULL || !PyLong_Check(arguments[1]) || !PyList_Check(arguments[2]) || !PyList_Check(arguments[3])) {
+        return PyErr_Format(PyExc_TypeError, "follow takes a walk, a number, two lists and a bool");
     }
-    if (!sums.failed) {
-        tally_write(&sums);
+    long place = PyLong_AsLong(arguments[1]);
+    if (place < 0 || place > INT32_MAX) {
+        PyErr_Clear();
+        return PyErr_Format(PyExc_ValueError, "no place has the number %R", arguments[1]);
     }
-    PyObject *result = sums.failed ? NULL : PyTuple_Pack(2, sums.held, sums.further);
-    Py_XDECREF(sums.held);
-    Py_XDECREF(sums.further);
+    int collector_was_on = thag_bookkeeping_begin();
+    step step = {.walk = walked, .place = (int32_t)place, .tells = arguments[4] == Py_True, .held = PyDict_New(),
+                 .special = PyList_New(0), .shared = PyDict_New()};
+    step.failed = step.held == NULL || step.special == NULL || step.shared == NULL;
+    step_begin(&step, arguments[2], arguments[3]);
+    PyObject *result = step_result(&step, step_run(&step));
+    thag_bookkeeping_end(collector_was_on);
     return result;
+}
+
+static PyObject *
+native_reaches(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    walk *walked = count == 5 ? walk_argument(arguments[0]) : NULL;
+    if (walked == NULL || !PyList_Check(arguments[2])) {
+        return PyErr_Format(PyExc_TypeError, "reaches takes a walk, a number, a list and two numbers");
+    }
+    span span = {.walk = walked, .place = (int32_t)PyLong_AsLong(arguments[1]),
+                 .context_id = (uint32_t)PyLong_AsUnsignedLong(arguments[3])};
+    long long enough = PyLong_AsLongLong(arguments[4]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    walked->spans--;
+    span_run(&span, arguments[2], enough);
+    return span.failed ? PyErr_NoMemory() : PyBool_FromLong(span.bytes >= enough);
+}
+
+/* Says of objects whether a walk may enter them. */
+static PyObject *
+walk_mark(PyObject *const *arguments, Py_ssize_t count, int32_t place)
+{
+    walk *walked = count == 2 ? walk_argument(arguments[0]) : NULL;
+    if (walked == NULL || !PyList_Check(arguments[1])) {
+        return PyErr_Format(PyExc_TypeError, "a walk and a list are needed");
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(arguments[1]); i++) {
+        thag_place *at = thag_places_of(&walked->places, PyList_GET_ITEM(arguments[1], i));
+        if (at == NULL) {
+            return PyErr_NoMemory();
+        }
+        at->place = place;
+        at->again = THAG_PLACE_NOBODY;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+native_close(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    return walk_mark(arguments, count, THAG_PLACE_NOBODY);
+}
+
+static PyObject *
+native_open(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    return walk_mark(arguments, count, THAG_PLACE_UNMET);
+}
+
+static PyObject *
+native_unmet(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    walk *walked = count == 2 ? walk_argument(arguments[0]) : NULL;
+    if (walked == NULL || !PyList_Check(arguments[1])) {
+        return PyErr_Format(PyExc_TypeError, "unmet takes a walk and a list");
+    }
+    PyObject *unmet = PyList_New(0);
+    for (Py_ssize_t i = 0; unmet != NULL && i < PyList_GET_SIZE(arguments[1]); i++) {
+        thag_place *at = thag_places_of(&walked->places, PyList_GET_ITEM(arguments[1], i));
+        if (at == NULL) {
+            PyErr_NoMemory();
+            Py_CLEAR(unmet);
+        }
+        else if (at->place == THAG_PLACE_UNMET && PyList_Append(unmet, PyList_GET_ITEM(arguments[1], i)) < 0) {
+            Py_CLEAR(unmet);
+        }
+    }
+    return unmet;
+}
+
+static PyObject *
+native_met(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    walk *walked = walk_argument(argument);
+    return walked == NULL ? PyErr_Format(PyExc_TypeError, "met takes a walk")
+                          : PyLong_FromSize_t(walked->places.count);
+}
+
+static void
+walk_end(PyObject *capsule)
+{
+    walk *ended = PyCapsule_GetPointer(capsule, walk_name);
+    thag_places_clear(&ended->places);
+    thag_front_clear(&ended->front);
+    Py_DECREF(ended->types);
+    PyMem_Free(ended);
 }
 
 /* A type, or NULL for None and for whatever else is no type. */
 static PyTypeObject *
-type_or_null(PyObject *kinds, Py_ssize_t i)
+type_or_null(PyObject *types, Py_ssize_t i)
 {
-    PyObject *kind = PyTuple_GET_ITEM(kinds, i);
-    return PyType_Check(kind) ? (PyTypeObject *)kind : NULL;
+    PyObject *type = PyTuple_GET_ITEM(types, i);
+    return PyType_Check(type) ? (PyTypeObject *)type : NULL;
 }
 
 static PyObject *
-native_blocks_of(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+native_walk(PyObject *Py_UNUSED(module), PyObject *types)
 {
-    if (count != 2 || !PyList_Check(arguments[0]) || !PyTuple_Check(arguments[1]) || PyTuple_GET_SIZE(arguments[1]) != 5) {
-        return PyErr_Format(PyExc_TypeError, "blocks_of takes a list and a tuple of 5 types");
+    if (!PyTuple_Check(types) || PyTuple_GET_SIZE(types) != 6) {
+        return PyErr_Format(PyExc_TypeError, "walk takes a tuple of 6 types");
     }
-    thag_kinds kinds = {
-        .ndarray = type_or_null(arguments[1], 0),
-        .deque = type_or_null(arguments[1], 1),
-        .array = type_or_null(arguments[1], 2),
-        .bytes_io = type_or_null(arguments[1], 3),
-        .string_io = type_or_null(arguments[1], 4),
-    };
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *result = tally_objects(arguments[0], &kinds);
+    walk *begun = PyMem_Calloc(1, sizeof(*begun));
+    PyObject *capsule = begun == NULL ? PyErr_NoMemory() : PyCapsule_New(begun, walk_name, walk_end);
     thag_bookkeeping_end(collector_was_on);
-    return result;
+    if (capsule == NULL) {
+        PyMem_Free(begun);
+        return NULL;
+    }
+    begun->types = Py_NewRef(types);
+    begun->begun = THAG_PLACE_NOBODY;
+    begun->spans = THAG_PLACE_ROOT;
+    begun->kinds = (thag_kinds){
+        .ndarray = type_or_null(types, 0),
+        .deque = type_or_null(types, 1),
+        .array = type_or_null(types, 2),
+        .bytes_io = type_or_null(types, 3),
+        .string_io = type_or_null(types, 4),
+    };
+    begun->cache_type = type_or_null(types, 5);
+    return capsule;
 }
 
 static PyObject *
@@ -1073,7 +1412,13 @@ static PyMethodDef methods[] = {
     {"after_fork", native_after_fork, METH_NOARGS, NULL},
     {"audit", native_audit, METH_NOARGS, NULL},
     {"owner_of", native_owner_of, METH_O, NULL},
-    {"blocks_of", (PyCFunction)(void (*)(void))native_blocks_of, METH_FASTCALL, NULL},
+    {"walk", native_walk, METH_O, NULL},
+    {"follow", (PyCFunction)(void (*)(void))native_follow, METH_FASTCALL, NULL},
+    {"reaches", (PyCFunction)(void (*)(void))native_reaches, METH_FASTCALL, NULL},
+    {"close", (PyCFunction)(void (*)(void))native_close, METH_FASTCALL, NULL},
+    {"open", (PyCFunction)(void (*)(void))native_open, METH_FASTCALL, NULL},
+    {"unmet", (PyCFunction)(void (*)(void))native_unmet, METH_FASTCALL, NULL},
+    {"met", native_met, METH_O, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"overhead", native_overhead, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

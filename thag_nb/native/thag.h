@@ -36,8 +36,8 @@ thag_add(_Atomic int64_t *cell, int64_t value)
     return atomic_fetch_add_explicit(cell, value, memory_order_relaxed) + value;
 }
 
-/* Zeroed pages from the operating system, or NULL. Any thread, no GIL, no lock of ours. Never unmapped, except by
-   thag_pages_unmap right after a lost race. */
+/* Zeroed pages from the operating system, or NULL. Any thread, no GIL, no lock of ours. Those of the tables
+   that hooks read are never unmapped, except right after a lost race. */
 void *thag_pages_map(size_t bytes);
 void thag_pages_unmap(void *pages, size_t bytes);
 
