@@ -45,6 +45,11 @@ def test_a_few_bytes_are_shown_only_where_nobody_holds_more():
     assert [words(line)[0] for line in lines(*rows)] == ["context", "a", "x", "1 smaller"]
 
 
+def test_a_single_smaller_one_is_shown_if_it_can_be_let_go():
+    rows = [held(3, "a", "x", MIB, "del x"), held(3, "a", "y", 60, "del y")]
+    assert [words(line)[0] for line in lines(*rows)[2:]] == ["x", "y"]
+
+
 def test_libraries_are_one_row_as_nobody_lets_go_of_them():
     rows = [
         held(3, "imports", "pandas", 2 * MIB, kind="module"),

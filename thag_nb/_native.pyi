@@ -182,14 +182,14 @@ def walk(types: tuple[object, object, object, object, object, object], /) -> Wal
 
 def follow(
     walk: Walk, place: int, objects: list[Any], passed: list[Any], tells: bool, /
-) -> tuple[dict[int, int], list[Any], list[Any], dict[int, list[Any]], bool]:
+) -> tuple[dict[int, int], list[Any], dict[int, list[Any]], bool]:
     """Go on from `objects` that were not met before, and from those `passed`, along everything that they hold.
 
-    Returned are the recorded bytes that objects met on the way are made of, by the id of their context; objects to be
-    `passed` to the next call, as this one does only so many; `special` ones that were not gone on from: classes,
-    functions, modules, frames, tracebacks and caches, which may be `passed` or not; if `tells`, objects that earlier
-    places have, by place and up to a thousand of each; and whether one of the `objects` of the first call for this
-    place was met again.
+    One call only does so many; what is left is then in `passed`, for the next. Returned are the recorded bytes that
+    objects met on the way are made of, by the id of their context; special objects that were not gone on from, each
+    once for a place: classes, functions, modules, frames, tracebacks and caches, which may be `passed` next; if
+    `tells`, objects that earlier places have, by place and up to a thousand of each; and whether one of the `objects`
+    of the first call for this place was met again.
 
     An object is made of the block it lies in and the buffers that are its alone. Beside what `gc.get_referents` tells,
     an array holds its base and its elements, a dict its keys that are text, code its parts, and a `BytesIO` its bytes.

@@ -81,7 +81,9 @@ def _rows(held: list[Held]) -> list[tuple[str, ...]]:
     lines = sorted(_lines(held), key=lambda line: -line.held_bytes)
     shown = [line for place, line in enumerate(lines[:_HOLDERS]) if not place or _matters(line, total)]
     rest = [line for line in lines if line not in shown]
-    if rest:
+    if len(rest) == 1 and rest[0].released_by:  # takes no more room by its name
+        shown += rest
+    elif rest:
         count = sum(line.holders for line in rest)
         shown.append(_Line(f"{count:,} smaller", sum(line.held_bytes for line in rest), count))
     return [_row(held[0].name, held=format_bytes(total)), *(_line_row(line, total) for line in shown)]

@@ -235,7 +235,7 @@ class _Walk:
         tells = not _is_library(holder)
         passed: list[Any] = []
         while objects or passed:
-            held, passed, special, shared, loops = _native.follow(self._map, place, objects, passed, tells)
+            held, special, shared, loops = _native.follow(self._map, place, objects, passed, tells)
             for context_id, held_bytes in held.items():
                 sums[context_id] = sums.get(context_id, 0) + held_bytes
             for first, touched in shared.items():

@@ -1009,17 +1009,10 @@ step_go_on(step *step, PyObject *object)
 }
 
 static void
-step_begin(step *step, PyObject *objects, PyObject *passed)
+step_begin(step *step, PyObject *objects)
 {
     bool first = step->walk->begun != step->place;
     step->walk->begun = step->place;
-    for (Py_ssize_t i = 0; !step->failed && i < PyList_GET_SIZE(passed); i++) {
-        thag_place *at = thag_places_of(&step->walk->places, PyList_GET_ITEM(passed, i));
-        step->failed |= at == NULL;
-        if (at != NULL) {
-            step_pass(step, PyList_GET_ITEM(passed, i), at);
-        }
-    }
     for (Py_ssize_t i = 0; !step->failed && i < PyList_GET_SIZE(objects); i++) {
         step_meet(step, PyList_GET_ITEM(objects, i));
         thag_place *at = thag_places_of(&step->walk->places, PyList_GET_ITEM(objects, i));
@@ -1029,18 +1022,36 @@ step_begin(step *step, PyObject *objects, PyObject *passed)
     }
 }
 
-/* Goes on for a while: not so long that nothing else could run, or be shown. What is left to be gone on from. */
+/* The next object to go on from, if there is one: of the front, else from the end of the list. */
 static PyObject *
-step_run(step *step)
+step_next(step *step, PyObject *passed, Py_ssize_t *left)
+{
+    thag_front *front = &step->walk->front;
+    if (front->count == 0 && *left > 0) {
+        PyObject *object = PyList_GET_ITEM(passed, --*left);
+        thag_place *at = thag_places_of(&step->walk->places, object);
+        step->failed |= at == NULL;
+        if (at != NULL) {
+            step_pass(step, object, at);
+        }
+    }
+    return step->failed || front->count == 0 ? NULL : front->objects[--front->count];
+}
+
+/* Goes on for a while: not so long that nothing else could run, or be shown. Returns how many of those `passed` are left;
+   what is left of the front stands behind them, as only a list keeps it alive. */
+static Py_ssize_t
+step_run(step *step, PyObject *passed)
 {
     enum { AT_ONCE = 100000 };
     thag_front *front = &step->walk->front;
-    for (int i = 0; !step->failed && front->count > 0 && i < AT_ONCE; i++) {
-        step_go_on(step, front->objects[--front->count]);
+    Py_ssize_t left = PyList_GET_SIZE(passed);
+    PyObject *object;
+    for (int i = 0; i < AT_ONCE && (object = step_next(step, passed, &left)) != NULL; i++) {
+        step_go_on(step, object);
     }
-    PyObject *left = step->failed ? NULL : PyList_New((Py_ssize_t)front->count);
-    for (size_t i = 0; left != NULL && i < front->count; i++) {
-        PyList_SET_ITEM(left, (Py_ssize_t)i, Py_NewRef(front->objects[i]));
+    for (size_t i = 0; !step->failed && i < front->count; i++) {
+        step->failed |= PyList_Append(passed, front->objects[i]) < 0;
     }
     front->count = 0;
     return left;
@@ -1048,20 +1059,19 @@ step_run(step *step)
 
 /* Releases what it was built from. */
 static PyObject *
-step_result(step *step, PyObject *left)
+step_result(step *step)
 {
     PyObject *result = NULL;
-    if (left != NULL) {
+    if (!step->failed) {
         step_write(step);
     }
-    if (left != NULL && !step->failed) {
+    if (!step->failed) {
         PyObject *loops = step->loops ? Py_True : Py_False;
-        result = PyTuple_Pack(5, step->held, left, step->special, step->shared, loops);
+        result = PyTuple_Pack(4, step->held, step->special, step->shared, loops);
     }
     else if (!PyErr_Occurred()) {
         PyErr_NoMemory();
     }
-    Py_XDECREF(left);
     Py_XDECREF(step->held);
     Py_XDECREF(step->special);
     Py_XDECREF(step->shared);
@@ -1150,9 +1160,16 @@ native_follow(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_
     step step = {.walk = walked, .place = (int32_t)place, .tells = arguments[4] == Py_True, .held = PyDict_New(),
                  .special = PyList_New(0), .shared = PyDict_New()};
     step.failed = step.held == NULL || step.special == NULL || step.shared == NULL;
-    step_begin(&step, arguments[2], arguments[3]);
-    PyObject *result = step_result(&step, step_run(&step));
+    PyObject *passed = arguments[3];
+    Py_ssize_t given = PyList_GET_SIZE(passed);
+    step_begin(&step, arguments[2]);
+    Py_ssize_t left = step_run(&step, passed);
+    PyObject *result = step_result(&step);
     thag_bookkeeping_end(collector_was_on);
+    /* Not before: what only the list kept alive is freed as the world's, not as ours. */
+    if (result != NULL && PyList_SetSlice(passed, left, given, NULL) < 0) {
+        Py_CLEAR(result);
+    }
     return result;
 }
 
