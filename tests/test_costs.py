@@ -53,6 +53,19 @@ def test_a_folded_row_adds_up_and_keeps_the_highest_peak() -> None:
     assert row.duration_ns == 501 * MS
 
 
+def test_the_parent_of_a_row_is_a_row() -> None:
+    last_only = recording(
+        (root(), b""),
+        *((context(3 + place, "w"), b"") for place in range(5)),
+        (context(9, "child of the last w", parent_id=7), b""),
+        (context(10, "z"), b""),
+    )
+    for made in (last_only, crowd(500), busy()):
+        rows = costs(made, made.contexts[0]).rows
+        above = {row.context_id: row for row in rows}
+        assert all(above[row.parent_id].depth == row.depth - 1 for row in rows[1:])
+
+
 def test_of_too_many_rows_the_highest_peaks_stay_with_what_they_are_nested_in() -> None:
     made = recording(
         (root(peak_bytes=9), b""),

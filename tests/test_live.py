@@ -67,10 +67,11 @@ def test_a_view_is_never_part_of_what_it_shows() -> None:
     with thag_nb.task("shown") as shown:
         view = live.LiveView(shown.id, page, 0.01)
         view.start()  # in the task: a thread of the user's would be charged to it
-    before = thag_nb.read().find(shown.id)
-    page.arrived.wait(30)
-    view.stop()
-    after = thag_nb.read().find(shown.id)
+        with thag_nb.untracked():  # what waiting takes
+            before = thag_nb.read().find(shown.id)
+            page.arrived.wait(30)
+            view.stop()
+            after = thag_nb.read().find(shown.id)
     assert (after.total_bytes, after.allocations) == (before.total_bytes, before.allocations)
     assert len(page.shown) >= 3
 
@@ -96,6 +97,34 @@ def test_words_tell_the_rate_since_the_last_picture() -> None:
     assert live._words(first, None) == "load · live 1.0 MiB · peak 2.0 MiB · 1.00 s"
 
 
+def test_words_tell_no_rate_across_a_reset() -> None:
+    first = context(3, "load", duration_ns=SECOND, total_bytes=5 * MIB, allocations=30)
+    then = first._replace(duration_ns=2 * SECOND, total_bytes=MIB, allocations=10)
+    assert live._words(then, first) == "load · live 0 B · peak 0 B · 2.00 s"
+
+
+def test_a_view_ends_with_its_context_though_nobody_stops_it() -> None:
+    page = Page()
+    with thag_nb.task("ended") as ended:
+        view = live.LiveView(ended.id, page, 0.01)
+        view.start()
+    view._thread.join(30)
+    assert not view._thread.is_alive()
+    assert len(page.shown) >= 1
+
+
+def test_a_view_leaves_no_widget_behind() -> None:
+    widgets = pytest.importorskip("ipywidgets.widgets.widget")
+    before = set(widgets._instances)
+    with thag_nb.task("shown") as shown:
+        view = live.LiveView(shown.id, live.widgets.live_view(), 0.01)
+        view.publish()
+        view.start()
+        view.stop()
+        view.stop()
+    assert set(widgets._instances) == before
+
+
 def test_publishing_rests_fifty_times_as_long_as_it_took(monkeypatch) -> None:
     page = Page()
     rests = []
@@ -111,9 +140,9 @@ def test_publishing_rests_fifty_times_as_long_as_it_took(monkeypatch) -> None:
     moments = iter([0.0, 0.1, 1.0, 1.001])
     with thag_nb.task("load") as load:
         view = live.LiveView(load.id, page, 0.125)
-    view._stopped = Stopped()
-    monkeypatch.setattr(time, "thread_time", lambda: next(moments))
-    view._run()
+        view._stopped = Stopped()
+        monkeypatch.setattr(time, "thread_time", lambda: next(moments))
+        view._run()
     assert rests == [0.125, pytest.approx(5.0), 0.125]
 
 
@@ -155,3 +184,43 @@ def test_defaults_are_set_like_any_other_of_ipython() -> None:
     assert cells[4] == kernels.Cell()
     assert "live_interval" in cells[5].traceback + cells[5].text
     assert all(word in cells[6].text for word in ("ThagNb.plots", "ThagNb.quiet", "ThagNb.live"))
+
+
+def test_whatever_happens_to_the_report_it_comes_and_nothing_is_left() -> None:
+    left = """
+import threading
+from ipywidgets.widgets import widget
+print(len(widget._instances), [t.name for t in threading.enumerate() if "live view" in t.name],
+      [record.name for record in thag_nb.read().contexts if record.state == "open" and record.kind != "root"][1:-1])
+"""
+    cells = kernels.run(
+        LOAD,
+        "%thag_live",
+        left,
+        "%thag_task a --live\nx = 1\n%thag_task b\n%thag_reset",
+        "import matplotlib; matplotlib.rcParams['text.usetex'] = True",
+        "%%thag_task no_latex --live\nblock = bytearray(1 << 20)",
+        "import threading; start = threading.Thread.start\n"
+        "def fails(thread): raise RuntimeError('no more threads')\n"
+        "threading.Thread.start = fails",
+        "%%thag_task without --live\n'the cell goes on'",
+        "threading.Thread.start = start",
+        left,
+        "%thag_task c --live\n%thag_task d\n%thag_reset\n%unload_ext thag_nb",
+        "%thag",
+        left,
+    )
+    forgotten, ended = cells[3].displays
+    assert forgotten["text/plain"] == "a · its figures were forgotten by a reset"
+    assert ended["text/plain"].startswith("b · ")
+    (no_picture,) = cells[5].displays
+    assert no_picture["text/plain"].startswith("no_latex · peak 1.0 MiB")
+    shown = [display["text/plain"] for display in cells[7].displays]
+    assert "no live view: no more threads" in shown
+    assert "'the cell goes on'" in shown
+    assert [found.error for found in cells if found.error] == []
+    assert [display["text/plain"][:2] for display in cells[10].displays] == ["c ", "d "]
+    assert "%thag" in cells[11].text + cells[11].traceback
+    assert "not found" in cells[11].text + cells[11].traceback
+    assert cells[9].text == cells[2].text
+    assert cells[12].text.split()[1] == "[]"

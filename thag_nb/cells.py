@@ -61,6 +61,9 @@ class _Cell:
         # Its flow may have ended already, in a Context of its own: nobody will restore through these guards.
         self.close_opened()
         if self.guard is not None:
+            if self.guard.entering is None:  # somebody interrupted the beginning: end what was never entered
+                _native.hold(self.guard.context.id)
+                _native.release(self.guard.context.id)
             self.guard.close(orphan=False)
 
 
@@ -90,17 +93,19 @@ class Cells:
         self._shell.events.register("pre_run_cell", self.begin)
         self._shell.events.register("post_run_cell", self.end)
 
-    def detach(self) -> None:
-        """Stop listening, and close whatever is open."""
+    def detach(self) -> list[AllocatorContext]:
+        """Stop listening, and close whatever is open. The tasks that are still to be reported."""
         self._shell.events.unregister("pre_run_cell", self.begin)
         self._shell.events.unregister("post_run_cell", self.end)
+        to_report: list[AllocatorContext] = []
         for running in self._running.values():
             while running:
                 cell = running.pop()
                 cell.close()
-                self._report(cell.to_report)
+                to_report += cell.to_report
         _native.set_foreground(_native.ROOT_ID)
         self._sampler.stop()
+        return to_report
 
     def begin(self, execution: ExecutionInfo) -> None:
         """pre_run_cell: from here on, work is charged to the cell."""

@@ -14,6 +14,7 @@ _MOST_ALIKE = 4  # of one name under one parent that have a row each
 class Cost(NamedTuple):
     """One row: a context, or several of one name under one parent.
 
+    ``context_id`` is that of the first of them, and ``parent_id`` that of the row above.
     Sizes are bytes, as in `ContextRecord`. ``kept_bytes`` is what was live when the context ended, None while it is
     open. For several contexts, peaks are the highest of any of them, ``duration_ns`` goes from the first start to the
     last end, and everything else is added up.
@@ -60,12 +61,12 @@ def _nested(recording: Recording, top: ContextRecord) -> list[Cost]:
         if record.kind != "system":
             children.setdefault(record.parent_id, []).append(record)
     rows = []
-    waiting = [([top], 0)]
+    waiting = [([top], 0, top.parent_id)]
     while waiting:
-        alike, depth = waiting.pop()
-        rows.append(_cost(alike, depth))
+        alike, depth, parent_id = waiting.pop()
+        rows.append(_cost(alike, depth, parent_id))
         below = [record for parent in alike for record in children.get(parent.context_id, [])]
-        waiting += [(group, depth + 1) for group in reversed(_groups(below))]
+        waiting += [(group, depth + 1, alike[0].context_id) for group in reversed(_groups(below))]
     return rows
 
 
@@ -80,13 +81,13 @@ def _groups(records: Iterable[ContextRecord]) -> list[list[ContextRecord]]:
     return sorted(groups, key=lambda group: group[0].context_id)
 
 
-def _cost(alike: list[ContextRecord], depth: int) -> Cost:
+def _cost(alike: list[ContextRecord], depth: int, parent_id: int) -> Cost:
     first = alike[0]
     ended = all(record.state == "ended" for record in alike)
     end_ns = max(record.started_ns + record.duration_ns for record in alike)
     return Cost(
         context_id=first.context_id,
-        parent_id=first.parent_id,
+        parent_id=parent_id,
         depth=depth,
         name=first.name if len(alike) == 1 else f"{first.name} ×{len(alike):,}",
         contexts=len(alike),

@@ -85,7 +85,7 @@ class _Extension:
 
     def unload(self) -> None:
         self.shell.events.unregister("pre_run_cell", self.magics.begin_live)
-        self.magics.cells.detach()
+        to_report = self.magics.cells.detach()
         self.shell.input_transformers_cleanup.remove(self.transformer)
         manager = self.shell.magics_manager
         for kind, names in self.magics.magics.items():
@@ -99,6 +99,8 @@ class _Extension:
         marks.show_collections(False)
         dispatcher.stop()
         hooks.accompany(None)
+        with untracked():
+            self.magics.report(to_report)  # last: whatever goes wrong with it, nothing of ours is left
 
 
 _loaded: dict[int, _Extension] = {}

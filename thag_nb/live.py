@@ -35,59 +35,67 @@ class LiveView:
         self._thread = threading.Thread(target=self._run, name="thag_nb live view", daemon=True)
 
     def start(self) -> None:
-        """Publish from now on."""
+        """Publish from now on. Raises RuntimeError if no thread can be had."""
         with untracked():  # else the thread would be followed into, and charged to the cell
             self._thread.start()
 
     def stop(self) -> None:
         """Publish no more, and take the view off the page."""
         self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(_PATIENCE_S)
-        self._view.close()
+        try:
+            if self._thread.is_alive():
+                self._thread.join(_PATIENCE_S)
+        finally:  # somebody may interrupt the waiting
+            # A widget that is closed leaves behind what it has made for itself.
+            for part in (getattr(self._view, "layout", None), getattr(self._view, "style", None), self._view):
+                if part is not None:
+                    part.close()
 
-    def publish(self) -> None:
-        """Show what is true now. Raises `UnknownContextError` if a reset has dropped the context."""
+    def publish(self) -> bool:
+        """Show what is true now; False once the context has ended. Raises `UnknownContextError` if it was dropped."""
         recording = dispatcher.read()
         record = recording.find(self._context_id)
         window = window_of(recording, record)._replace(columns=self._view.columns)
         scene = scenes.stack_scene(recording, record, window=window)
         self._view.show(scene, _words(record, self._before))
         self._before = record
+        return record.state == "open"
 
     def _run(self) -> None:
         with untracked():
             rest_s = self._interval_s
+            # Whoever was to stop it may have been interrupted: it also stops by itself when its context ends.
             while not self._stopped.wait(rest_s):
                 began_s = time.thread_time()
                 try:
-                    self.publish()
+                    if not self.publish():
+                        return
                 except UnknownContextError:
                     return
                 rest_s = max(self._interval_s, _REST * (time.thread_time() - began_s))
 
 
 class Shown:
-    """A live view on the page."""
+    """A live view on the page: displayed when it is made, moving from `start` until something takes its place."""
 
-    def __init__(self, view: LiveView, handle: DisplayHandle) -> None:
-        self._view = view
-        self._handle = handle
+    def __init__(self, context_id: int, interval_s: float) -> None:
+        widget = widgets.live_view()
+        self._view = LiveView(context_id, widget, interval_s)
+        self._view.publish()
+        self._handle: DisplayHandle = display(widget, display_id=True)
+
+    def start(self) -> None:
+        """Keep it going. Raises RuntimeError if no thread can be had."""
+        self._view.start()
+
+    def stop(self) -> None:
+        """Let it stand still and take it off the page. Twice is once."""
+        self._view.stop()
 
     def replace(self, bundle: dict[str, str]) -> None:
         """Put something that can be saved in its place."""
         self._view.stop()
         self._handle.update(bundle, raw=True)
-
-
-def show(context_id: int, interval_s: float) -> Shown:
-    """Display a live view of a context here, and keep it going."""
-    widget = widgets.live_view()
-    view = LiveView(context_id, widget, interval_s)
-    view.publish()
-    handle = display(widget, display_id=True)
-    view.start()
-    return Shown(view, handle)
 
 
 def _words(record: ContextRecord, before: ContextRecord | None) -> str:
@@ -98,7 +106,8 @@ def _words(record: ContextRecord, before: ContextRecord | None) -> str:
         f"peak {format_bytes(record.peak_bytes)}",
         format_duration(record.duration_ns),
     ]
-    if before is not None and record.duration_ns > before.duration_ns:
+    # After a reset there is less of everything than before it.
+    if before is not None and record.duration_ns > before.duration_ns and record.allocations >= before.allocations:
         seconds = (record.duration_ns - before.duration_ns) / 1e9
         bytes_per_second = format_bytes((record.total_bytes - before.total_bytes) / seconds)
         per_second = format_count(round((record.allocations - before.allocations) / seconds))

@@ -17,7 +17,7 @@ from traitlets import Bool, Float, observe
 from thag_nb import comparison_reports, comparisons, dispatcher, holder_reports, holders, marks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
-from thag_nb.errors import NothingToCompareError
+from thag_nb.errors import NoCellError, NothingToCompareError, UnknownContextError
 from thag_nb.progress import Progress
 from thag_nb.recording import Recording
 from thag_nb.tasks import task, untracked
@@ -177,7 +177,9 @@ class ThagNb(Magics):
             from thag_nb import pages  # loads matplotlib, which %load_ext does without
 
             with Progress(notebook=self._shows_pictures()) as progress:
-                pages.write(options.file, recording=None, overwrite=options.overwrite, progress=progress)
+                pages.write(
+                    Path(options.file).expanduser(), recording=None, overwrite=options.overwrite, progress=progress
+                )
                 progress.replace({"text/plain": f"wrote {options.file}"})
 
     @line_magic
@@ -219,8 +221,9 @@ class ThagNb(Magics):
 
     def _show_cell_live(self) -> None:
         context = self.cells.report_running()
-        if context is not None:
-            self._show_live(context)
+        if context is None:
+            raise NoCellError
+        self._show_live(context)
 
     def _show_live(self, context: AllocatorContext) -> None:
         """A live view in a notebook; a terminal has none, and shows the line at the end."""
@@ -229,20 +232,26 @@ class ThagNb(Magics):
         with untracked():
             from thag_nb import live  # loads ipywidgets, which %load_ext does without
 
-            self._lives[context.id] = live.show(context.id, self.live_interval)
+            shown = self._lives[context.id] = live.Shown(context.id, self.live_interval)
+            try:
+                shown.start()
+            except RuntimeError as error:  # there are too many threads
+                self._lives.pop(context.id).replace({"text/plain": f"no live view: {error}"})
 
     def report(self, ended: list[AllocatorContext]) -> None:
         """Show the line of each task that ended with a cell, and its timeline if there are few."""
         if not ended:
             return
-        recording = dispatcher.read()
-        lives = [self._lives.pop(context.id, None) for context in ended]
-        plots = [self._plots.pop(context.id, self.plots) for context in ended]
+        lives = {context.id: self._lives.pop(context.id) for context in ended if context.id in self._lives}
+        for shown in lives.values():
+            shown.stop()  # all of them, before anything else can go wrong
+        pictures = {context.id: self._plots.pop(context.id, self.plots) for context in ended}
         few = len(ended) <= _REPORTS_WITH_PICTURES and self._shows_pictures()
+        recording = dispatcher.read()
         for place, context in enumerate(ended):
-            if place >= len(ended) - _REPORTS or lives[place] is not None:
-                bundle = reports.task_bundle(recording, context.id, figure=plots[place] and few)
-                _show(bundle, instead_of=lives[place])
+            if place >= len(ended) - _REPORTS or context.id in lives:
+                bundle = _task_bundle(recording, context, figure=pictures[context.id] and few)
+                _show(bundle, instead_of=lives.get(context.id))
         if len(ended) > _REPORTS:
             print(f"... and {len(ended) - _REPORTS:,} tasks before these; %thag and thag_nb.contexts() have them all")
 
@@ -275,6 +284,19 @@ class ThagNb(Magics):
         if last is None:
             return None
         return eval(compile(ast.Expression(last.value), name, "eval"), shell.user_ns)
+
+
+def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: bool) -> reports.Bundle:
+    """What is shown of a task. A report must come, whatever somebody has done to matplotlib's settings or to us."""
+    try:
+        return reports.task_bundle(recording, context.id, figure=figure)
+    except UnknownContextError:
+        return {"text/plain": f"{context.name} · its figures were forgotten by a reset"}
+    except Exception as error:
+        if not figure:
+            raise
+        line = reports.summary_line(recording.find(context.id))
+        return {"text/plain": f"{line}\nno picture: {type(error).__name__}: {error}"}
 
 
 def _show(bundle: reports.Bundle, instead_of: live.Shown | None) -> None:

@@ -85,7 +85,9 @@ def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
 
 
 def costs_view(recording: Recording) -> tuple[str, str]:
-    """The HTML of `costs_bundle` without its script, and the JSON that the script works with; of a root at least."""
+    """The HTML of `costs_bundle` without its script, and the JSON that the script works with, if there is anything."""
+    if not recording.contexts:
+        return "<div>Nothing has been recorded yet.</div>", ""
     made = costs(recording, recording.contexts[0])
     rows = [*map(_texts, made.rows), _overhead_row(recording)]
     view = _costs_picture(recording, rows, [_shares(recording), *_left_out(made), _CAVEAT], "")["text/html"]

@@ -36,7 +36,7 @@ class Scene(NamedTuple):
 def stack_scene(
     recording: Recording, top: ContextRecord, *, most: int = MOST_LAYERS, window: Window | None = None
 ) -> Scene:
-    """A context, divided among itself and what was started under it; RSS beside it if it is the root."""
+    """A context, divided among itself and what was started under it, and RSS beside it."""
     made = stack(recording, top, most=most, window=window)
     styles = palette.styles(recording)
     rows = {"high": made.high_bytes.astype(np.float32)}

@@ -91,9 +91,11 @@ class Chart {
     this.zoom = null; // [start, end] in nanoseconds, or null for the whole
     this.cursor = null; // a time in nanoseconds
     this.drag = null;
-    this.canvas = make("canvas", { class: "thag-canvas", tabindex: "0", role: "img" });
+    this.canvas = make("canvas", { class: "thag-canvas", tabindex: "0", role: "application" });
+    this.canvas.setAttribute("aria-roledescription", "chart");
+    this.canvas.setAttribute("aria-keyshortcuts", "+ - 0 ArrowLeft ArrowRight Shift+ArrowLeft Shift+ArrowRight Escape");
     this.canvas.style.height = `${height}px`;
-    this.tooltip = make("div", { class: "thag-tooltip", hidden: "" });
+    this.tooltip = make("div", { class: "thag-tooltip", role: "status", hidden: "" });
     this.legend = make("div", { class: "thag-legend", role: "group", "aria-label": "show or hide" });
     this.zoomOut = this.button("whole", "show the whole time", () => this.setZoom(null));
     this.controls = make(
@@ -114,21 +116,34 @@ class Chart {
   listen() {
     const { canvas } = this;
     canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || !this.scene) return;
       this.drag = { from: this.timeAt(event.offsetX), to: null };
       canvas.setPointerCapture(event.pointerId);
     });
-    canvas.addEventListener("pointermove", (event) => this.point(this.timeAt(event.offsetX)));
+    canvas.addEventListener("pointermove", (event) => {
+      this.tooltip.setAttribute("aria-live", "off");
+      this.point(this.timeAt(event.offsetX));
+    });
     canvas.addEventListener("pointerup", () => this.drop());
+    canvas.addEventListener("pointercancel", () => {
+      this.drag = null;
+      this.point(null);
+    });
     canvas.addEventListener("pointerleave", () => this.drag || this.point(null));
     canvas.addEventListener("blur", () => this.point(null));
     canvas.addEventListener("dblclick", () => this.setZoom(null));
     canvas.addEventListener("keydown", (event) => this.key(event));
     this.observer = new ResizeObserver(() => this.redraw());
     this.observer.observe(canvas);
+    this.dark = window.matchMedia("(prefers-color-scheme: dark)");
+    this.repaint = () => this.redraw();
+    this.dark.addEventListener("change", this.repaint);
   }
 
   close() {
     this.observer.disconnect();
+    this.dark.removeEventListener("change", this.repaint);
+    cancelAnimationFrame(this.waiting);
   }
 
   // What a person does
@@ -146,6 +161,7 @@ class Chart {
     };
     const action = actions[event.key];
     if (!action || !this.scene) return;
+    this.tooltip.setAttribute("aria-live", "polite"); // read out what keys point at, and not what the pointer passes over
     action();
     event.preventDefault();
     event.stopPropagation(); // a notebook has commands on the same keys
@@ -190,7 +206,8 @@ class Chart {
     const [start, end] = this.whole();
     if (zoom) {
       const shortest = ((end - start) / this.scene.columns) * SHORTEST_ZOOM_COLUMNS;
-      zoom = [Math.max(start, zoom[0]), Math.min(end, Math.max(zoom[1], zoom[0] + shortest))];
+      const left = Math.max(start, Math.min(zoom[0], end - shortest));
+      zoom = [left, Math.min(end, Math.max(zoom[1], left + shortest))];
       if (zoom[0] <= start && zoom[1] >= end) zoom = null;
     }
     this.zoom = zoom;

@@ -112,7 +112,7 @@ class Detail {
   }
 }
 
-/** Called by a script at the end of the static view that it stands in. */
+/** Called by a script at the end of the static view that it stands in. What closes the charts again. */
 async function dashboard(root, payload) {
   if (!root || root.classList.contains("thag")) return;
   const buffer = await inflate(payload.buffer);
@@ -122,7 +122,8 @@ async function dashboard(root, payload) {
   picture.before(make("style", {}, STYLE), holder);
   picture.hidden = true;
   picture.style.display = "none";
-  new Chart(holder).show(readScene(payload.scene, buffer));
+  const chart = new Chart(holder);
+  chart.show(readScene(payload.scene, buffer));
   const table = root.querySelector("table");
   const detail = make("div", { class: "thag-detail" });
   table.after(detail);
@@ -130,17 +131,24 @@ async function dashboard(root, payload) {
   const costs = new CostTable(table, payload, (node) => view.show(node, buffer));
   table.before(groupChooser((group) => costs.showGroup(group)));
   root.dataset.ready = "true";
+  return () => [chart, view.chart].forEach((open) => open?.close());
 }
 
 /** What anywidget calls to show the dashboard's model, which holds the same static view with its script as text. */
 function renderDashboard({ model, el }) {
-  const update = () => {
+  let close = null;
+  const update = async () => {
     const root = make("div");
     root.innerHTML = model.get("view"); // scripts that arrive so do not run
     el.replaceChildren(root);
-    dashboard(root, JSON.parse(model.get("payload")));
+    (await close)?.();
+    const payload = model.get("payload");
+    close = payload ? dashboard(root, JSON.parse(payload)) : null;
   };
   model.on("change:payload", update);
   update();
-  return () => model.off("change:payload", update);
+  return async () => {
+    model.off("change:payload", update);
+    (await close)?.();
+  };
 }

@@ -1,17 +1,20 @@
 // The live view: the chart, what is going on in words, and a button that holds the picture still.
 
+const CALM_MS = 2000;
+
 class LiveView {
   constructor(root) {
     root.classList.add("thag");
     this.paused = false;
-    this.words = make("output", { class: "thag-figures" });
+    this.words = make("div", { class: "thag-figures" }); // no live region: it changes many times a second
     root.append(this.words);
     this.chart = new Chart(root);
     this.pause = this.chart.button("pause", "hold the picture still; the cell goes on", () => this.togglePause());
     this.pause.setAttribute("aria-pressed", "false");
     this.chart.controls.prepend(this.pause);
     this.still = window.matchMedia("(prefers-reduced-motion: reduce)");
-    this.drawn = 0;
+    this.drawn = -CALM_MS;
+    this.timer = null;
   }
 
   togglePause() {
@@ -23,8 +26,18 @@ class LiveView {
 
   update(header, buffer) {
     this.newest = [header, buffer];
-    const rests = this.still.matches && performance.now() - this.drawn < 2000;
-    if (!this.paused && !rests) this.draw();
+    if (this.paused || this.timer) return;
+    if (!this.still.matches) return this.draw();
+    // Whoever wants little motion gets a picture every two seconds, the last one too.
+    this.timer = setTimeout(() => {
+      this.timer = null;
+      if (!this.paused) this.draw();
+    }, Math.max(0, this.drawn + CALM_MS - performance.now()));
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    this.chart.close();
   }
 
   draw() {
@@ -53,6 +66,6 @@ function renderLive({ model, el }) {
   update();
   return () => {
     model.off("change:header", update);
-    view.chart.close();
+    view.close();
   };
 }
