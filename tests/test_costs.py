@@ -85,6 +85,17 @@ def test_a_chain_of_a_thousand_is_no_recursion() -> None:
     assert costs(made, made.contexts[0], most=5000).rows[-1].depth == 1000
 
 
+def test_what_is_its_own_ancestor_is_not_followed_for_ever() -> None:
+    made = recording(
+        (root(parent_id=1), b""),
+        (context(3, "load"), b""),
+        (context(4, "parse", parent_id=5), b""),
+        (context(5, "parse", parent_id=4), b""),
+    )
+    assert of(made) == [(0, "root"), (1, "load")]
+    assert [(row.depth, row.context_id) for row in costs(made, made.contexts[2]).rows] == [(0, 4), (1, 5)]
+
+
 def test_system_contexts_have_no_row() -> None:
     made = recording((root(), b""), (context(2, "system", kind="system"), b""))
     assert of(made) == [(0, "root")]

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import struct
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from figures import of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from processes import python
 from recordings import EMPTY, MIB, MS, SECOND, busy, context, marked, pack, recording, root
 
 import thag_nb
 from thag_nb import ContextRecord, Mark, Recording, ResidentSize, files
-from thag_nb.errors import NotARecordingError, RecordingFileError
+from thag_nb.contexts import check_name
+from thag_nb.errors import ContextNameError, NotARecordingError, RecordingFileError
 from thag_nb.frames import contexts_frame, timeline_frame
 
 LARGEST = 2**63 - 1
@@ -87,30 +89,33 @@ def test_what_was_really_recorded_comes_back(tmp_path: Path) -> None:
 
 
 integers = st.integers(-LARGEST - 1, LARGEST)
+never_negative = st.integers(0, LARGEST)
 texts = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates included
-records = st.builds(
-    ContextRecord,
-    integers,
-    texts,
-    st.sampled_from(["root", "cell", "task", "system"]),
-    integers,
-    st.sampled_from(["task_aware", "system"]),
-    st.sampled_from(["open", "ended"]),
-    *[integers] * 12,
+names = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=20).filter(str.strip)
+records = st.integers(1, LARGEST).flatmap(
+    lambda context_id: st.builds(
+        ContextRecord,
+        st.just(context_id),
+        names,
+        st.sampled_from(["root", "cell", "task", "system"]),
+        st.integers(0, context_id - 1),
+        st.sampled_from(["task_aware", "system"]),
+        st.sampled_from(["open", "ended"]),
+        *[integers] * 12,
+    )
 )
-marks = st.builds(Mark, integers, integers, texts, st.sampled_from(["mark", "collection"]), integers)
+timelines = st.lists(st.tuples(*[integers] * 5), max_size=3, unique_by=itemgetter(0)).map(
+    lambda buckets: pack(*sorted(buckets))
+)
+marks = st.builds(Mark, integers, integers, names, st.sampled_from(["mark", "collection"]), never_negative)
 recordings = st.builds(
-    lambda pairs, *rest: Recording(*recording(*pairs)[:2], *rest),
-    st.lists(
-        st.tuples(records, st.lists(st.tuples(*[integers] * 5), max_size=3).map(lambda buckets: pack(*buckets))),
-        max_size=3,
-        unique_by=lambda pair: pair[0].context_id,
-    ),
+    lambda pairs, *rest: Recording(*recording(*sorted(pairs))[:2], *rest),
+    st.lists(st.tuples(records, timelines), max_size=3, unique_by=lambda pair: pair[0].context_id),
     integers,
     integers,
     integers,
-    st.lists(marks, max_size=3).map(tuple),
-    st.lists(st.builds(ResidentSize, integers, integers), max_size=3).map(tuple),
+    st.lists(marks, max_size=3).map(sorted).map(tuple),
+    st.lists(st.builds(ResidentSize, integers, never_negative), max_size=3).map(sorted).map(tuple),
 )
 
 
@@ -119,6 +124,47 @@ recordings = st.builds(
 def test_whatever_a_recording_holds_comes_back(tmp_path: Path, source: Recording, name: str) -> None:
     source.save(tmp_path / name)
     assert Recording.load(tmp_path / name) == source
+
+
+@given(name=texts)
+@example(name="")
+@example(name=" \u2003")
+@example(name="\u2028")
+@example(name="👩\u200d🔬")
+def test_a_name_can_be_kept_that_a_context_can_have(name: str) -> None:
+    try:
+        check_name(name)
+    except ContextNameError:
+        assert not files._is_name(name)
+    else:
+        assert files._is_name(name)
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_what_was_recorded_around_a_reset_comes_back(tmp_path: Path) -> None:
+    kept = []
+
+    def keep() -> None:
+        while len(thag_nb.read().timeline("root")) < 3:
+            kept.append(bytearray(50_000))
+            thag_nb.mark("kept")
+        taken = thag_nb.read()
+        taken.save(tmp_path / "run.json")
+        assert Recording.load(tmp_path / "run.json") == taken
+
+    outer, middle, inner = (
+        thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, name) for name in ("outer", "middle", "inner")
+    )
+    keep()
+    middle.close()
+    thag_nb.reset()
+    thag_nb.read().save(tmp_path / "run.json")
+    loaded = Recording.load(tmp_path / "run.json")
+    assert [record.name for record in loaded.contexts] == ["root", "system", "outer", "inner"]
+    assert loaded.find("inner").parent_id == outer.context.id
+    keep()
+    inner.close()
+    outer.close()
 
 
 def test_a_name_that_is_a_kind_of_str_comes_back_as_one(tmp_path: Path) -> None:
@@ -331,6 +377,22 @@ def change(place: str, value: object) -> Any:
     return changed
 
 
+def exchange(*places: str) -> Any:
+    """A change of the order of the first two values in the lists at these places."""
+
+    def changed(content: Any) -> None:
+        for place in places:
+            table, column = place.split(".")
+            values = content[table][column]
+            values[:2] = values[1::-1]
+
+    return changed
+
+
+def encoded(*buckets: tuple[int, int, int, int, int]) -> str:
+    return base64.b64encode(b"".join(struct.pack("<5q", *bucket) for bucket in buckets)).decode()
+
+
 FLAWS = {
     "total missing": (change("dropped", None), "its dropped is None"),
     "total of text": (change("taken_ns", "soon"), "its taken_ns is 'soon'"),
@@ -365,6 +427,40 @@ FLAWS = {
     "samples missing": (change("resident", None), "the columns of its resident are not those of version 2"),
     "sample column short": (change("resident.time_ns.0", None), "the columns of its resident are not of one length"),
     "sample true": (change("resident.resident_bytes.0", True), "a value of resident_bytes in its resident is True"),
+    "ids not in order": (
+        exchange("contexts.context_id", "timelines.context_id"),
+        "context_id in its contexts is not ascending",
+    ),
+    "a context in itself": (
+        change("contexts.parent_id.0", 1),
+        "parent_id of context 1 is 1, and not the id of an older one",
+    ),
+    "a parent listed later": (
+        change("contexts.parent_id.1", 4),
+        "parent_id of context 3 is 4, and not the id of an older one",
+    ),
+    "a parent below 0": (
+        change("contexts.parent_id.2", -1),
+        "parent_id of context 4 is -1, and not the id of an older one",
+    ),
+    "name empty": (change("contexts.name.1", ""), "a value of name in its contexts is ''"),
+    "name blank": (change("contexts.name.1", "  "), "a value of name in its contexts is '  '"),
+    "name of two lines": (change("contexts.name.1", "lo\nad"), "a value of name in its contexts is 'lo\\nad'"),
+    "name not to encode": (change("contexts.name.1", "\ud800"), "a value of name in its contexts is '\\ud800'"),
+    "mark name of two lines": (change("marks.name.0", "a\u2028b"), "a value of name in its marks is 'a\\u2028b'"),
+    "mark name empty": (change("marks.name.1", ""), "a value of name in its marks is ''"),
+    "mark duration below 0": (change("marks.duration_ns.1", -1), "a value of duration_ns in its marks is -1"),
+    "marks not in order": (exchange("marks.time_ns"), "time_ns in its marks is not ascending"),
+    "sample below 0": (change("resident.resident_bytes.0", -1), "a value of resident_bytes in its resident is -1"),
+    "samples not in order": (exchange("resident.time_ns"), "time_ns in its resident is not ascending"),
+    "buckets not in order": (
+        change("timelines.buckets.1", encoded((5, 0, 1, 1, 1), (4, 0, 1, 1, 1))),
+        "start_ns in the timeline of context 3 is not ascending",
+    ),
+    "buckets of one moment": (
+        change("timelines.buckets.1", encoded((5, 0, 1, 1, 1), (5, 0, 1, 1, 1))),
+        "start_ns in the timeline of context 3 is not ascending",
+    ),
     "half a bucket": (change("timelines.buckets.0", "AAAA"), "a value of buckets in its timelines is 'AAAA'"),
 }
 
@@ -476,6 +572,12 @@ def test_a_recording_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> No
     nameless = marked()._replace(marks=(Mark(700 * MS, 4, None, "mark", 0),))  # type: ignore[arg-type]
     with pytest.raises(RecordingFileError, match="this recording: a value of name in its marks is None; save it as"):
         nameless.save(path)
+    in_itself = recording((root(parent_id=1), pack()))
+    with pytest.raises(RecordingFileError, match="this recording: parent_id of context 1 is 1, and not the id of an "):
+        in_itself.save(path)
+    reversed_in_time = marked()._replace(resident=marked().resident[::-1])
+    with pytest.raises(RecordingFileError, match="this recording: time_ns in its resident is not ascending; save it"):
+        reversed_in_time.save(path)
     with pytest.raises(RecordingFileError, match="this recording: context 1 has no timeline; save it as"):
         busy()._replace(timelines={}).save(path)
     assert list(tmp_path.iterdir()) == []
@@ -486,7 +588,7 @@ def test_a_recording_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("dispatcher")
 def test_saving_and_loading_are_charged_to_nobody(tmp_path: Path) -> None:
-    many = recording(*((context(number, "x" * 1000), pack()) for number in range(1, 2000)))
+    many = recording(*((context(number, "x" * 1000), pack()) for number in range(2, 2000)))
     with thag_nb.task("work"):
         many.save(tmp_path / "run.json")
         loaded = Recording.load(tmp_path / "run.json")

@@ -58,7 +58,7 @@ def costs(recording: Recording, top: ContextRecord, *, most: int = MOST_ROWS) ->
 def _nested(recording: Recording, top: ContextRecord) -> list[Cost]:
     children: dict[int, list[ContextRecord]] = {}
     for record in recording.contexts:
-        if record.kind != "system":
+        if record.kind != "system" and record.parent_id < record.context_id:  # else it may be its own ancestor
             children.setdefault(record.parent_id, []).append(record)
     rows = []
     waiting = [([top], 0, top.parent_id)]

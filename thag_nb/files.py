@@ -15,6 +15,10 @@ what a recording is known by. This is version 2::
 its buckets: rows of five little-endian 64-bit integers in the order of `TimelineBucket`. All numbers are integers of 64
 bits, with the meanings and units of `Recording`. Whatever adds, drops or changes a field makes a new version.
 
+Ids of contexts ascend, and a ``parent_id`` is 0 or lower than the context's own; it need not be among them. Times of
+marks and samples ascend, and so does ``start_ns`` in each timeline, of which no two are equal. Names are not empty and
+of one line. Neither ``resident_bytes`` nor ``duration_ns`` of a mark is below 0.
+
 Version 1 had neither ``marks`` nor ``resident``: it is read as a recording that has none.
 """
 
@@ -26,13 +30,15 @@ import os
 import re
 import reprlib
 import stat
+import struct
 import sys
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import le, lt
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 from thag_nb import _native
 from thag_nb.errors import RecordingFileError
@@ -45,7 +51,7 @@ _RecordingType = TypeVar("_RecordingType")
 
 _TOTALS = ("taken_ns", "overhead_bytes", "dropped")
 _TIMELINE_COLUMNS = ("context_id", "buckets")
-_BUCKET_BYTES = 5 * 8
+_BUCKET = struct.Struct("<q32x")  # in a file; of its five integers, start_ns
 _SINCE = {"contexts": 1, "marks": 2, "resident": 2}  # the version that had these rows first
 _WORDS = {
     ("contexts", "kind"): ("root", "cell", "task", "system"),
@@ -53,6 +59,8 @@ _WORDS = {
     ("contexts", "state"): ("open", "ended"),
     ("marks", "kind"): ("mark", "collection"),
 }
+_NEVER_NEGATIVE = {("marks", "duration_ns"), ("resident", "resident_bytes")}
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # breaks of lines, and lone surrogates
 _SWAPS_BYTES = sys.byteorder == "big"
 
 _MARK = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{FORMAT}"'.encode())
@@ -284,7 +292,7 @@ def _flaw(content: dict[str, Any], rows: Rows) -> str | None:
         flaw = _table_flaw(table, content.get(table), fields[table], version)
         if flaw is not None:
             return flaw
-    return _ids_flaw(content["contexts"]["context_id"], content["timelines"]["context_id"])
+    return _ids_flaw(content["contexts"], content["timelines"]["context_id"]) or _times_flaw(content)
 
 
 def _table_flaw(name: str, table: object, fields: tuple[str, ...], version: int) -> str | None:
@@ -301,30 +309,56 @@ def _table_flaw(name: str, table: object, fields: tuple[str, ...], version: int)
     return None
 
 
-def _ids_flaw(contexts: list[int], timelines: list[int]) -> str | None:
-    for ids in (contexts, timelines):
+def _ids_flaw(contexts: dict[str, list[Any]], timelines: list[int]) -> str | None:
+    own = contexts["context_id"]
+    for ids in (own, timelines):
         if len(set(ids)) != len(ids):
             return "an id occurs twice"
-    without = set(contexts).difference(timelines)
-    return f"context {min(without)} has no timeline" if without else None
+    without = set(own).difference(timelines)
+    if without:
+        return f"context {min(without)} has no timeline"
+    if not all(map(lt, own, own[1:])):
+        return "context_id in its contexts is not ascending"
+    for context_id, parent_id in zip(own, contexts["parent_id"], strict=True):
+        if not 0 <= parent_id < context_id:
+            return f"parent_id of context {context_id} is {parent_id}, and not the id of an older one"
+    return None
+
+
+def _times_flaw(content: dict[str, Any]) -> str | None:
+    for table in ("marks", "resident"):
+        times = content[table]["time_ns"] if content["version"] >= _SINCE[table] else []
+        if not all(map(le, times, times[1:])):
+            return f"time_ns in its {table} is not ascending"
+    timelines = content["timelines"]
+    for context_id, text in zip(timelines["context_id"], timelines["buckets"], strict=True):
+        starts = [start_ns for (start_ns,) in _BUCKET.iter_unpack(base64.b64decode(text))]
+        if not all(map(lt, starts, starts[1:])):
+            return f"start_ns in the timeline of context {context_id} is not ascending"
+    return None
 
 
 def _fits(table: str, field: str, value: object) -> bool:
     if (table, field) in _WORDS:
         return value in _WORDS[table, field]
     if field == "name":
-        return isinstance(value, str)
+        return _is_name(value)
     if field == "buckets":
         return _is_timeline(value)
-    return _is_integer(value)
+    return _is_integer(value) and ((table, field) not in _NEVER_NEGATIVE or value >= 0)
 
 
-def _is_integer(value: object) -> bool:
+def _is_name(value: object) -> bool:
+    """Whether a context or a mark can be called so: not empty, on one line, and something that can be encoded."""
+    return isinstance(value, str) and value.strip() != "" and _NOT_IN_NAMES.search(value) is None
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
 def _is_timeline(text: Any) -> bool:
     try:
-        return len(_unpacked(text)) % _BUCKET_BYTES == 0
+        return len(_unpacked(text)) % _BUCKET.size == 0
     except (TypeError, ValueError):
         return False
