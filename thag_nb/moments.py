@@ -42,7 +42,9 @@ def marks(recording: Recording, shown: Iterable[ContextRecord]) -> list[Moment]:
 
 
 def _related(recording: Recording, shown: Iterable[ContextRecord]) -> Iterator[int]:
-    parents = {record.context_id: record.parent_id for record in recording.contexts}
+    # A parent is older than its children: anything else, in a recording made by hand, would lead round and round.
+    older = (record for record in recording.contexts if record.parent_id < record.context_id)
+    parents = {record.context_id: record.parent_id for record in older}
     for record in shown:
         yield from (below.context_id for below in descendants(recording, record.context_id))
         context_id = record.context_id
