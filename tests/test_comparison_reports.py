@@ -9,7 +9,7 @@ from thag_nb.recording import Recording
 
 CAVEAT = (
     "Bytes and counts are exact; the time is that of one run, and varies. "
-    "The same is what is less than 1 % apart (25 % of a time), or than 64 KiB, 100 allocations or 1 ms."
+    "The same is what is less than 1 % apart (5 % of a count, 25 % of a time), or than 64 KiB, 100 allocations or 1 ms."
 )
 
 

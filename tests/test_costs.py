@@ -66,7 +66,7 @@ def test_the_parent_of_a_row_is_a_row() -> None:
         assert all(above[row.parent_id].depth == row.depth - 1 for row in rows[1:])
 
 
-def test_of_too_many_rows_the_highest_peaks_stay_with_what_they_are_nested_in() -> None:
+def test_of_too_many_rows_the_outer_ones_stay_first_and_then_the_highest_peaks() -> None:
     made = recording(
         (root(peak_bytes=9), b""),
         (context(3, "low", peak_bytes=1), b""),
@@ -74,8 +74,9 @@ def test_of_too_many_rows_the_highest_peaks_stay_with_what_they_are_nested_in() 
         (context(5, "inner", parent_id=4, peak_bytes=4), b""),
         (context(6, "middle", peak_bytes=3), b""),
     )
-    assert of(made, most=3) == [(0, "root"), (1, "outer"), (2, "inner")]
+    assert of(made, most=3) == [(0, "root"), (1, "outer"), (1, "middle")]
     assert costs(made, made.contexts[0], most=3).left_out == 2
+    assert of(made._replace(contexts=made.contexts[:4]), most=3) == [(0, "root"), (1, "low"), (1, "outer")]
     assert of(made, most=5) == [(0, "root"), (1, "low"), (1, "outer"), (2, "inner"), (1, "middle")]
 
 

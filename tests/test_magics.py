@@ -463,7 +463,26 @@ def test_the_rest_of_the_session_is_written_as_a_page_and_marked(tmp_path):
     )
     assert line(cells[4]) == f"wrote {page}"
     assert page.read_text().startswith("<!doctype html>")
-    assert "is in no folder that exists; make " in cells[5].traceback
+    assert "is in no folder that exists; make " in cells[5].text
     assert "%thag_report: " in cells[6].text + cells[6].traceback
     assert cells[7].displays[0]["text/plain"] == "['the start', 'gc 2']"
     assert cells[8].displays[0]["text/plain"] == "True"
+
+
+def test_a_foreign_file_and_a_wrong_configuration_are_told_and_nothing_breaks(tmp_path):
+    page = tmp_path / "mine.html"
+    page.write_text("mine")
+    cells = kernels.run(
+        LOAD,
+        f"%thag_report {page}",
+        f"%thag_report --overwrite {page}",
+        "%config ThagNb.plots = 'yes'",
+        "%reload_ext thag_nb",
+        "%thag_status",
+        "%%thag_task goes_on\npass",
+    )
+    assert "or replace it with --overwrite" in cells[1].text + cells[1].traceback
+    assert line(cells[2]) == f"wrote {page}"
+    assert "The configuration of ThagNb is left out." in cells[4].text
+    assert cells[5].text.startswith("thag_nb is recording")
+    assert line(cells[6]).startswith("goes_on · ")

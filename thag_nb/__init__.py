@@ -256,7 +256,7 @@ def retained(
         return frames.retained_frame(holders.find(wanted, collect=collect, namespace=namespace))
 
 
-def dashboard(*, recording: Recording | None = None) -> Dashboard:
+def dashboard(recording: Recording | None = None) -> Dashboard:
     """What each cell and task cost, over time and as a table, as a widget: of `recording`, or as of now.
 
     Displayed by itself it can be zoomed and sorted without a kernel, and stays readable in the saved notebook. Its

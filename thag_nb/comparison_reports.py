@@ -15,7 +15,7 @@ _LEFT = (0, 1, 6)
 _NAMES = 10  # that are shown, those whose peak differs most
 _CAVEAT = (
     "Bytes and counts are exact; the time is that of one run, and varies. "
-    "The same is what is less than 1 % apart (25 % of a time), or than 64 KiB, 100 allocations or 1 ms."
+    "The same is what is less than 1 % apart (5 % of a count, 25 % of a time), or than 64 KiB, 100 allocations or 1 ms."
 )
 
 _OfName = tuple[Difference, ...]

@@ -47,8 +47,8 @@ class Costs(NamedTuple):
 def costs(recording: Recording, top: ContextRecord, *, most: int = MOST_ROWS) -> Costs:
     """A context and everything started under it.
 
-    More than 4 of one name under one parent become one row. Of more than `most` rows, those of highest peak are kept,
-    and what they are nested in.
+    More than 4 of one name under one parent become one row. Of more than `most` rows, those directly under `top` are
+    kept first, then those of highest peak and what they are nested in.
     """
     rows = _nested(recording, top)
     kept = _highest(rows, most)
@@ -114,7 +114,8 @@ def _highest(rows: list[Cost], most: int) -> list[Cost]:
         parents[row.context_id] = above[:]
         above.append(row)
     kept: set[int] = set()
-    for row in sorted(rows, key=lambda row: row.peak_bytes, reverse=True):
+    # What stands directly under the top comes first: of a cell with many tasks the tasks go, and not other cells.
+    for row in sorted(rows, key=lambda row: (row.depth > 1, -row.peak_bytes)):
         wanted = {row.context_id, *(parent.context_id for parent in parents[row.context_id])}
         if len(kept | wanted) > most:
             break

@@ -58,14 +58,18 @@ class Stack(NamedTuple):
 
 
 def stack(recording: Recording, top: ContextRecord, *, most: int = MOST_LAYERS, window: Window | None = None) -> Stack:
-    """The live bytes of `top`, with a layer for each of the `most` contexts under it that have the highest self peak.
+    """The live bytes of `top`, with a layer for each of `most` contexts under it.
+
+    Half of them are those that hold most now, the others those of highest self peak.
 
     Without a `window`, from the start of `top` to its end, or to the last moment of the recording while it is open.
     """
     window = window or window_of(recording, top)
     edges = window.edges_ns
     below = descendants(recording, top.context_id)
-    shown = sorted(below, key=lambda record: record.self_peak_bytes, reverse=True)[:most]
+    holding = sorted(below, key=lambda record: record.self_live_bytes, reverse=True)[: most // 2]
+    highest = sorted(below, key=lambda record: (record in holding, record.self_peak_bytes), reverse=True)
+    shown = highest[:most]
     shown = [top, *sorted(shown, key=lambda record: record.context_id)]
     layers = [Layer(record.context_id, record.name, _last(recording, record, edges, _SELF_LIVE)) for record in shown]
     if len(shown) <= len(below):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
+
+from traitlets import TraitError
 
 from thag_nb import dispatcher, hooks, marks
 from thag_nb.magics import ThagNb
@@ -71,7 +74,7 @@ class _Extension:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
-        self.magics = ThagNb(shell)
+        self.magics = _magics(shell)
         self.transformer = CellMagicTransformer(shell)
 
     def load(self) -> None:
@@ -101,6 +104,16 @@ class _Extension:
         hooks.accompany(None)
         with untracked():
             self.magics.report(to_report)  # last: whatever goes wrong with it, nothing of ours is left
+
+
+def _magics(shell: InteractiveShell) -> ThagNb:
+    """The magics with what is configured, or, if that cannot be, without it."""
+    try:
+        return ThagNb(shell)
+    except TraitError as error:
+        print(f"thag_nb: {error} The configuration of ThagNb is left out.", file=sys.stderr)
+        del shell.config["ThagNb"]
+        return ThagNb(shell)
 
 
 _loaded: dict[int, _Extension] = {}

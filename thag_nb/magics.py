@@ -17,7 +17,7 @@ from traitlets import Bool, Float, observe
 from thag_nb import comparison_reports, comparisons, dispatcher, holder_reports, holders, marks, reports
 from thag_nb.cells import Cells
 from thag_nb.contexts import AllocatorContext
-from thag_nb.errors import NoCellError, NothingToCompareError, UnknownContextError
+from thag_nb.errors import NoCellError, NothingToCompareError, RecordingFileError, UnknownContextError
 from thag_nb.progress import Progress
 from thag_nb.recording import Recording
 from thag_nb.tasks import task, untracked
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _REPORTS = 10  # tasks of one cell that are shown, the last ones
 _REPORTS_WITH_PICTURES = 4
+_LONG_NS = 500_000_000
 _NAME_TWO = "name two, as in %thag_compare In[3] In[7]"
 
 
@@ -47,6 +48,7 @@ class ThagNb(Magics):
         self._shell = shell
         self.cells = Cells(shell, self.report)
         self._plots: dict[int, bool] = {}
+        self._unasked: set[int] = set()  # cells with a live view because all have one
         self._lives: dict[int, live.Shown] = {}
 
     @magic_arguments()
@@ -177,9 +179,11 @@ class ThagNb(Magics):
             from thag_nb import pages  # loads matplotlib, which %load_ext does without
 
             with Progress(notebook=self._shows_pictures()) as progress:
-                pages.write(
-                    Path(options.file).expanduser(), recording=None, overwrite=options.overwrite, progress=progress
-                )
+                path = Path(options.file).expanduser()
+                try:
+                    pages.write(path, recording=None, overwrite=options.overwrite, progress=progress)
+                except RecordingFileError as error:
+                    raise UsageError(f"%thag_report: {error}".replace("overwrite=True", "--overwrite")) from None
                 progress.replace({"text/plain": f"wrote {options.file}"})
 
     @line_magic
@@ -217,13 +221,14 @@ class ThagNb(Magics):
     def begin_live(self, _execution: object) -> None:
         """pre_run_cell, once the cell has its context."""
         if self.live:
-            self._show_cell_live()
+            self._unasked.add(self._show_cell_live())
 
-    def _show_cell_live(self) -> None:
+    def _show_cell_live(self) -> int:
         context = self.cells.report_running()
         if context is None:
             raise NoCellError
         self._show_live(context)
+        return context.id
 
     def _show_live(self, context: AllocatorContext) -> None:
         """A live view in a notebook; a terminal has none, and shows the line at the end."""
@@ -247,10 +252,12 @@ class ThagNb(Magics):
             shown.stop()  # all of them, before anything else can go wrong
         pictures = {context.id: self._plots.pop(context.id, self.plots) for context in ended}
         few = len(ended) <= _REPORTS_WITH_PICTURES and self._shows_pictures()
+        unasked, self._unasked = self._unasked, set()
         recording = dispatcher.read()
         for place, context in enumerate(ended):
             if place >= len(ended) - _REPORTS or context.id in lives:
-                bundle = _task_bundle(recording, context, figure=pictures[context.id] and few)
+                picture = pictures[context.id] and few and (context.id not in unasked or _is_long(recording, context))
+                bundle = _task_bundle(recording, context, figure=picture)
                 _show(bundle, instead_of=lives.get(context.id))
         if len(ended) > _REPORTS:
             print(f"... and {len(ended) - _REPORTS:,} tasks before these; %thag and thag_nb.contexts() have them all")
@@ -286,17 +293,23 @@ class ThagNb(Magics):
         return eval(compile(ast.Expression(last.value), name, "eval"), shell.user_ns)
 
 
+def _is_long(recording: Recording, context: AllocatorContext) -> bool:
+    """Whether a cell took long enough for a picture that nobody has asked for."""
+    durations_ns = (record.duration_ns for record in recording.contexts if record.context_id == context.id)
+    return next(durations_ns, 0) >= _LONG_NS
+
+
 def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: bool) -> reports.Bundle:
     """What is shown of a task. A report must come, whatever somebody has done to matplotlib's settings or to us."""
     try:
         return reports.task_bundle(recording, context.id, figure=figure)
     except UnknownContextError:
         return {"text/plain": f"{context.name} · its figures were forgotten by a reset"}
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:  # whoever presses Stop now means the cell, which has ended
         if not figure:
             raise
         line = reports.summary_line(recording.find(context.id))
-        return {"text/plain": f"{line}\nno picture: {type(error).__name__}: {error}"}
+        return {"text/plain": f"{line}\nno picture: {type(error).__name__} {error}".rstrip()}
 
 
 def _show(bundle: reports.Bundle, instead_of: live.Shown | None) -> None:

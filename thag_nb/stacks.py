@@ -112,7 +112,15 @@ def _draw(axes: Axes, recording: Recording, top: ContextRecord, stack: curves.St
     if resident is not None:
         times = clock.seconds(resident.times_ns)
         for colour, dashes in zip(_RESIDENT_COLOURS, ("-", _RESIDENT_DASHES), strict=True):
-            axes.plot(times, resident.size_bytes, color=colour, linewidth=1.2, linestyle=dashes, zorder=4)
+            axes.plot(
+                times,
+                resident.size_bytes,
+                drawstyle="steps-post",
+                color=colour,
+                linewidth=1.2,
+                linestyle=dashes,
+                zorder=4,
+            )
     children = [record for record in recording.children(top.context_id) if record.kind in ("cell", "task")]
     drawn = draw_moments(axes, [*marks(recording, [top]), *starts(children)], clock)
     note = draw_collections(axes, recording, clock)

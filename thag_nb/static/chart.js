@@ -413,6 +413,7 @@ class Chart {
     context.fillStyle = this.ink;
     context.textBaseline = "bottom";
     context.textAlign = "left";
+    let before = -Infinity;
     const rows = { cell: { level: top - 16, free: left }, mark: { level: top - 3, free: left } };
     for (const moment of this.scene.moments) {
       if (moment.time_ns < start || moment.time_ns > end) continue;
@@ -422,6 +423,8 @@ class Chart {
         context.fillRect(at, bottom - 6, 1, 6);
         continue;
       }
+      if (moment.kind === "cell" && at - before < 3) continue; // hundreds would be a wall
+      before = at;
       context.fillRect(Math.round(at), top - 2, 1, bottom - top + 2);
       const row = rows[moment.kind];
       const wide = context.measureText(moment.name).width;

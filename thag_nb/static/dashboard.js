@@ -126,7 +126,7 @@ async function dashboard(root, payload) {
   chart.show(readScene(payload.scene, buffer));
   const table = root.querySelector("table");
   const detail = make("div", { class: "thag-detail" });
-  table.after(detail);
+  (table.closest("div[style*='overflow']") ?? table).after(detail); // outside of the box that the table scrolls in
   const view = new Detail(detail);
   const costs = new CostTable(table, payload, (node) => view.show(node, buffer));
   table.before(groupChooser((group) => costs.showGroup(group)));
