@@ -72,9 +72,7 @@ def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
     """
     if not recording.contexts:
         return {"text/plain": "Nothing has been recorded yet."}
-    made = costs(recording, recording.contexts[0])
-    rows = [*map(_texts, made.rows), _overhead_row(recording)]
-    notes = [_shares(recording), *_left_out(made), _CAVEAT]
+    made, rows, notes = _session(recording)
     brief = [[row[place] for place in _BRIEF] for row in rows]
     table = text_table(brief, [_COLUMNS[place] for place in _BRIEF])
     bundle = {"text/plain": "\n".join([table, *notes])}
@@ -88,10 +86,16 @@ def costs_view(recording: Recording) -> tuple[str, str]:
     """The HTML of `costs_bundle` without its script, and the JSON that the script works with, if there is anything."""
     if not recording.contexts:
         return "<div>Nothing has been recorded yet.</div>", ""
+    made, rows, notes = _session(recording)
+    view = _costs_picture(recording, rows, notes, "")["text/html"]
+    return view, scripts.dashboard_json(_payload(recording, made))
+
+
+def _session(recording: Recording) -> tuple[Costs, list[tuple[str, ...]], list[str]]:
+    """What each cell and task cost: as figures, as the rows of the table, and what stands below it."""
     made = costs(recording, recording.contexts[0])
     rows = [*map(_texts, made.rows), _overhead_row(recording)]
-    view = _costs_picture(recording, rows, [_shares(recording), *_left_out(made), _CAVEAT], "")["text/html"]
-    return view, scripts.dashboard_json(_payload(recording, made))
+    return made, rows, [_shares(recording), *_left_out(made), _CAVEAT]
 
 
 def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
