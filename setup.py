@@ -13,7 +13,7 @@ NATIVE = Path("thag_nb/native")
 def source_hash() -> str:
     """A hash of the C sources, which thag_nb compares on import from a checkout (see thag_nb/native_build.py)."""
     digest = 0
-    for path in sorted(NATIVE.glob("*.[ch]")):
+    for path in sorted(NATIVE.rglob("*.[ch]")):
         digest = zlib.crc32(path.read_bytes(), digest)
     return f"{digest:08x}"
 
@@ -36,8 +36,9 @@ setup(
     ext_modules=[
         Extension(
             "thag_nb._native",
-            sources=sorted(str(path) for path in NATIVE.glob("*.c")),
-            depends=sorted(str(path) for path in NATIVE.glob("*.h")),
+            sources=sorted(str(path) for path in NATIVE.rglob("*.c")),
+            depends=sorted(str(path) for path in NATIVE.rglob("*.h")),
+            include_dirs=[str(NATIVE / "core"), str(NATIVE / "heap")],
             extra_compile_args=compile_args,
             extra_link_args=os.environ.get("THAG_LDFLAGS", "").split(),
         )

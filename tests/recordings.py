@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize
+from thag_nb.recordings.model import ContextRecord, Mark, Recording, ResidentSize
 
 MS = 1_000_000
 SECOND = 1_000_000_000

@@ -7,9 +7,9 @@ import pytest
 from matplotlib.image import imread
 from recordings import busy, context, pack, recording
 
-from thag_nb.axes import figure_png
 from thag_nb.palette import GREY
-from thag_nb.plots import plot_timeline
+from thag_nb.plotting.axes import figure_png
+from thag_nb.plotting.timeline import plot_timeline
 
 
 def test_settings_of_matplotlib_are_left_alone() -> None:

@@ -332,7 +332,7 @@ def test_reloading_inside_a_task_reports_it():
 
 
 RUNS = """
-    from thag_nb import extension
+    from thag_nb.notebook import extension
     known = extension._loaded[id(shell)].magics.cells
     def names(pair):
         found = {r.context_id: r.name for r in thag_nb.read().contexts}
@@ -414,7 +414,7 @@ def test_runs_that_a_reset_forgot_are_not_compared():
 
 def test_runs_that_are_remembered_are_bounded():
     code = """
-        from thag_nb.cells import _RUNS
+        from thag_nb.notebook.cells import _RUNS
         for number in range(_RUNS + 10):
             known._runs.append((number, "one"))
         print(json.dumps(len(known._runs) == _RUNS))

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
 
-from thag_nb.comparison_reports import comparison_bundle
-from thag_nb.comparisons import aligned, compare
-from thag_nb.recording import Recording
+from thag_nb.comparison.differences import aligned, compare
+from thag_nb.comparison.report import comparison_bundle
+from thag_nb.recordings.model import Recording
 
 CAVEAT = (
     "Bytes and counts are exact; the time is that of one run, and varies. "

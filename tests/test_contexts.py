@@ -11,8 +11,8 @@ from processes import python
 
 import thag_nb
 from thag_nb import Allocator, AllocatorContext, _native
-from thag_nb.contexts import ContextGuard, registry
 from thag_nb.errors import AllocatorError, ContextNameError, UnknownContextError
+from thag_nb.runtime.contexts import ContextGuard, registry
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 

@@ -1,7 +1,7 @@
 from recordings import MIB, MS, SECOND, busy, context, recording, root
 
-from thag_nb.costs import costs
-from thag_nb.recording import Recording
+from thag_nb.costs.rows import costs
+from thag_nb.recordings.model import Recording
 
 
 def of(made: Recording, most: int = 200) -> list[tuple[int, str]]:

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import MIB, MS, SECOND, busy, context, pack, recording, root
 
-from thag_nb.curves import OTHERS_ID, Window, descendants, highs, lives, stack, window_of
-from thag_nb.recording import Recording
+from thag_nb.recordings.model import Recording
+from thag_nb.recordings.resampling import OTHERS_ID, Window, descendants, highs, lives, stack, window_of
 
 
 def layered() -> Recording:

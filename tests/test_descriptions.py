@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
 
-from thag_nb.descriptions import describe_stack, describe_timeline
 from thag_nb.errors import UnknownContextError
+from thag_nb.plotting.alt_text import describe_stack, describe_timeline
 
 
 def test_description_tells_name_duration_peak_and_what_is_retained() -> None:

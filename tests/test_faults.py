@@ -18,7 +18,7 @@ import thag_nb
 from blocks import MEM, OBJ, RAW, RAW_WITHOUT_GIL
 from figures import assert_sums_hold, of
 from thag_nb import _native
-from thag_nb.contexts import registry
+from thag_nb.runtime.contexts import registry
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZE = 123_457
@@ -418,7 +418,7 @@ def test_whichever_allocation_of_looking_fails_the_next_look_is_right(call):
 @pytest.mark.parametrize("sampled", [False, True])
 def test_whichever_allocation_of_reading_marks_fails_the_next_reading_has_them(sampled):
     injected(f"""
-        from thag_nb.resident import Sampler
+        from thag_nb.runtime.rss import Sampler
         sampler = Sampler()
         thag_nb.mark("kept")
         if {sampled}:
@@ -454,7 +454,7 @@ def test_whichever_allocation_of_marking_fails_the_mark_is_kept_or_told_and_the_
 
 def test_whichever_allocation_of_noting_a_collection_fails_it_is_noted_or_counted_and_nothing_is_raised():
     injected("""
-        from thag_nb import marks
+        from thag_nb.runtime import marks
         marks.show_collections(True)
         watch = gc.callbacks[-1]
         for start in range(20):

@@ -22,10 +22,11 @@ from processes import python
 from recordings import EMPTY, MIB, MS, SECOND, busy, context, marked, pack, recording, root
 
 import thag_nb
-from thag_nb import ContextRecord, Mark, Recording, ResidentSize, files
-from thag_nb.contexts import check_name
+from thag_nb import ContextRecord, Mark, Recording, ResidentSize
 from thag_nb.errors import ContextNameError, NotARecordingError, RecordingFileError
-from thag_nb.frames import contexts_frame, timeline_frame
+from thag_nb.recordings import files
+from thag_nb.recordings.frames import contexts_frame, timeline_frame
+from thag_nb.runtime.contexts import check_name
 
 LARGEST = 2**63 - 1
 NAMES = ["run.json", "run.json.gz"]
@@ -600,7 +601,7 @@ def test_saving_and_loading_need_neither_pandas_nor_numpy_nor_a_hook(tmp_path: P
     code = f"""
         import sys, thag_nb
         from thag_nb import _native
-        assert "thag_nb.files" not in sys.modules and "json" not in sys.modules
+        assert "thag_nb.recordings.files" not in sys.modules and "json" not in sys.modules
         taken = thag_nb.read()
         taken.save({str(tmp_path / "run.json.gz")!r})
         assert thag_nb.Recording.load({str(tmp_path / "run.json.gz")!r}) == taken

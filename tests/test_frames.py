@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
 
-from thag_nb.comparisons import Difference, compare
+from thag_nb.comparison.differences import Difference, compare
 from thag_nb.errors import UnknownContextError
-from thag_nb.frames import (
+from thag_nb.recordings.frames import (
     COMPARISON_COLUMNS,
     CONTEXT_COLUMNS,
     TIMELINE_COLUMNS,

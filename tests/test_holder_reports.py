@@ -2,8 +2,8 @@
 
 import re
 
-from thag_nb.holder_reports import retained_bundle
-from thag_nb.holders import Held
+from thag_nb.holders.report import retained_bundle
+from thag_nb.holders.walk import Held
 
 MIB = 1 << 20
 

@@ -12,8 +12,10 @@ from figures import of
 from processes import python
 
 import thag_nb
-from thag_nb import _native, frames, holders
+from thag_nb import _native
 from thag_nb.errors import UnknownContextError
+from thag_nb.holders import walk as holders
+from thag_nb.recordings import frames
 
 SHELL = """
     import json, sys, thag_nb

@@ -12,7 +12,7 @@ from figures import assert_sums_hold, of
 from processes import python
 
 import thag_nb
-from thag_nb import hooks
+from thag_nb.runtime import hooks
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
@@ -100,7 +100,7 @@ def test_numpys_core_keeps_its_own_loader_and_has_all_of_it_while_it_is_loaded()
     code = """
         import sys, thag_nb
         from importlib.machinery import ExtensionFileLoader
-        from thag_nb import hooks
+        from thag_nb.runtime import hooks
         thag_nb.start()
         finder = sys.meta_path[0]
         import numpy
@@ -137,7 +137,8 @@ def test_numpys_core_is_hooked_by_its_name_before_numpy_2_and_since(name, tmp_pa
     (package / "_multiarray_umath.py").write_text("_ARRAY_API = 'the API'")
     code = """
         import sys
-        from thag_nb import _native, hooks
+        from thag_nb import _native
+        from thag_nb.runtime import hooks
         attached = []
         _native.attach_numpy = attached.append
         finders = list(sys.meta_path)
@@ -154,7 +155,8 @@ def test_the_stand_in_that_numpy_keeps_by_its_other_name_is_left_alone():
     code = """
         import io, sys, warnings, numpy as np
         from importlib import import_module
-        from thag_nb import _native, hooks
+        from thag_nb import _native
+        from thag_nb.runtime import hooks
         warnings.simplefilter("ignore")
         for name in hooks._NUMPY_CORES:
             import_module(name)

@@ -6,8 +6,8 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from thag_nb import labels
-from thag_nb.labels import arrange, short, write
+from thag_nb.plotting import text as labels
+from thag_nb.plotting.text import arrange, short, write
 
 
 def test_names_are_shortened_to_one_line() -> None:

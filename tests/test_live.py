@@ -6,9 +6,9 @@ import pytest
 from recordings import MIB, SECOND, context
 
 import thag_nb
-from thag_nb import live
+from thag_nb.browser.scene import Scene
 from thag_nb.errors import UnknownContextError
-from thag_nb.scenes import Scene
+from thag_nb.notebook import live
 
 SIZE = 1_234_567
 LOAD = "%load_ext thag_nb\nimport thag_nb"

@@ -12,9 +12,10 @@ from figures import assert_sums_hold, of
 from processes import python
 
 import thag_nb
-from thag_nb import Mark, _native, marks
+from thag_nb import Mark, _native
 from thag_nb.errors import MarkNameError, ThagError
-from thag_nb.recording import ContextRecord
+from thag_nb.recordings.model import ContextRecord
+from thag_nb.runtime import marks
 
 LONG = "x" * 100_000
 
@@ -199,7 +200,7 @@ def test_a_recording_keeps_its_marks_whatever_comes_after():
 def test_a_forked_child_begins_with_none_and_leaves_its_parents_alone():
     code = """
         import gc, os, thag_nb
-        from thag_nb import marks
+        from thag_nb.runtime import marks
         thag_nb.start()
         marks.show_collections(True)
         thag_nb.mark("parent")
@@ -337,7 +338,7 @@ def test_collections_push_out_no_mark_and_only_the_newest_ten_thousand_are_kept(
 def test_collections_in_the_middle_of_changing_context_variables_do_no_harm():
     code = """
         import contextvars, gc, thag_nb
-        from thag_nb import marks
+        from thag_nb.runtime import marks
         thag_nb.start()
         marks.show_collections(True)
         gc.set_threshold(1, 1, 1)
@@ -357,7 +358,7 @@ def test_collections_in_the_middle_of_changing_context_variables_do_no_harm():
 def test_an_interpreter_that_ends_while_collections_are_shown_ends_well():
     code = """
         import gc, thag_nb
-        from thag_nb import marks
+        from thag_nb.runtime import marks
         thag_nb.start()
         marks.show_collections(True)
         class Cycle:

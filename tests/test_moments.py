@@ -3,9 +3,9 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from recordings import MS, SECOND, busy, context, marked, pack, recording, root
 
-from thag_nb.axes import Clock
-from thag_nb.moments import AFTER, Moment, draw_collections, draw_moments, marks, starts
-from thag_nb.recording import Mark
+from thag_nb.plotting.axes import Clock
+from thag_nb.plotting.event_lines import AFTER, Moment, draw_collections, draw_moments, marks, starts
+from thag_nb.recordings.model import Mark
 
 
 def test_starts_are_where_contexts_start() -> None:

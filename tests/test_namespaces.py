@@ -6,12 +6,12 @@ import pytest
 from processes import python
 
 from thag_nb.errors import NamespaceError
-from thag_nb.namespaces import Namespace, collected, type_name, type_package, with_article
+from thag_nb.holders.roots import Namespace, collected, type_name, type_package, with_article
 
 SHELL = """
     import sys
     from IPython.core.interactiveshell import InteractiveShell
-    from thag_nb.namespaces import Namespace
+    from thag_nb.holders.roots import Namespace
     shell = InteractiveShell.instance()
     def run(source):
         shell.run_cell(source, store_history=True)

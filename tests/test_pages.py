@@ -6,7 +6,7 @@ import pytest
 from recordings import EMPTY, busy
 
 import thag_nb
-from thag_nb import pages
+from thag_nb.costs import page as pages
 from thag_nb.errors import NotARecordingError, RecordingFileError
 
 pytestmark = pytest.mark.usefixtures("dispatcher")

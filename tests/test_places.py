@@ -6,8 +6,16 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from thag_nb.labels import Words, write
-from thag_nb.places import boxes_of_lines, cut, overlaps, place_above, place_beside, place_note, place_within
+from thag_nb.plotting.placement import (
+    boxes_of_lines,
+    cut,
+    overlaps,
+    place_above,
+    place_beside,
+    place_note,
+    place_within,
+)
+from thag_nb.plotting.text import Words, write
 
 NOTHING = np.empty((0, 4))
 

@@ -12,12 +12,12 @@ from pictures import check_words, key, texts
 from recordings import EMPTY, KIB, MIB, MS, SECOND, busy, context, marked, pack, recording, root
 
 import thag_nb
-from thag_nb.axes import figure_png
-from thag_nb.comparisons import aligned
+from thag_nb.comparison.differences import aligned
 from thag_nb.errors import AxesError, NothingToCompareError, UnknownContextError
 from thag_nb.palette import COLOURS, GREY, styles
-from thag_nb.plots import plot_comparison, plot_timeline
-from thag_nb.recording import Recording
+from thag_nb.plotting.axes import figure_png
+from thag_nb.plotting.timeline import plot_comparison, plot_timeline
+from thag_nb.recordings.model import Recording
 
 
 def peak_labels(axes: Axes) -> list[str]:
@@ -71,10 +71,10 @@ def test_without_axes_a_figure_with_an_agg_canvas_is_made() -> None:
 def test_pyplot_is_neither_imported_nor_given_a_figure() -> None:
     code = """
 import sys
-from thag_nb.axes import figure_png
-from thag_nb.plots import plot_timeline
-from thag_nb.recording import Recording
-from thag_nb.stacks import plot_stack
+from thag_nb.plotting.axes import figure_png
+from thag_nb.plotting.timeline import plot_timeline
+from thag_nb.recordings.model import Recording
+from thag_nb.plotting.stack import plot_stack
 for plot in (plot_timeline, plot_stack):
     figure_png(plot(Recording((), {}, 0, 0, 0)))
 assert "matplotlib.pyplot" not in sys.modules

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from thag_nb import progress
-from thag_nb.progress import Progress
+from thag_nb.notebook import progress
+from thag_nb.notebook.progress import Progress
 
 BUNDLE = {"text/plain": "the result"}
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from recordings import EMPTY, MIB, MS, busy, context, marked, pack, recording
 
-from thag_nb.contexts import Allocator, AllocatorContext
 from thag_nb.errors import UnknownContextError
-from thag_nb.recording import (
+from thag_nb.recordings.model import (
     ContextRecord,
     Mark,
     Recording,
@@ -17,6 +16,7 @@ from thag_nb.recording import (
     Wanted,
     pack_timeline,
 )
+from thag_nb.runtime.contexts import Allocator, AllocatorContext
 
 
 def test_context_record_fields_are_the_contract_in_order() -> None:

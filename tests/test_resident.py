@@ -18,8 +18,9 @@ from processes import python
 from test_cells import in_shell, last_line
 
 import thag_nb
-from thag_nb import ResidentSize, resident
-from thag_nb.resident import Sampler
+from thag_nb import ResidentSize
+from thag_nb.runtime import rss as resident
+from thag_nb.runtime.rss import Sampler
 
 MIB = 1 << 20
 
@@ -291,7 +292,7 @@ def test_many_threads_that_sample_at_once_leave_an_ordered_series(sampler: Sampl
 def test_a_forked_child_has_no_thread_no_samples_and_no_trouble(state: str):
     code = f"""
         import os, threading, thag_nb
-        from thag_nb.resident import Sampler
+        from thag_nb.runtime.rss import Sampler
         thag_nb.start()
         sampler = Sampler()
         sampler.start()
@@ -317,7 +318,7 @@ def test_a_forked_child_has_no_thread_no_samples_and_no_trouble(state: str):
 def test_an_interpreter_that_ends_while_it_samples_ends_well():
     code = """
         import thag_nb
-        from thag_nb.resident import Sampler
+        from thag_nb.runtime.rss import Sampler
         thag_nb.start()
         sampler = Sampler()
         sampler.start()
@@ -335,7 +336,7 @@ THREADS = '[t.name for t in __import__("threading").enumerate() if t.name.starts
 
 def test_samples_are_taken_at_both_ends_of_a_cell_and_while_it_runs():
     code = """
-        taken = lambda: len(thag_nb.resident._State.series.samples)
+        taken = lambda: len(thag_nb.runtime.rss._State.series.samples)
         run("before = 1")
         first = taken()
         run("kept = [b'x' * (20 << 20)]")
@@ -356,7 +357,7 @@ def test_samples_are_taken_at_both_ends_of_a_cell_and_while_it_runs():
 def test_the_sampler_rests_only_when_no_cell_runs_any_more():
     code = """
         awake = lambda: extension._loaded[id(shell)].magics.cells._sampler._awake.is_set()
-        from thag_nb import extension
+        from thag_nb.notebook import extension
         shell.user_ns["awake"], found = awake, [awake()]
         shell.user_ns["found"] = found
         run("found.append(awake()); get_ipython().run_cell('found.append(awake())'); found.append(awake())")

@@ -5,10 +5,10 @@ import zlib
 import numpy as np
 from recordings import MIB, MS, SECOND, busy, context, pack, recording, root
 
-from thag_nb.curves import OTHERS_ID, Window
+from thag_nb.browser.scene import detail_scene, packed, stack_scene
 from thag_nb.palette import styles
-from thag_nb.recording import Mark, ResidentSize
-from thag_nb.scenes import detail_scene, packed, stack_scene
+from thag_nb.recordings.model import Mark, ResidentSize
+from thag_nb.recordings.resampling import OTHERS_ID, Window
 
 TEN = Window(0, 2 * SECOND, 10)
 

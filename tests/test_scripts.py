@@ -1,7 +1,7 @@
 import json
 import re
 
-from thag_nb import scripts
+from thag_nb.browser import assets as scripts
 
 NASTY = {"name": "</script><!-- <script> \u2028 'quoted' \"twice\" \\ ü"}
 

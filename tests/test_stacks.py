@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from pictures import check_words, key, texts
 from recordings import EMPTY, MIB, MS, SECOND, context, marked, pack, recording, root
 
-from thag_nb.axes import figure_png
 from thag_nb.errors import AxesError, UnknownContextError
 from thag_nb.palette import GREY, OTHERS, styles
-from thag_nb.plots import plot_timeline
-from thag_nb.recording import Mark, Recording, ResidentSize
-from thag_nb.stacks import plot_stack
+from thag_nb.plotting.axes import figure_png
+from thag_nb.plotting.stack import plot_stack
+from thag_nb.plotting.timeline import plot_timeline
+from thag_nb.recordings.model import Mark, Recording, ResidentSize
 
 
 def session(*, count: int = 3, resident: tuple[ResidentSize, ...] = ()) -> Recording:

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import thag_nb
 from thag_nb import Allocator, AllocatorContext, ContextGuard, ContextRecord, _native
-from thag_nb.contexts import registry
+from thag_nb.runtime.contexts import registry
 
 EXAMPLES = int(os.environ.get("THAG_STATEFUL_EXAMPLES", "50"))
 STEPS = int(os.environ.get("THAG_STATEFUL_STEPS", "30"))

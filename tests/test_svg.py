@@ -3,9 +3,9 @@ from xml.etree import ElementTree
 
 from recordings import MIB, busy, context, recording, root
 
-from thag_nb import svg
-from thag_nb.curves import window_of
-from thag_nb.scenes import Scene, stack_scene
+from thag_nb.browser import svg
+from thag_nb.browser.scene import Scene, stack_scene
+from thag_nb.recordings.resampling import window_of
 
 
 def scene_of(made=None) -> Scene:

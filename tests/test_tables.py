@@ -1,4 +1,4 @@
-from thag_nb.tables import html_table, text_table
+from thag_nb.mimebundle import html_table, text_table
 
 ROWS = [("load", "1.0 MiB"), ("<b>", "12 B")]
 

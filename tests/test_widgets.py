@@ -5,8 +5,9 @@ import pytest
 from recordings import busy
 
 import thag_nb
-from thag_nb import scenes, widgets
+from thag_nb.browser import scene as scenes
 from thag_nb.errors import NotARecordingError
+from thag_nb.notebook import widgets
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 

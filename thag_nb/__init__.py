@@ -11,7 +11,9 @@ from thag_nb import native_build
 
 native_build.check()
 
-from thag_nb.contexts import (  # noqa: E402 - only once the native core is known to be there
+from thag_nb.errors import ComparisonError, NotARecordingError, ThagError  # noqa: E402
+from thag_nb.recordings.model import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket  # noqa: E402
+from thag_nb.runtime.contexts import (  # noqa: E402 - only once the native core is known to be there
     Allocator,
     AllocatorContext,
     ContextGuard,
@@ -19,11 +21,9 @@ from thag_nb.contexts import (  # noqa: E402 - only once the native core is know
     current_context,
     push_allocator_context,
 )
-from thag_nb.dispatcher import read, reset, start, status, stop  # noqa: E402
-from thag_nb.errors import ComparisonError, NotARecordingError, ThagError  # noqa: E402
-from thag_nb.marks import mark  # noqa: E402
-from thag_nb.recording import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket  # noqa: E402
-from thag_nb.tasks import (  # noqa: E402
+from thag_nb.runtime.dispatcher import read, reset, start, status, stop  # noqa: E402
+from thag_nb.runtime.marks import mark  # noqa: E402
+from thag_nb.runtime.tasks import (  # noqa: E402
     TaskGuard,
     TaskMemoryContext,
     task,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-    from thag_nb.recording import SeveralWanted, Wanted
-    from thag_nb.widgets import Dashboard
+    from thag_nb.notebook.widgets import Dashboard
+    from thag_nb.recordings.model import SeveralWanted, Wanted
 
 __all__ = [
     "Allocator",
@@ -90,7 +90,7 @@ def contexts(*, recording: Recording | None = None) -> DataFrame:
     ``started_ns, duration_ns``. See `ContextRecord`. Live bytes are not RSS; retained is not leaked. Raises
     `NotARecordingError` if `recording` is something else.
     """
-    from thag_nb import frames
+    from thag_nb.recordings import frames
 
     with untracked():
         return frames.contexts_frame(_or_now(recording))
@@ -105,7 +105,7 @@ def timeline(wanted: SeveralWanted = None, *, all: bool = False, recording: Reco
     context, or, with `all`, every one. Without it, every context. Raises `UnknownContextError`, and
     `NotARecordingError` as `contexts` does.
     """
-    from thag_nb import frames
+    from thag_nb.recordings import frames
 
     with untracked():
         return frames.timeline_frame(_or_now(recording), wanted, all=all)
@@ -126,7 +126,7 @@ def plot_timeline(
     `figsize` is its size in inches. matplotlib's settings stay as they are. Raises `UnknownContextError`, `AxesError`
     if `ax` is something else, and `NotARecordingError` as `contexts` does.
     """
-    from thag_nb import plots
+    from thag_nb.plotting import timeline as plots
 
     with untracked():
         now = _or_now(recording)
@@ -147,7 +147,7 @@ def plot_stack(
     above is the highest, also of moments too short for an area, and the dashed one the process's RSS, where it was
     sampled. `ax`, `figsize` and `recording` are as in `plot_timeline`, and so are the errors.
     """
-    from thag_nb import stacks
+    from thag_nb.plotting import stack as stacks
 
     with untracked():
         return stacks.plot_stack(_or_now(recording), wanted, ax=ax, figsize=figsize, pyplot=True)
@@ -178,7 +178,8 @@ def compare(
     Raises `UnknownContextError`; `NothingToCompareError` if there is only one context of the name; `ComparisonError` if
     a name and a recording are compared; and `NotARecordingError`.
     """
-    from thag_nb import comparisons, frames
+    from thag_nb.comparison import differences as comparisons
+    from thag_nb.recordings import frames
 
     with untracked():
         return frames.comparison_frame(comparisons.compare(*_sides(before, after, recording, against)))
@@ -198,7 +199,8 @@ def plot_comparison(
     What is compared is chosen as in `compare`, and the same errors are raised; of two recordings, the name whose peak
     differs most is drawn. `ax` and `figsize` are as in `plot_timeline`.
     """
-    from thag_nb import comparisons, plots
+    from thag_nb.comparison import differences as comparisons
+    from thag_nb.plotting import timeline as plots
 
     with untracked():
         aligned = comparisons.aligned(*_sides(before, after, recording, against))
@@ -250,7 +252,8 @@ def retained(
     something. With `collect`, the garbage collector runs first. `namespace` has the user's names; without it, those of
     the notebook or of ``__main__``. Raises `UnknownContextError`, `NamespaceError`.
     """
-    from thag_nb import frames, holders
+    from thag_nb.holders import walk as holders
+    from thag_nb.recordings import frames
 
     with untracked():
         return frames.retained_frame(holders.find(wanted, collect=collect, namespace=namespace))
@@ -262,7 +265,7 @@ def dashboard(recording: Recording | None = None) -> Dashboard:
     Displayed by itself it can be zoomed and sorted without a kernel, and stays readable in the saved notebook. Its
     method ``refresh`` shows what is true by then. Raises `NotARecordingError` as `contexts` does.
     """
-    from thag_nb import widgets
+    from thag_nb.notebook import widgets
 
     with untracked():
         return widgets.Dashboard(None if recording is None else _or_now(recording))
@@ -275,7 +278,7 @@ def report(path: str | PathLike[str], *, recording: Recording | None = None, ove
     anything else only with `overwrite`. Raises `RecordingFileError` if `path` is something else, `NotARecordingError`
     as `contexts` does, and OSError where the system refuses.
     """
-    from thag_nb import pages
+    from thag_nb.costs import page as pages
 
     with untracked():
         pages.write(path, recording=None if recording is None else _or_now(recording), overwrite=overwrite)
@@ -283,13 +286,13 @@ def report(path: str | PathLike[str], *, recording: Recording | None = None, ove
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext thag_nb``: record from now on, each executed cell in a context of its own."""
-    from thag_nb import extension
+    from thag_nb.notebook import extension
 
     extension.load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """``%unload_ext thag_nb``: leave hooks, magics, events and transformers as they were found."""
-    from thag_nb import extension
+    from thag_nb.notebook import extension
 
     extension.unload(shell)

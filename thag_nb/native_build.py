@@ -35,8 +35,8 @@ def check() -> None:
 def _source_hash() -> str:
     """As in setup.py, which compiles it into the module."""
     digest = 0
-    for name in sorted(os.listdir(_SOURCES)):
-        if name.endswith((".c", ".h")):
-            with open(os.path.join(_SOURCES, name), "rb") as source:
-                digest = zlib.crc32(source.read(), digest)
+    names = (os.path.join(room, name) for room, _, names in os.walk(_SOURCES) for name in names)
+    for name in sorted(name for name in names if name.endswith((".c", ".h"))):
+        with open(name, "rb") as source:
+            digest = zlib.crc32(source.read(), digest)
     return f"{digest:08x}"

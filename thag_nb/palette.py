@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from thag_nb.recording import Recording
+from thag_nb.recordings.model import Recording
 
 # Okabe & Ito 2008, "Color Universal Design", without black and yellow, which vanish on a dark or a white page. Ordered
 # so that neighbours differ in lightness as well as in hue.

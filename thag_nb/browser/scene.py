@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thag_nb import palette
-from thag_nb.curves import MOST_LAYERS, OTHERS_ID, Layer, Window, highs, lives, stack, window_of
 from thag_nb.palette import OTHERS, ROOT, Styles
-from thag_nb.recording import ContextRecord, Recording
+from thag_nb.recordings.model import ContextRecord, Recording
+from thag_nb.recordings.resampling import MOST_LAYERS, OTHERS_ID, Layer, Window, highs, lives, stack, window_of
 from thag_nb.units import format_bytes, format_duration
 
 _MOST_MOMENTS = 400

@@ -9,7 +9,7 @@ import html
 import numpy as np
 from numpy.typing import NDArray
 
-from thag_nb.scenes import Header, Scene
+from thag_nb.browser.scene import Header, Scene
 from thag_nb.units import format_bytes, format_duration
 
 COLUMNS = 350  # as many as the picture's pixels show

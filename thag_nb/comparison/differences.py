@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from thag_nb.errors import NothingToCompareError, UnknownContextError
-from thag_nb.recording import ContextRecord, Recording, TimelineBucket, pack_timeline
+from thag_nb.recordings.model import ContextRecord, Recording, TimelineBucket, pack_timeline
 from thag_nb.units import format_bytes, format_count, format_duration
 
 Verdict = Literal["better", "worse", "the same", ""]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 from itertools import groupby
 
-from thag_nb.comparisons import FIGURES, Difference, compare, in_words, verdict
-from thag_nb.recording import Recording
-from thag_nb.reports import Bundle, with_picture
-from thag_nb.tables import html_table, text_table
+from thag_nb.comparison.differences import FIGURES, Difference, compare, in_words, verdict
+from thag_nb.costs.report import Bundle, with_picture
+from thag_nb.mimebundle import html_table, text_table
+from thag_nb.recordings.model import Recording
 
 _COLUMNS = ("context", "figure", "before", "after", "difference", "ratio", "")
 _LEFT = (0, 1, 6)
@@ -84,7 +84,8 @@ def _signed(difference: int, shown: str) -> str:
 
 
 def _with_curves(above: str, aligned: Recording) -> Bundle:
-    from thag_nb import axes, plots  # load matplotlib, which %load_ext and a terminal do without
+    from thag_nb.plotting import axes  # load matplotlib, which %load_ext and a terminal do without
+    from thag_nb.plotting import timeline as plots
 
     first, second = aligned.contexts
     (sentence,) = in_words(compare(aligned, aligned, first.context_id, second.context_id))

@@ -7,9 +7,13 @@ import os
 import platform
 from datetime import datetime
 
-from thag_nb import dispatcher, files, holder_reports, holders, reports
-from thag_nb.holders import Progress
-from thag_nb.recording import Recording
+from thag_nb.costs import report as reports
+from thag_nb.holders import report as holder_reports
+from thag_nb.holders import walk as holders
+from thag_nb.holders.walk import Progress
+from thag_nb.recordings import files
+from thag_nb.recordings.model import Recording
+from thag_nb.runtime import dispatcher
 
 _MARK = "<!doctype html>\n<!-- thag_nb report -->\n"
 _STYLE = """

@@ -6,10 +6,10 @@ import base64
 import html
 from typing import Any
 
-from thag_nb import scripts
-from thag_nb.costs import Cost, Costs, costs
-from thag_nb.recording import ContextRecord, Recording
-from thag_nb.tables import html_table, text_table
+from thag_nb.browser import assets as scripts
+from thag_nb.costs.rows import Cost, Costs, costs
+from thag_nb.mimebundle import html_table, text_table
+from thag_nb.recordings.model import ContextRecord, Recording
 from thag_nb.units import format_bytes, format_count, format_duration
 
 Bundle = dict[str, str]
@@ -54,7 +54,9 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     line = summary_line(record)
     if not figure:
         return {"text/plain": line}
-    from thag_nb import axes, descriptions, plots  # load matplotlib, which %load_ext and a terminal do without
+    from thag_nb.plotting import alt_text as descriptions  # load matplotlib, which %load_ext and a terminal do without
+    from thag_nb.plotting import axes
+    from thag_nb.plotting import timeline as plots
 
     png = axes.figure_png(plots.plot_timeline(recording, context_id))
     table = html_table([_texts(row) for row in costs(recording, record).rows], _COLUMNS)
@@ -99,7 +101,9 @@ def _session(recording: Recording) -> tuple[Costs, list[tuple[str, ...]], list[s
 
 
 def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
-    from thag_nb import axes, descriptions, stacks
+    from thag_nb.plotting import alt_text as descriptions
+    from thag_nb.plotting import axes
+    from thag_nb.plotting import stack as stacks
 
     table = f'<div style="overflow: auto; max-height: 480px">{html_table(rows, _COLUMNS)}</div>'
     below = "".join(f'<div style="font-size: 90%; opacity: 0.8">{html.escape(note)}</div>' for note in notes)
@@ -109,7 +113,7 @@ def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: lis
 
 def _payload(recording: Recording, made: Costs) -> dict[str, Any]:
     """What the script in `costs_bundle` works with: numbers for the rows of the table, and curves."""
-    from thag_nb import scenes
+    from thag_nb.browser import scene as scenes
 
     drawn = [scenes.stack_scene(recording, recording.contexts[0])]
     start = drawn[0].values.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from thag_nb.recording import ContextRecord, Recording
+from thag_nb.recordings.model import ContextRecord, Recording
 
 MOST_ROWS = 200
 _MOST_ALIKE = 4  # of one name under one parent that have a row each

@@ -22,8 +22,7 @@ from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from thag_nb import _native
-from thag_nb.dispatcher import read
-from thag_nb.namespaces import (
+from thag_nb.holders.roots import (
     MODULE_DICT,
     Holder,
     HolderKind,
@@ -36,7 +35,8 @@ from thag_nb.namespaces import (
     type_package,
     with_article,
 )
-from thag_nb.recording import ContextRecord, Recording, Wanted
+from thag_nb.recordings.model import ContextRecord, Recording, Wanted
+from thag_nb.runtime.dispatcher import read
 
 
 class Held(NamedTuple):

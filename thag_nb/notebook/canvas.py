@@ -7,10 +7,11 @@ import json
 import anywidget
 import traitlets
 
-from thag_nb import reports, scripts
-from thag_nb.curves import COLUMNS
-from thag_nb.recording import Recording
-from thag_nb.scenes import Scene
+from thag_nb.browser import assets as scripts
+from thag_nb.browser.scene import Scene
+from thag_nb.costs import report as reports
+from thag_nb.recordings.model import Recording
+from thag_nb.recordings.resampling import COLUMNS
 
 
 class LiveCanvas(anywidget.AnyWidget):

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from thag_nb import _native, hooks
-from thag_nb.contexts import Allocator, AllocatorContext, ContextGuard, prepare_guard
+from thag_nb import _native
 from thag_nb.errors import NoCellError
-from thag_nb.resident import Sampler
-from thag_nb.tasks import untracked
+from thag_nb.runtime import hooks
+from thag_nb.runtime.contexts import Allocator, AllocatorContext, ContextGuard, prepare_guard
+from thag_nb.runtime.rss import Sampler
+from thag_nb.runtime.tasks import untracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
-    from thag_nb.recording import Recording
+    from thag_nb.recordings.model import Recording
 
 _NESTED = " nested"
 _RUN_CELL = InteractiveShell.run_cell_async.__code__

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitError
 
-from thag_nb import dispatcher, hooks, marks
-from thag_nb.magics import ThagNb
-from thag_nb.tasks import untracked
+from thag_nb.notebook.magics import ThagNb
+from thag_nb.runtime import dispatcher, hooks, marks
+from thag_nb.runtime.tasks import untracked
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

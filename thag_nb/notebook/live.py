@@ -11,11 +11,13 @@ from typing import Any
 
 from IPython.display import DisplayHandle, display
 
-from thag_nb import dispatcher, scenes, widgets
-from thag_nb.curves import window_of
+from thag_nb.browser import scene as scenes
 from thag_nb.errors import UnknownContextError
-from thag_nb.recording import ContextRecord
-from thag_nb.tasks import untracked
+from thag_nb.notebook import widgets
+from thag_nb.recordings.model import ContextRecord
+from thag_nb.recordings.resampling import window_of
+from thag_nb.runtime import dispatcher
+from thag_nb.runtime.tasks import untracked
 from thag_nb.units import format_bytes, format_count, format_duration
 
 _REST = 50  # times as long as publishing took: at most 2 % of a core

@@ -14,18 +14,23 @@ from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
 from traitlets import Bool, Float, observe
 
-from thag_nb import comparison_reports, comparisons, dispatcher, holder_reports, holders, marks, reports
-from thag_nb.cells import Cells
-from thag_nb.contexts import AllocatorContext
+from thag_nb.comparison import differences as comparisons
+from thag_nb.comparison import report as comparison_reports
+from thag_nb.costs import report as reports
 from thag_nb.errors import NoCellError, NothingToCompareError, RecordingFileError, UnknownContextError
-from thag_nb.progress import Progress
-from thag_nb.recording import Recording
-from thag_nb.tasks import task, untracked
+from thag_nb.holders import report as holder_reports
+from thag_nb.holders import walk as holders
+from thag_nb.notebook.cells import Cells
+from thag_nb.notebook.progress import Progress
+from thag_nb.recordings.model import Recording
+from thag_nb.runtime import dispatcher, marks
+from thag_nb.runtime.contexts import AllocatorContext
+from thag_nb.runtime.tasks import task, untracked
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from thag_nb import live
+    from thag_nb.notebook import live
 
 _REPORTS = 10  # tasks of one cell that are shown, the last ones
 _REPORTS_WITH_PICTURES = 4
@@ -70,7 +75,7 @@ class ThagNb(Magics):
         scope = task(" ".join(options.name))
         if options.live and self._shows_pictures():
             with untracked():
-                from thag_nb import live  # noqa: F401 - loads pandas and more, which is not the task's time
+                from thag_nb.notebook import live  # noqa: F401 - loads pandas and more, which is not the task's time
         quiet = options.quiet or self.quiet
         guard = self.cells.open_until_end(scope.guard, report=options.live or not quiet)
         self._plots[guard.context.id] = self.plots and not options.no_plot
@@ -176,7 +181,7 @@ class ThagNb(Magics):
         """Write this session as a page: costs, who still holds what, and the status, to be opened anywhere."""
         options = self._options(self.thag_report, line)
         with untracked():
-            from thag_nb import pages  # loads matplotlib, which %load_ext does without
+            from thag_nb.costs import page as pages  # loads matplotlib, which %load_ext does without
 
             with Progress(notebook=self._shows_pictures()) as progress:
                 path = Path(options.file).expanduser()
@@ -235,7 +240,7 @@ class ThagNb(Magics):
         if context.id in self._lives or not self._shows_pictures():
             return
         with untracked():
-            from thag_nb import live  # loads ipywidgets, which %load_ext does without
+            from thag_nb.notebook import live  # loads ipywidgets, which %load_ext does without
 
             shown = self._lives[context.id] = live.Shown(context.id, self.live_interval)
             try:

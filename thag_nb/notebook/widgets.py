@@ -9,10 +9,12 @@ from typing import Any
 import ipywidgets
 from IPython.display import DisplayHandle, display
 
-from thag_nb import dispatcher, reports, svg
-from thag_nb.recording import Recording
-from thag_nb.scenes import Scene
-from thag_nb.tasks import untracked
+from thag_nb.browser import svg
+from thag_nb.browser.scene import Scene
+from thag_nb.costs import report as reports
+from thag_nb.recordings.model import Recording
+from thag_nb.runtime import dispatcher
+from thag_nb.runtime.tasks import untracked
 
 
 class LivePicture(ipywidgets.HTML):
@@ -36,7 +38,7 @@ class DashboardPicture(ipywidgets.HTML):
 def live_view() -> Any:
     """What a live view is shown on: has ``columns`` and ``show``, and is closed by ``close``."""
     if _has_anywidget():
-        from thag_nb.canvas import LiveCanvas
+        from thag_nb.notebook.canvas import LiveCanvas
 
         return LiveCanvas()
     return LivePicture()
@@ -81,7 +83,7 @@ class Dashboard(ipywidgets.VBox):
 
 def _dashboard_inside() -> Any:
     if _has_anywidget():
-        from thag_nb.canvas import DashboardCanvas
+        from thag_nb.notebook.canvas import DashboardCanvas
 
         return DashboardCanvas()
     return DashboardPicture()

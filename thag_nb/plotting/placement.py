@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from thag_nb.labels import Boxes, Words
+from thag_nb.plotting.text import Boxes, Words
 
 _ROWS = 2
 _ROW_POINTS = 9

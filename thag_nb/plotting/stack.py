@@ -13,12 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from thag_nb import curves, labels, places
-from thag_nb.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
-from thag_nb.labels import KEY_LETTERS, Words, short
-from thag_nb.moments import Drawn, draw_collections, draw_moments, marks, starts
 from thag_nb.palette import GREY, OTHERS, ROOT, Style, styles
-from thag_nb.recording import ContextRecord, Recording, Wanted
+from thag_nb.plotting import placement as places
+from thag_nb.plotting import text as labels
+from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
+from thag_nb.plotting.event_lines import Drawn, draw_collections, draw_moments, marks, starts
+from thag_nb.plotting.text import KEY_LETTERS, Words, short
+from thag_nb.recordings import resampling as curves
+from thag_nb.recordings.model import ContextRecord, Recording, Wanted
 from thag_nb.units import format_bytes
 
 # Dark dashes on a light line: one of the two is seen on any page and on any area.

@@ -15,14 +15,15 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from thag_nb import labels, places
-from thag_nb.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
-from thag_nb.curves import peak_ns
-from thag_nb.frames import bucket_rows
-from thag_nb.labels import KEY_LETTERS, NAME_LETTERS, Words, short
-from thag_nb.moments import AFTER, BEFORE, Moment, draw_collections, draw_moments, marks
 from thag_nb.palette import GREY, styles
-from thag_nb.recording import ContextRecord, Recording, SeveralWanted
+from thag_nb.plotting import placement as places
+from thag_nb.plotting import text as labels
+from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
+from thag_nb.plotting.event_lines import AFTER, BEFORE, Moment, draw_collections, draw_moments, marks
+from thag_nb.plotting.text import KEY_LETTERS, NAME_LETTERS, Words, short
+from thag_nb.recordings.frames import bucket_rows
+from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted
+from thag_nb.recordings.resampling import peak_ns
 from thag_nb.units import format_bytes
 
 MOST_CONTEXTS = 8

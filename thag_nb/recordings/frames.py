@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Index, Series, array
 
-from thag_nb.comparisons import Difference
-from thag_nb.holders import Held
-from thag_nb.recording import ContextRecord, Recording, SeveralWanted
+from thag_nb.comparison.differences import Difference
+from thag_nb.holders.walk import Held
+from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted
 
 _TEXT_COLUMNS = ("name", "kind", "allocator", "state")
 

@@ -170,11 +170,11 @@ class Recording(NamedTuple):
         """Keep the recording in a file, for `load`: JSON, compressed if the name ends in ``.gz``.
 
         The file is written whole or not at all. One that holds a recording is replaced; anything else only with
-        `overwrite`. The format is told in ``thag_nb/files.py``.
+        `overwrite`. The format is told in ``thag_nb/recordings/files.py``.
 
         Raises `RecordingFileError` if `path` is something else, and OSError where the system refuses.
         """
-        from thag_nb import files  # only now: importing thag_nb does without JSON
+        from thag_nb.recordings import files  # only now: importing thag_nb does without JSON
 
         files.save(self, _ROWS, path, overwrite=overwrite)
 
@@ -185,7 +185,7 @@ class Recording(NamedTuple):
         Raises `RecordingFileError` if the file is damaged, something else or of a newer version, FileNotFoundError if
         there is none, and OSError where the system refuses.
         """
-        from thag_nb import files
+        from thag_nb.recordings import files
 
         return files.load(Recording, _ROWS, path)
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from thag_nb.frames import bucket_rows
-from thag_nb.recording import ContextRecord, Recording
+from thag_nb.recordings.frames import bucket_rows
+from thag_nb.recordings.model import ContextRecord, Recording
 
 OTHERS_ID = 0  # what stands for all contexts that have no layer of their own
 COLUMNS = 600

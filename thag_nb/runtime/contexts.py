@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
-from thag_nb import _native, hooks
+from thag_nb import _native
 from thag_nb.errors import AllocatorError, ContextNameError, MarkNameError, UnknownContextError
-from thag_nb.recording import Kind, id_from
+from thag_nb.recordings.model import Kind, id_from
+from thag_nb.runtime import hooks
 
 
 class Allocator(enum.Enum):

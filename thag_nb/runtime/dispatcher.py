@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from thag_nb import _native, hooks, marks, propagation, resident
-from thag_nb.contexts import Allocator, push_allocator_context
-from thag_nb.recording import ContextRecord, Recording, Status
+from thag_nb import _native
+from thag_nb.recordings.model import ContextRecord, Recording, Status
+from thag_nb.runtime import hooks, marks, propagation
+from thag_nb.runtime import rss as resident
+from thag_nb.runtime.contexts import Allocator, push_allocator_context
 
 
 def start(*, threads: bool | None = None) -> None:

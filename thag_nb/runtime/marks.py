@@ -12,9 +12,9 @@ from collections import deque
 from operator import attrgetter
 
 from thag_nb import _native
-from thag_nb.contexts import check_name
 from thag_nb.errors import MarkNameError
-from thag_nb.recording import Mark
+from thag_nb.recordings.model import Mark
+from thag_nb.runtime.contexts import check_name
 
 _KEPT = 10_000
 

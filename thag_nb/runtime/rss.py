@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from thag_nb import _native
-from thag_nb.recording import ResidentSize
+from thag_nb.recordings.model import ResidentSize
 
 if TYPE_CHECKING:
     import threading  # only here: importing thag_nb must not bring threading along

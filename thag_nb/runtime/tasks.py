@@ -9,9 +9,10 @@ from functools import partial, wraps
 from types import TracebackType, coroutine
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from thag_nb import _native, hooks
-from thag_nb.contexts import AllocatorContext, ContextGuard, check_name, prepare_guard, registry
+from thag_nb import _native
 from thag_nb.errors import DecorationError
+from thag_nb.runtime import hooks
+from thag_nb.runtime.contexts import AllocatorContext, ContextGuard, check_name, prepare_guard, registry
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")

@@ -7,7 +7,7 @@
 #include "current.h"
 #include "dispatcher.h"
 #include "owners.h"
-#include "places.h"
+#include "visited.h"
 #include "thag.h"
 #include "timeline.h"
 

@@ -4,7 +4,7 @@
    other threads run between two steps, and then says no more than that something was there once. All memory is straight
    from the operating system, so that a walk neither changes what it counts nor frees anything in between. */
 
-#include "places.h"
+#include "visited.h"
 
 #include <string.h>
 

@@ -1,0 +1,1 @@
+"""Recordings as what a browser draws."""

@@ -1,0 +1,1 @@
+"""What became better or worse between two runs."""

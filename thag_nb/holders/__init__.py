@@ -1,0 +1,1 @@
+"""Who still holds what a context allocated."""

@@ -1,0 +1,1 @@
+"""Recordings as pictures on matplotlib axes, and in words."""
