@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
-tests=(tests/test_native.py tests/test_contexts.py tests/test_tasks.py tests/test_dispatcher.py tests/test_hooks.py
-    tests/test_propagation.py tests/test_stateful.py)
+tests=(tests/core/test_dispatcher.py tests/runtime/test_contexts.py tests/runtime/test_tasks.py tests/runtime/test_dispatcher.py tests/runtime/test_hooks.py
+    tests/runtime/test_propagation.py tests/core/test_stateful.py)
 
 chosen=()
 case ${1:-} in
@@ -14,7 +14,7 @@ address)
     libraries="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
     # The interpreter itself leaks on purpose, and some tests ask for more memory than there is.
     export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_segv=0
-    tests+=(tests/test_holders.py tests/test_marks.py)
+    tests+=(tests/holders/test_walk.py tests/runtime/test_marks.py)
     run=()
     ;;
 thread)

@@ -1,5 +1,5 @@
 import pytest
-from recordings import busy, context, recording, root
+from handmade import busy, context, recording, root
 
 from thag_nb.palette import COLOURS, DASHES, GREY, OTHERS, Style, _contrast, styles, styles_of
 

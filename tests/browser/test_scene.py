@@ -3,7 +3,7 @@ import json
 import zlib
 
 import numpy as np
-from recordings import MIB, MS, SECOND, busy, context, pack, recording, root
+from handmade import MIB, MS, SECOND, busy, context, pack, recording, root
 
 from thag_nb.browser.scene import detail_scene, packed, stack_scene
 from thag_nb.palette import styles

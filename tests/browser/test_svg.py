@@ -1,7 +1,7 @@
 import re
 from xml.etree import ElementTree
 
-from recordings import MIB, busy, context, recording, root
+from handmade import MIB, busy, context, recording, root
 
 from thag_nb.browser import svg
 from thag_nb.browser.scene import Scene, stack_scene

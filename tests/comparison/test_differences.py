@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from figures import of as newest
-from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording, root
+from handmade import EMPTY, MIB, MS, SECOND, busy, context, pack, recording, root
 
 import thag_nb
 from thag_nb.comparison.differences import FIGURES, Difference, aligned, compare, in_words, pair, verdict

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
+from handmade import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
 
 from thag_nb.comparison.differences import aligned, compare
 from thag_nb.comparison.report import comparison_bundle

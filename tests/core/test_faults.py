@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux enfo
 
 PRELUDE = f"""
 import contextlib, ctypes, gc, random, resource, sys, threading, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
 import thag_nb
 from blocks import MEM, OBJ, RAW, RAW_WITHOUT_GIL
 from figures import assert_sums_hold, of

@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from recordings import EMPTY, busy
+from handmade import EMPTY, busy
 
 import thag_nb
 from thag_nb.costs import page as pages

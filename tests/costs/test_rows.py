@@ -1,4 +1,4 @@
-from recordings import MIB, MS, SECOND, busy, context, recording, root
+from handmade import MIB, MS, SECOND, busy, context, recording, root
 
 from thag_nb.costs.rows import costs
 from thag_nb.recordings.model import Recording

@@ -355,7 +355,7 @@ def test_unloading_turns_off_what_marks_collections():
     cells = kernels.run(
         "import gc; found = list(gc.callbacks)",
         LOAD,
-        "from thag_nb import marks; marks.show_collections(True); gc.collect()",
+        "from thag_nb.runtime import marks; marks.show_collections(True); gc.collect()",
         "assert thag_nb.read().marks[-1].kind == 'collection'",
         "%unload_ext thag_nb",
         "assert gc.callbacks == found",

@@ -7,29 +7,7 @@ from typing import Any
 import kernels
 import pytest
 from processes import python
-
-SHELL = """
-    import sys, json, asyncio, thag_nb
-    from IPython.core.interactiveshell import InteractiveShell
-    shell = InteractiveShell.instance()
-    shell.run_cell("%load_ext thag_nb")
-    def run(source, **options):
-        return shell.run_cell(source, **options)
-    def cells():
-        return [(r.name, r.state, r.parent_id) for r in thag_nb.read().contexts if r.kind == "cell"]
-    def current():
-        return thag_nb.current_context().name
-"""
-
-
-def in_shell(code: str) -> str:
-    """What `code` prints beside an in-process shell with the extension loaded."""
-    return python(textwrap.dedent(SHELL) + textwrap.dedent(code))
-
-
-def last_line(text: str) -> Any:
-    """What was printed last, after whatever the cells showed, from JSON."""
-    return json.loads(text.splitlines()[-1])
+from shells import in_shell, last_line
 
 
 def test_the_same_figures_whether_or_not_the_cell_awaits():
@@ -153,7 +131,7 @@ def test_native_threads_are_charged_to_the_cell_or_its_task():
 
 SUBSHELLS = """
     import json, sys, time
-    sys.path.insert(0, "tests")
+    sys.path.insert(0, "tests/support")
     from kernels import ThisPython
     from jupyter_client.manager import KernelManager
     manager = KernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())

@@ -3,7 +3,7 @@ import time
 
 import kernels
 import pytest
-from recordings import MIB, SECOND, context
+from handmade import MIB, SECOND, context
 
 import thag_nb
 from thag_nb.browser.scene import Scene

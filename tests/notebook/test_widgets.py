@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from recordings import busy
+from handmade import busy
 
 import thag_nb
 from thag_nb.browser import scene as scenes

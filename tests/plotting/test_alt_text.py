@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
+from handmade import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
 
 from thag_nb.errors import UnknownContextError
 from thag_nb.plotting.alt_text import describe_stack, describe_timeline

@@ -4,8 +4,8 @@ import io
 
 import matplotlib as mpl
 import pytest
+from handmade import busy, context, pack, recording
 from matplotlib.image import imread
-from recordings import busy, context, pack, recording
 
 from thag_nb.palette import GREY
 from thag_nb.plotting.axes import figure_png

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from handmade import MS, SECOND, busy, context, marked, pack, recording, root
 from matplotlib.figure import Figure
-from recordings import MS, SECOND, busy, context, marked, pack, recording, root
 
 from thag_nb.plotting.axes import Clock
 from thag_nb.plotting.event_lines import AFTER, Moment, draw_collections, draw_moments, marks, starts

@@ -4,12 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
+from handmade import EMPTY, MIB, MS, SECOND, context, marked, pack, recording, root
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from pictures import check_words, key, texts
-from recordings import EMPTY, MIB, MS, SECOND, context, marked, pack, recording, root
 
 from thag_nb.errors import AxesError, UnknownContextError
 from thag_nb.palette import GREY, OTHERS, styles

@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from handmade import EMPTY, KIB, MIB, MS, SECOND, busy, context, marked, pack, recording, root
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from pictures import check_words, key, texts
-from recordings import EMPTY, KIB, MIB, MS, SECOND, busy, context, marked, pack, recording, root
 
 import thag_nb
 from thag_nb.comparison.differences import aligned

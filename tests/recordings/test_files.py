@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from figures import of
+from handmade import EMPTY, MIB, MS, SECOND, busy, context, marked, pack, recording, root
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from processes import python
-from recordings import EMPTY, MIB, MS, SECOND, busy, context, marked, pack, recording, root
 
 import thag_nb
 from thag_nb import ContextRecord, Mark, Recording, ResidentSize

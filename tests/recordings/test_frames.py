@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
+from handmade import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
 
 from thag_nb.comparison.differences import Difference, compare
 from thag_nb.errors import UnknownContextError

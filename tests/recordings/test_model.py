@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recordings import EMPTY, MIB, MS, busy, context, marked, pack, recording
+from handmade import EMPTY, MIB, MS, busy, context, marked, pack, recording
 
 from thag_nb.errors import UnknownContextError
 from thag_nb.recordings.model import (

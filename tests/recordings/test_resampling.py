@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from handmade import MIB, MS, SECOND, busy, context, pack, recording, root
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings import MIB, MS, SECOND, busy, context, pack, recording, root
 
 from thag_nb.recordings.model import Recording
 from thag_nb.recordings.resampling import OTHERS_ID, Window, descendants, highs, lives, stack, window_of

@@ -306,7 +306,7 @@ def test_a_forked_child_keeps_its_owners_and_starts_its_own_timelines():
 def test_two_hundred_forks_from_a_busy_process_leave_no_child_hanging_and_all_sums_right():
     code = """
         import os, signal, sys, threading, thag_nb
-        sys.path.insert(0, "tests")
+        sys.path.insert(0, "tests/support")
         from blocks import RAW_WITHOUT_GIL
         from thag_nb import _native
         stop = threading.Event()
@@ -364,7 +364,7 @@ def test_a_hook_that_comes_back_after_stop_can_be_taken_out():
 def test_figures_without_the_gil_add_up_in_every_recording_and_across_resets():
     code = """
         import sys, threading, thag_nb
-        sys.path.insert(0, "tests")
+        sys.path.insert(0, "tests/support")
         from blocks import RAW_WITHOUT_GIL
         from thag_nb import _native
         stop = threading.Event()

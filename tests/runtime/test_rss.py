@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from figures import assert_sums_hold, of
 from processes import python
-from test_cells import in_shell, last_line
+from shells import in_shell, last_line
 
 import thag_nb
 from thag_nb import ResidentSize
@@ -341,8 +341,8 @@ def test_samples_are_taken_at_both_ends_of_a_cell_and_while_it_runs():
         first = taken()
         run("kept = [b'x' * (20 << 20)]")
         second = taken()
-        run("import time; from thag_nb import resident; last = resident._State.series.samples[-1]\\n"
-            "while resident._State.series.samples[-1] == last: time.sleep(0.01)")
+        run("import time; from thag_nb.runtime import rss; last = rss._State.series.samples[-1]\\n"
+            "while rss._State.series.samples[-1] == last: time.sleep(0.01)")
         recording = thag_nb.read()
         cells = [record for record in recording.contexts if record.kind == "cell"]
         inside = [sum(c.started_ns < sample.time_ns < c.started_ns + c.duration_ns for sample in recording.resident)
