@@ -6,6 +6,7 @@
 #include "contexts.h"
 #include "current.h"
 #include "dispatcher.h"
+#include "lifecycle.h"
 #include "owners.h"
 #include "visited.h"
 #include "thag.h"
@@ -20,18 +21,6 @@
 
 static uint64_t origin_ns;      /* when the dispatcher was first started; times in Python count from here */
 
-#define CHUNK_MASK ((1u << THAG_CHUNK_SHIFT) - 1)
-
-/* The first id from `id` on whose record was not given back: how all contexts are gone through. */
-static uint32_t
-kept(uint32_t id)
-{
-    while (id >> THAG_CHUNK_SHIFT < THAG_CHUNKS && thag_context_is_discarded(id)) {
-        id = (id | CHUNK_MASK) + 1;
-    }
-    return id;
-}
-
 static long long
 since_origin(uint64_t time_ns)
 {
@@ -39,7 +28,7 @@ since_origin(uint64_t time_ns)
 }
 
 /* Stands for every context whose record was given back. */
-static thag_context discarded;
+static thag_context reclaimed;
 
 /* The context of an id that Python passes, or NULL with ValueError or TypeError. */
 static thag_context *
@@ -52,8 +41,7 @@ context_argument(PyObject *argument)
     if (id < THAG_ROOT_ID || id >= atomic_load(&thag_contexts.next_id)) {
         return PyErr_Format(PyExc_ValueError, "no context has the id %lu", id), NULL;
     }
-    /* What a dropped one's record may have been given back for. */
-    return thag_context_is_discarded((uint32_t)id) ? &discarded : thag_context_by_id((uint32_t)id);
+    return thag_context_is_reclaimed((uint32_t)id) ? &reclaimed : thag_context_by_id((uint32_t)id);
 }
 
 /* ---- hooks ---- */
@@ -78,9 +66,8 @@ native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     thag_flow_state.gil_off = gil_is_off();
     if (origin_ns == 0) {
         origin_ns = thag_clock_read();
-        thag_contexts.root->started_ns = thag_contexts.system->started_ns = origin_ns;
-        thag_context_restart(thag_contexts.root);
-        thag_context_restart(thag_contexts.system);
+        thag_lifecycle_restart(thag_contexts.root);
+        thag_lifecycle_restart(thag_contexts.system);
     }
     int put = thag_dispatcher_hook();
     if (put < 0) {
@@ -89,7 +76,7 @@ native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     if (!thag_is_recording()) {
-        thag_current_record(true);
+        thag_contexts_record(true);
     }
     return PyLong_FromLong(put);
 }
@@ -97,7 +84,7 @@ native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 native_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    thag_current_record(false);
+    thag_contexts_record(false);
     int left = thag_dispatcher_unhook();
     if (left < THAG_CPYTHON_DOMAINS) {
         (void)thag_numpy_detach();
@@ -260,8 +247,8 @@ guard_open(PyObject *const *arguments)
     Py_XDECREF(described);
     if (guard == NULL) {
         /* Nobody will ever enter it: it has ended. */
-        thag_context_hold(context);
-        thag_context_release(context);
+        thag_lifecycle_hold(context);
+        thag_lifecycle_release(context);
     }
     return guard;
 }
@@ -348,7 +335,7 @@ native_hold(PyObject *Py_UNUSED(module), PyObject *id)
     if (context == NULL) {
         return NULL;
     }
-    thag_context_hold(context);
+    thag_lifecycle_hold(context);
     Py_RETURN_NONE;
 }
 
@@ -359,7 +346,7 @@ native_release(PyObject *Py_UNUSED(module), PyObject *id)
     if (context == NULL) {
         return NULL;
     }
-    thag_context_release(context);
+    thag_lifecycle_release(context);
     Py_RETURN_NONE;
 }
 
@@ -425,63 +412,24 @@ native_set_foreground(PyObject *Py_UNUSED(module), PyObject *id)
     Py_RETURN_NONE;
 }
 
-static bool
-survives_reset(const thag_context *context)
-{
-    return context->id <= THAG_SYSTEM_ID || !context->entered || atomic_load(&context->holds) > 0;
-}
-
-/* Flows that are left in an untracked context stay untracked. */
-static thag_context *
-heir_of(const thag_context *dropped)
-{
-    if (!dropped->records) {
-        return thag_contexts.system;
-    }
-    thag_context *heir = dropped->parent;
-    while (!survives_reset(heir)) {
-        heir = heir->parent;
-    }
-    return heir;
-}
-
 static PyObject *
 native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    uint32_t end = atomic_load(&thag_contexts.next_id);
-    for (uint32_t id = end - 1; id > 0; id--) {
-        if (thag_context_is_discarded(id)) {
-            id &= ~CHUNK_MASK;
-            continue;
-        }
-        thag_context *context = thag_context_by_id(id);
-        if (survives_reset(context) || atomic_load(&context->heir) != NULL) {
-            continue;
-        }
-        thag_context_bequeath(context, heir_of(context));
-    }
-    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
-        if (survives_reset(thag_context_by_id(id))) {
-            thag_context_restart(thag_context_by_id(id));
-        }
-    }
-    /* No thread's cache may go on with a record that is given back. */
-    thag_current_record(thag_is_recording());
-    thag_contexts_discard_dropped();
+    thag_lifecycle_reset();
     Py_RETURN_NONE;
 }
 
 static PyObject *
 native_forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    long long forgotten = 0;
-    for (uint32_t id = kept(1); id < atomic_load(&thag_contexts.next_id); id = kept(id + 1)) {
-        thag_context *context = thag_context_by_id(id);
-        forgotten += thag_context_figures(context).self_live_bytes;
-        thag_context_forget_live(context);
-    }
-    thag_owners_clear();
-    return PyLong_FromLongLong(forgotten);
+    return PyLong_FromLongLong(thag_lifecycle_forget_blocks());
+}
+
+static PyObject *
+native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    thag_lifecycle_after_fork();
+    Py_RETURN_NONE;
 }
 
 /* ---- reading ---- */
@@ -495,24 +443,12 @@ typedef struct {
     int64_t foreign_frees;
 } context_row;
 
-/* Dropped contexts may have been charged since, by threads that had looked them up just before. */
-static void
-dropped_pass_on(uint32_t end)
-{
-    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
-        thag_context *context = thag_context_by_id(id);
-        if (atomic_load(&context->heir) != NULL) {
-            thag_context_pass_on(context);
-        }
-    }
-}
-
 static void
 rows_copy(context_row *rows, uint32_t end)
 {
-    dropped_pass_on(end);
-    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
-        thag_figures own = thag_context_figures(thag_context_by_id(id));
+    thag_lifecycle_pass_on_late_charges();
+    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
+        thag_figures own = thag_charges_figures(thag_context_by_id(id));
         rows[id] = (context_row){own, own.self_live_bytes, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
     }
 }
@@ -522,11 +458,8 @@ rows_copy(context_row *rows, uint32_t end)
 static void
 rows_add_up(context_row *rows, uint32_t end)
 {
-    for (uint32_t id = end - 1; id > THAG_ROOT_ID; id--) {
-        if (thag_context_is_discarded(id)) {
-            id &= ~CHUNK_MASK;
-            continue;
-        }
+    for (uint32_t id = thag_previous_live_id(end - 1); id > THAG_ROOT_ID;
+         id = thag_previous_live_id(id - 1)) {
         context_row *parent = &rows[thag_context_by_id(id)->parent->id];
         parent->live_bytes += rows[id].live_bytes;
         parent->total_bytes += rows[id].total_bytes;
@@ -645,7 +578,7 @@ records_add(PyObject *records, PyObject *timelines, PyObject *type, uint64_t tak
     context_row *rows = rows_read(end);
     record_words words;
     bool added = words_make(&words) && (rows != NULL || PyErr_NoMemory() != NULL);
-    for (uint32_t id = kept(1); added && id < end; id = kept(id + 1)) {
+    for (uint32_t id = THAG_ROOT_ID; added && id < end; id = thag_next_live_id(id + 1)) {
         const thag_context *context = thag_context_by_id(id);
         if (atomic_load(&context->heir) == NULL) {
             added = record_add(records, timelines, type, context, &rows[id], &words, taken_ns);
@@ -693,51 +626,6 @@ native_read(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t 
     return recording;
 }
 
-static void
-owner_count(uint32_t context_id, size_t size, void *data)
-{
-    ((int64_t *)data)[thag_context_owner(context_id)->id] += (int64_t)size;
-}
-
-/* A thread of the parent may have been in the middle of an event, and will not finish it here: what is live is taken from
-   the table, and added up. */
-static void
-half_events_settle(uint32_t end)
-{
-    int64_t *self = calloc(end, sizeof(*self));
-    int64_t *inclusive = calloc(end, sizeof(*inclusive));
-    if (self != NULL && inclusive != NULL) {
-        thag_owners_walk(owner_count, self);
-        for (uint32_t id = end - 1; id >= THAG_ROOT_ID; id--) {
-            if (thag_context_is_discarded(id)) {
-                continue;
-            }
-            thag_context *context = thag_context_by_id(id);
-            inclusive[id] += self[id];
-            if (context->parent != NULL) {
-                inclusive[context->parent->id] += inclusive[id];
-            }
-            thag_context_set_live(context, inclusive[id], self[id]);
-        }
-    }
-    free(self);
-    free(inclusive);
-}
-
-static PyObject *
-native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    uint32_t end = atomic_load(&thag_contexts.next_id);
-    int64_t begun = atomic_load(&thag_contexts.detached_begun);
-    if (begun != atomic_exchange(&thag_contexts.detached_finished, begun)) {
-        half_events_settle(end);
-    }
-    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
-        thag_context_restart(thag_context_by_id(id));
-    }
-    Py_RETURN_NONE;
-}
-
 /* What each context holds, as counted and as found in the table. */
 typedef struct {
     int64_t counted;
@@ -754,10 +642,10 @@ static void
 audit_read(audit_row *rows, uint32_t end)
 {
     memset(rows, 0, end * sizeof(*rows));
-    dropped_pass_on(end);
+    thag_lifecycle_pass_on_late_charges();
     thag_owners_walk(audit_count, rows);
-    for (uint32_t id = kept(1); id < end; id = kept(id + 1)) {
-        rows[id].counted = thag_context_figures(thag_context_by_id(id)).self_live_bytes;
+    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
+        rows[id].counted = thag_charges_figures(thag_context_by_id(id)).self_live_bytes;
     }
 }
 
@@ -782,7 +670,7 @@ static PyObject *
 audit_dict(const audit_row *rows, uint32_t end)
 {
     PyObject *dict = PyDict_New();
-    for (uint32_t id = kept(1); dict != NULL && id < end; id = kept(id + 1)) {
+    for (uint32_t id = THAG_ROOT_ID; dict != NULL && id < end; id = thag_next_live_id(id + 1)) {
         if (rows[id].counted == 0 && rows[id].found == 0) {
             continue;
         }
@@ -816,7 +704,7 @@ static PyObject *
 native_context_ids(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     PyObject *ids = PyList_New(0);
-    for (uint32_t id = kept(1); ids != NULL && id < atomic_load(&thag_contexts.next_id); id = kept(id + 1)) {
+    for (uint32_t id = THAG_ROOT_ID; ids != NULL && id < atomic_load(&thag_contexts.next_id); id = thag_next_live_id(id + 1)) {
         if (atomic_load(&thag_context_by_id(id)->heir) != NULL) {
             continue;
         }
@@ -829,19 +717,6 @@ native_context_ids(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return ids;
 }
 
-/* Whose the recorded block at an address is, and its size; 0 for nobody's. */
-static uint32_t
-owner_at(const void *address, size_t *size)
-{
-    const thag_entry *at = thag_owners_find((uintptr_t)address);
-    thag_owner owner = {.context_id = 0};
-    if (at != NULL) {
-        owner = thag_owners_look_at(at);
-    }
-    *size = owner.size;
-    return owner.context_id == 0 ? 0 : thag_context_owner(owner.context_id)->id;
-}
-
 static PyObject *
 native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
 {
@@ -850,7 +725,7 @@ native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
         return NULL;
     }
     size_t size;
-    uint32_t context_id = owner_at(address, &size);
+    uint32_t context_id = thag_lifecycle_owner_of(address, &size);
     if (context_id == 0) {
         Py_RETURN_NONE;
     }
@@ -903,7 +778,7 @@ step_block(const void *address, void *data)
 {
     step *step = data;
     size_t size;
-    uint32_t context_id = owner_at(address, &size);
+    uint32_t context_id = thag_lifecycle_owner_of(address, &size);
     if (context_id == 0) {
         return;
     }
@@ -1092,7 +967,7 @@ span_block(const void *address, void *data)
 {
     span *span = data;
     size_t size;
-    if (owner_at(address, &size) == span->context_id) {
+    if (thag_lifecycle_owner_of(address, &size) == span->context_id) {
         span->bytes += (int64_t)size;
     }
 }
@@ -1465,7 +1340,7 @@ module_exec(PyObject *module)
     if (!built_in_label(thag_contexts.root, "root") || !built_in_label(thag_contexts.system, "system")) {
         return -1;
     }
-    atomic_store(&discarded.heir, thag_contexts.root);
+    atomic_store(&reclaimed.heir, thag_contexts.root);
     if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0
         || PyModule_AddType(module, &thag_frame_type) < 0) {
         return -1;
