@@ -13,7 +13,7 @@ NATIVE = Path("thag_nb/native")
 def source_hash() -> str:
     """A hash of the C sources, which thag_nb compares on import from a checkout (see thag_nb/native_build.py)."""
     digest = 0
-    for path in sorted(NATIVE.rglob("*.[ch]")):
+    for path in sorted(NATIVE.rglob("*.[ch]"), key=str):
         digest = zlib.crc32(path.read_bytes(), digest)
     return f"{digest:08x}"
 

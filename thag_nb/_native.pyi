@@ -19,9 +19,6 @@ RecordingType = TypeVar("RecordingType")
 Description: TypeAlias = tuple[int, int, bool, tuple[str, str]]
 """A context: id, parent id or 0, whether it records, and its name and kind."""
 
-Walk: TypeAlias = object
-"""What `walk` gives, a capsule."""
-
 @final
 class Frame:
     """A flow's current context, for work that is handed over. Nothing can be asked of it."""
@@ -171,48 +168,53 @@ def audit() -> dict[int, tuple[int, int]]:
 def owner_of(address: int, /) -> tuple[int, int] | None:
     """The owner of the block at an address and the block's size, or None for a block that is not recorded."""
 
-def walk(types: tuple[object, object, object, object, object, object], /) -> Walk:
-    """A new walk from holder to holder, on which nothing was met. It keeps no object alive.
+@final
+class Walk:
+    """A walk from holder to holder, and from each to all that it holds. It keeps no object alive.
 
-    What it knows of objects is who met each of them first: a holder, by its number or place, or nobody yet, or ever.
-
-    `types` are `ndarray`, `deque`, `array`, `BytesIO`, `StringIO`, or None for one that is not loaded, and the type of
-    what `functools.lru_cache` makes.
+    Of each object that it came to know, it knows on behalf of which holder it was visited, by the holder's number; or that
+    it was not visited yet; or that it is excluded.
     """
 
-def follow(
-    walk: Walk, place: int, objects: list[Any], passed: list[Any], tells: bool, /
-) -> tuple[dict[int, int], list[Any], dict[int, list[Any]], bool]:
-    """Go on from `objects` that were not met before, and from those `passed`, along everything that they hold.
+    def __init__(self, types: tuple[object, object, object, object, object, object], /) -> None:
+        """`types` are `ndarray`, `deque`, `array`, `BytesIO`, `StringIO`, or None for one that is not loaded, and the
+        type of what `functools.lru_cache` makes.
+        """
 
-    One call only does so many; what is left is then in `passed`, for the next. Returned are the recorded bytes that
-    objects met on the way are made of, by the id of their context; special objects that were not gone on from, each
-    once for a place: classes, functions, modules, frames, tracebacks and caches, which may be `passed` next; if
-    `tells`, objects that earlier places have, by place and up to a thousand of each; and whether one of the `objects`
-    of the first call for this place was met again.
+    def follow(
+        self, holder: int, roots: list[Any], pending: list[Any], tells: bool, /
+    ) -> tuple[dict[int, int], list[Any], dict[int, list[Any]], bool]:
+        """Visit, on behalf of a holder, its `roots`, what is `pending`, and all that these hold and nobody visited yet.
 
-    An object is made of the block it lies in and the buffers that are its alone. Beside what `gc.get_referents` tells,
-    an array holds its base and its elements, a dict its keys that are text, code its parts, and a `BytesIO` its bytes.
-    No Python code runs.
-    """
+        One call only visits so many; what is left is then in `pending`, for the next. Returned are the recorded bytes
+        that the visited objects are made of, by the id of their context; special objects that were not gone on from,
+        each once for a holder: classes, functions, modules, frames, tracebacks and caches, which may be `pending` next;
+        if `tells`, objects that were visited for earlier holders, by holder and up to a thousand of each; and whether
+        one of the `roots` of the first call for this holder was come across again.
 
-def reaches(walk: Walk, place: int, objects: list[Any], context_id: int, enough: int, /) -> bool:
-    """Whether so many bytes of a context hang on these objects, of those that were met for a place.
+        An object is made of the block it lies in and the buffers that are its alone. Beside what `gc.get_referents`
+        tells, an array holds its base and its elements, a dict its keys that are text, code its parts, and a `BytesIO`
+        its bytes. No Python code runs.
+        """
 
-    To be asked when nothing is followed any more. Too many objects that weigh nothing are taken for not enough.
-    """
+    def reaches(self, holder: int, objects: list[Any], context_id: int, enough_bytes: int, /) -> bool:
+        """Whether so many bytes of a context hang on these objects, of those that were visited for the holder.
 
-def close(walk: Walk, objects: list[Any], /) -> None:
-    """Let no holder enter these objects."""
+        To be asked when nothing is followed any more. Too many objects that weigh nothing are taken for not enough.
+        """
 
-def open(walk: Walk, objects: list[Any], /) -> None:
-    """Take these objects for not met."""
+    def exclude(self, objects: list[Any], /) -> None:
+        """Let no holder visit these objects."""
 
-def unmet(walk: Walk, objects: list[Any], /) -> list[Any]:
-    """Those of the objects that were not met, and are not closed."""
+    def include(self, objects: list[Any], /) -> None:
+        """Take these objects for not visited."""
 
-def met(walk: Walk, /) -> int:
-    """How many objects the walk knows of."""
+    def unvisited(self, objects: list[Any], /) -> list[Any]:
+        """Those of the objects that were not visited and are not excluded."""
+
+    @property
+    def known_count(self) -> int:
+        """How many objects the walk knows of."""
 
 def health() -> dict[str, int]:
     """Counts of what went less than perfectly."""

@@ -384,53 +384,48 @@ def test_an_unknown_context_is_answered_in_one_sentence():
 
 
 def test_a_walk_refuses_what_it_does_not_know():
-    with pytest.raises(TypeError, match="walk takes a tuple of 6 types"):
-        _native.walk(())  # type: ignore[arg-type]
-    walk = _native.walk((None,) * 6)
-    with pytest.raises(TypeError, match="follow takes a walk, a number, two lists and a bool"):
-        _native.follow(walk, 0, (), [], True)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="follow takes a walk"):
-        _native.follow(3, 0, [], [], True)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no place has the number -1"):
-        _native.follow(walk, -1, [], [], True)
-    with pytest.raises(TypeError, match="reaches takes a walk, a number, a list and two numbers"):
-        _native.reaches(walk, 0, (), 1, 1)  # type: ignore[arg-type]
-    for takes_a_walk_and_a_list in (_native.close, _native.open, _native.unmet):
-        with pytest.raises(TypeError, match="a walk and a list"):
-            takes_a_walk_and_a_list(walk, ())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="met takes a walk"):
-        _native.met(())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Walk takes a tuple of 6 types"):
+        _native.Walk(())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Walk takes no keyword arguments"):
+        _native.Walk(types=(None,) * 6)  # type: ignore[call-arg]
+    walk = _native.Walk((None,) * 6)
+    with pytest.raises(TypeError, match="follow takes a number, two lists and a bool"):
+        walk.follow(0, (), [], True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no holder has the number -1"):
+        walk.follow(-1, [], [], True)
+    with pytest.raises(TypeError, match="reaches takes a number, a list and two numbers"):
+        walk.reaches(0, (), 1, 1)  # type: ignore[arg-type]
+    for takes_a_list in (walk.exclude, walk.include, walk.unvisited):
+        with pytest.raises(TypeError, match="a list"):
+            takes_a_list(())  # type: ignore[arg-type]
 
 
-def test_a_walk_meets_each_object_once_and_gives_them_in_pieces():
+def test_a_walk_visits_each_object_once_and_gives_them_in_pieces():
     things = [[[i]] for i in range(1000, 151_000)]
-    walk = _native.walk((None,) * 6)
-    closed = things[0]
-    _native.close(walk, [closed])
-    left: list[Any] = []
-    _, special, shared, loops = _native.follow(walk, 0, [things], left, True)
-    assert 0 < len(left) < 150_000
-    while left:
-        before = len(left)
-        _native.follow(walk, 0, [], left, True)
-        assert len(left) < before
+    walk = _native.Walk((None,) * 6)
+    excluded = things[0]
+    walk.exclude([excluded])
+    pending: list[Any] = []
+    _, special, shared, loops = walk.follow(0, [things], pending, True)
+    assert 0 < len(pending) < 150_000
+    while pending:
+        before = len(pending)
+        walk.follow(0, [], pending, True)
+        assert len(pending) < before
     assert (special, shared, loops) == ([], {}, False)
-    assert _native.met(walk) == 450_000 - 2 + 1
-    assert _native.unmet(walk, [things, things[1], closed, walk]) == [walk]
-    _native.open(walk, [closed])
-    assert _native.unmet(walk, [closed]) == [closed]
-    _, special, shared, loops = _native.follow(walk, 1, [things[1], things[2], int, closed], [], True)
+    assert walk.known_count == 450_000 - 2 + 1
+    assert walk.unvisited([things, things[1], excluded, walk]) == [walk]
+    walk.include([excluded])
+    assert walk.unvisited([excluded]) == [excluded]
+    _, special, shared, loops = walk.follow(1, [things[1], things[2], int, excluded], [], True)
     assert (special, shared, loops) == ([int], {0: [things[1], things[2]]}, False)
 
 
-def test_a_walk_tells_whether_what_it_began_with_was_met_again():
+def test_a_walk_tells_whether_it_came_across_a_root_again():
     one, loop = [[0], [0]], [[]]
     loop[0].append(loop)
-    walk = _native.walk((None,) * 6)
-    assert [_native.follow(walk, place, [thing], [], True)[-1] for place, thing in enumerate([one, loop])] == [
-        False,
-        True,
-    ]
+    walk = _native.Walk((None,) * 6)
+    assert [walk.follow(holder, [thing], [], True)[-1] for holder, thing in enumerate([one, loop])] == [False, True]
 
 
 def test_the_magic_prints_a_table():

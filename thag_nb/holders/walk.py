@@ -149,12 +149,12 @@ class _Walk:
         self._enters_caches = False
         self._loops: set[int] = set()  # holders whose line lets go, but only the collector frees
         self._package: str | None = "__main__"  # whose classes are passed through; None for all
-        self._map = _native.walk(_types())
+        self._walk = _native.Walk(_types())
         self._progress = progress
         self._modules = Modules(user)
         self._main = user.names
         own = (self, user, vars(user), user.outputs, self._tracked, progress)
-        _native.close(self._map, [*own, user.names, sys.modules, *self._modules.dicts.values()])
+        self._walk.exclude([*own, user.names, sys.modules, *self._modules.dicts.values()])
         try:
             self._go(user)
         finally:
@@ -172,18 +172,18 @@ class _Walk:
             self.holders[other].name
             for other, touched in self._touched.get(place, {}).items()
             if _lets_go_apart(self.holders[other], first)
-            and _native.reaches(self._map, place, touched, context_id, enough)
+            and self._walk.reaches(place, touched, context_id, enough)
         )
 
     def _go(self, user: Namespace) -> None:
         if user.shell is not None:
-            _native.close(self._map, [user.shell])
+            self._walk.exclude([user.shell])
         for holder, value in user.holders():
             if not self._is_of_library(value):
                 self._follow(holder, [value])
         self._follow(*user.traceback_holder())
         if user.shell is not None:
-            _native.open(self._map, [user.shell])
+            self._walk.include([user.shell])
         self._follow_modules()
         self._follow_caches()
         self._package = None
@@ -208,13 +208,13 @@ class _Walk:
 
     def _follow_package(self, package: str, modules: list[str]) -> None:
         dicts = [self._modules.dicts[name] for name in modules]
-        _native.open(self._map, dicts)  # two modules may have one dict
+        self._walk.include(dicts)  # two modules may have one dict
         self._follow(Holder(package, "module"), dicts)
 
     def _follow_caches(self) -> None:
         self._enters_caches = True
         for wrapper, place in self._caches:
-            _native.open(self._map, [wrapper])
+            self._walk.include([wrapper])
             self._follow(self._cache_holder(wrapper, place), [wrapper])
 
     def _cache_holder(self, wrapper: Any, place: int) -> Holder:
@@ -235,7 +235,7 @@ class _Walk:
         tells = not _is_library(holder)
         passed: list[Any] = []
         while objects or passed:
-            held, special, shared, loops = _native.follow(self._map, place, objects, passed, tells)
+            held, special, shared, loops = self._walk.follow(place, objects, passed, tells)
             for context_id, held_bytes in held.items():
                 sums[context_id] = sums.get(context_id, 0) + held_bytes
             for first, touched in shared.items():
@@ -246,7 +246,7 @@ class _Walk:
             objects = []
             passed += [thing for thing in special if self._is_passed(thing, place, objects)]
             if self._progress is not None:
-                self._progress(_native.met(self._map))
+                self._progress(self._walk.known_count)
 
     def _is_passed(self, thing: Any, place: int, objects: list[Any]) -> bool:
         """Whether to go on from something special. To `objects` is added what to go on from instead."""
@@ -261,7 +261,7 @@ class _Walk:
             self._open_frame(thing.tb_frame, objects)
             return True
         if kind is _LRU_CACHE and not self._enters_caches:
-            _native.close(self._map, [thing])
+            self._walk.exclude([thing])
             self._caches.append((thing, place))
             function = _wrapped(thing)
             if function is not None:
@@ -271,14 +271,14 @@ class _Walk:
     def _open_frame(self, frame: FrameType, objects: list[Any]) -> None:
         """The locals of a frame that a traceback keeps. Those of IPython, which ran the cell, lead everywhere."""
         package = dict.get(frame.f_globals, "__name__")
-        if _native.unmet(self._map, [frame]) and not (type(package) is str and package_of(package) in _SHELLS):
+        if self._walk.unvisited([frame]) and not (type(package) is str and package_of(package) in _SHELLS):
             objects += gc.get_referents(frame)
 
     # ---- what only the collector knows ----
 
     def _follow_rest(self) -> None:
         """Objects that no name leads to: those that something unknown refers to, and those that are garbage."""
-        rest = _native.unmet(self._map, self._tracked)
+        rest = self._walk.unvisited(self._tracked)
         self._tracked.clear()
         held, garbage = _divide(rest)
         del rest

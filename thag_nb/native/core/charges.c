@@ -65,6 +65,27 @@ thag_charge_detached(thag_context *context, const thag_change *change)
     }
 }
 
+bool
+thag_detached_is_quiet(int64_t begun)
+{
+    return begun == atomic_load(&thag_contexts.detached_begun)
+           && begun == atomic_load(&thag_contexts.detached_finished);
+}
+
+void
+thag_detached_copy_quietly(void (*copy)(void *data), void *data)
+{
+    enum { TRIES = 100 };
+    for (int i = 0; i < TRIES; i++) {
+        int64_t begun = atomic_load(&thag_contexts.detached_begun);
+        bool quiet = thag_detached_is_quiet(begun);
+        copy(data);
+        if (quiet && thag_detached_is_quiet(begun)) {
+            break;
+        }
+    }
+}
+
 /* ---- the attached lane ---- */
 
 static void
@@ -217,6 +238,22 @@ thag_charges_settle(thag_context *context)
     if (share != NULL) {
         share_take_over(context, share, thag_clock_read());
     }
+}
+
+thag_figures
+thag_charges_figures(thag_context *context)
+{
+    thag_charges_settle(context);
+    return (thag_figures){
+        .live_bytes = thag_get(&context->live_bytes),
+        .peak_bytes = thag_get(&context->peak_bytes),
+        .self_live_bytes = thag_get(&context->self_live_bytes),
+        .self_peak_bytes = thag_get(&context->self_peak_bytes),
+        .self_total_bytes = thag_get(&context->self_total_bytes),
+        .allocations = thag_get(&context->allocations),
+        .frees = thag_get(&context->frees),
+        .foreign_frees = thag_get(&context->foreign_frees),
+    };
 }
 
 static thag_context *

@@ -50,6 +50,21 @@ THAG_COLD void thag_batch_open(thag_context *context, size_t size);
 /* Brings a context's counters up to date: the open batch, and what happened without the GIL. GIL. */
 void thag_charges_settle(thag_context *context);
 
+/* A copy of a context's own figures, and of its inclusive live bytes and peak. */
+typedef struct {
+    int64_t live_bytes;
+    int64_t peak_bytes;
+    int64_t self_live_bytes;
+    int64_t self_peak_bytes;
+    int64_t self_total_bytes;
+    int64_t allocations;
+    int64_t frees;
+    int64_t foreign_frees;
+} thag_figures;
+
+/* As of now. GIL. */
+thag_figures thag_charges_figures(thag_context *context);
+
 /* A block of `owner` that grew or moved to `context`: the one falls, the other rises, and what both stand under moves only
    by the difference: no timeline sees a fall that did not happen. GIL. */
 void thag_charge_moved(thag_context *owner, size_t old_size, thag_context *context, size_t size);
@@ -76,6 +91,12 @@ thag_detached_finish(void)
 {
     (void)atomic_fetch_add(&thag_contexts.detached_finished, 1);
 }
+
+/* True if no detached event is in progress, and none has begun since `begun` was read from the table of contexts. GIL. */
+bool thag_detached_is_quiet(int64_t begun);
+
+/* Calls `copy`, and again if a detached event fell into it; not for ever, though: a hundred times at most. GIL. */
+void thag_detached_copy_quietly(void (*copy)(void *data), void *data);
 
 /* The detached lane: applies one event, between begin and finish. Any thread, no lock, no GIL. */
 void thag_charge_detached(thag_context *context, const thag_change *change);

@@ -78,7 +78,7 @@ typedef struct {
 
 typedef struct {
     thag_context_chunk *_Atomic chunks[THAG_CHUNKS];
-    bool discarded[THAG_CHUNKS];        /* all contexts of the chunk were dropped, and their records given back. GIL */
+    bool reclaimed[THAG_CHUNKS];        /* the pages of the chunk were given back: all its contexts had been dropped. GIL */
     _Atomic uint32_t next_id;
     thag_context *root;
     thag_context *system;
@@ -89,6 +89,10 @@ typedef struct {
 
 extern thag_context_table thag_contexts;
 
+/* 0: not recording; forward, and only untrack what is freed. Else a number that moves when no thread's cache may go on with
+   the context that it found before. Any thread reads it; written with the GIL. Apart from the table: read by every event. */
+extern _Atomic uint32_t thag_contexts_generation;
+
 /* Makes root and system. False without memory. GIL, once. */
 bool thag_contexts_init(void);
 
@@ -98,50 +102,23 @@ bool thag_contexts_exhausted(void);
 /* Makes a context known by `label`, a tuple of name and kind that it keeps; NULL without memory. GIL. */
 thag_context *thag_context_create(thag_context *parent, bool records, PyObject *label);
 
-/* One more, or one fewer, that keeps the context open; the last one ends it. GIL. */
-void thag_context_hold(thag_context *context);
-void thag_context_release(thag_context *context);
+/* Records from now on, or not. No thread goes on with the context that it remembers. GIL. */
+void thag_contexts_record(bool on);
 
-/* Drops `from`, which has ended, in favour of `heir`: a context it was started under or, if it never recorded, the
-   system context. GIL. */
-void thag_context_bequeath(thag_context *from, thag_context *heir);
+/* No thread goes on with the context that it remembers: each looks it up again. GIL. */
+void thag_contexts_expire_caches(void);
 
-/* Gives back the records of chunks whose contexts were all dropped and that nothing points to any more: no frame, no
-   block, no context below. Nothing is done while a thread without the GIL is in the middle of an event. GIL. */
-void thag_contexts_discard_dropped(void);
+/* Gives back the pages of the chunk that an id belongs to. The caller knows that nothing points there any more. GIL. */
+void thag_context_reclaim_chunk(uint32_t id);
 
-/* Passes on what a dropped context was charged for by threads that had looked it up just before. GIL. */
-void thag_context_pass_on(thag_context *from);
-
-/* Starts the figures of an open context anew: peaks from what is live, totals from zero, time from now. GIL. */
-void thag_context_restart(thag_context *context);
-
-/* What is live, for a forked child that found an event half done. GIL, no other thread; goes before a restart. */
-void thag_context_set_live(thag_context *context, int64_t live_bytes, int64_t self_live_bytes);
-
-/* Zeroes what is live, for a restart that missed frees. GIL, no hook installed. */
-void thag_context_forget_live(thag_context *context);
+/* Empties the timeline, and opens its first bucket now. GIL. */
+void thag_context_restart_timeline(thag_context *context, uint64_t now_ns, int64_t live_bytes);
 
 /* Closes the open bucket, at the level that the counters tell, and opens the one of `now_ns`. GIL. */
 THAG_COLD void thag_context_turn_bucket(thag_context *context, uint64_t now_ns);
 
 /* The share, which from now on belongs to the context's figures. Any thread. */
 thag_detached *thag_context_touch_share(thag_context *context);
-
-/* A copy of a context's own figures and inclusive live bytes and peak. */
-typedef struct {
-    int64_t live_bytes;
-    int64_t peak_bytes;
-    int64_t self_live_bytes;
-    int64_t self_peak_bytes;
-    int64_t self_total_bytes;
-    int64_t allocations;
-    int64_t frees;
-    int64_t foreign_frees;
-} thag_figures;
-
-/* As of now. GIL. */
-thag_figures thag_context_figures(thag_context *context);
 
 /* Bytes mapped for records, timelines apart. */
 size_t thag_contexts_mapped(void);
@@ -168,9 +145,42 @@ thag_context_today(thag_context *context)
 
 /* True if the record of an id was given back, with those of its whole chunk. GIL. */
 static inline bool
-thag_context_is_discarded(uint32_t id)
+thag_context_is_reclaimed(uint32_t id)
 {
-    return thag_contexts.discarded[id >> THAG_CHUNK_SHIFT];
+    return thag_contexts.reclaimed[id >> THAG_CHUNK_SHIFT];
+}
+
+/* All records are gone through with these two: the next id from `id` on, or down from it, whose record was not given back.
+   Upwards it may be one that no context has yet, downwards 0. GIL. */
+static inline uint32_t
+thag_next_live_id(uint32_t id)
+{
+    while (id >> THAG_CHUNK_SHIFT < THAG_CHUNKS && thag_context_is_reclaimed(id)) {
+        id = (id | (THAG_CHUNK_CONTEXTS - 1)) + 1;
+    }
+    return id;
+}
+
+static inline uint32_t
+thag_previous_live_id(uint32_t id)
+{
+    /* The root's chunk is never given back, so this ends before 0. */
+    while (thag_context_is_reclaimed(id)) {
+        id = (id & ~(uint32_t)(THAG_CHUNK_CONTEXTS - 1)) - 1;
+    }
+    return id;
+}
+
+static inline uint32_t
+thag_generation(void)
+{
+    return atomic_load_explicit(&thag_contexts_generation, memory_order_relaxed);
+}
+
+static inline bool
+thag_is_recording(void)
+{
+    return THAG_LIKELY(thag_generation() != 0);
 }
 
 /* Whom a block's owner id stands for today. Any thread, no GIL. */

@@ -23,6 +23,7 @@
 #include "current.h"
 
 #include "charges.h"
+#include "lifecycle.h"
 
 _Thread_local thag_thread thag_this_thread;
 thag_flows thag_flow_state;
@@ -337,14 +338,6 @@ thag_current_context(void)
     return frame_context(thag_current_frame());
 }
 
-void
-thag_current_record(bool on)
-{
-    static uint32_t last_generation;
-    last_generation = last_generation == UINT32_MAX ? 1 : last_generation + 1;
-    atomic_store(&thag_flow_state.generation, on ? last_generation : 0);
-}
-
 /* What was current before anything was entered detached here: nothing that was left open inside is kept. */
 static thag_frame *
 base_frame(void)
@@ -382,7 +375,7 @@ thag_current_enter(thag_context *context, thag_entry_mode mode)
     if (entering != NULL) {
         entering->holds = mode != THAG_ENTER_ADOPTED;
         if (entering->holds) {
-            thag_context_hold(context);
+            thag_lifecycle_hold(context);
         }
         thag_batch_expire();
     }
@@ -401,7 +394,7 @@ restore_below(thag_frame *frame)
     if (!frame_set(below == NULL ? root_frame : below)) {
         PyErr_Clear();
         frame->orphaned = true;
-        thag_current_record(thag_is_recording());
+        thag_contexts_expire_caches();
         (void)thag_add(&thag_flow_state.failed_restores, 1);
     }
 }
@@ -416,7 +409,7 @@ frame_leave(thag_frame *frame, bool orphan)
     }
     if (orphan) {
         frame->orphaned = true;
-        thag_current_record(thag_is_recording());
+        thag_contexts_expire_caches();
         (void)thag_add(&thag_flow_state.orphans, 1);
     }
     return false;
@@ -433,7 +426,7 @@ thag_current_leave(thag_entering *entering, bool orphan)
     int collector_was_on = thag_bookkeeping_begin();
     bool innermost = frame_leave(frame, orphan);
     if (entering->holds) {
-        thag_context_release(frame->context);
+        thag_lifecycle_release(frame->context);
     }
     thag_batch_expire();
     thag_bookkeeping_end(collector_was_on);

@@ -32,9 +32,6 @@ typedef struct {
 } thag_flow;
 
 typedef struct {
-    /* 0: not recording; forward, and only untrack what is freed. Else a number that moves when frames are orphaned, so
-       that no thread's cache goes on with what it found before. Any thread reads it; written with the GIL. */
-    _Atomic uint32_t generation;
     thag_context *_Atomic foreground;   /* for threads that no Python flow reaches */
     PyInterpreterState *interpreter;    /* the one whose flows we know */
     bool gil_off;                       /* a free-threaded build that runs without its GIL */
@@ -68,9 +65,6 @@ extern PyTypeObject thag_entering_type;
 
 /* Makes the ContextVar and the types. -1 with an exception. GIL, once. */
 int thag_current_init(void);
-
-/* Records from now on, or not. GIL. */
-void thag_current_record(bool on);
 
 /* How a context is made current. */
 typedef enum {
@@ -126,18 +120,6 @@ thag_tstate_if_attached(void)
 #else
     return tstate;
 #endif
-}
-
-static inline uint32_t
-thag_generation(void)
-{
-    return atomic_load_explicit(&thag_flow_state.generation, memory_order_relaxed);
-}
-
-static inline bool
-thag_is_recording(void)
-{
-    return THAG_LIKELY(thag_generation() != 0);
 }
 
 /* False while not recording: no cache is ever filled with generation 0. */

@@ -1,100 +1,107 @@
-/* Which holder has reached an object first: a hash table by address, open, probed in line, at most half full.
+/* What one walk knows of each object: a hash table by address, open, with linear probing, at most half full.
 
-   It lives for one walk and only while somebody holds the GIL. It refers to no object: an address may go stale when
-   other threads run between two steps, and then says no more than that something was there once. All memory is straight
-   from the operating system, so that a walk neither changes what it counts nor frees anything in between. */
+   It lives for one walk and is used only with the GIL. It refers to no object: when other threads run between two calls,
+   an address may go stale, and then says no more than that something was there once. All memory is straight from the
+   operating system, so that a walk neither changes what it counts nor frees anything in between. */
 
 #include "visited.h"
 
 #include <string.h>
 
-enum { FIRST_BITS = 16, FIRST_ROOM = 1 << 12 };
+enum { FIRST_BITS = 16, FIRST_CAPACITY = 1 << 12 };
 
 static size_t
-places_bytes(unsigned bits)
+slots_bytes(unsigned bits)
 {
-    return sizeof(thag_place) << bits;
+    return sizeof(thag_visit) << bits;
 }
 
 /* The slot of an object, or the empty one where it belongs. Multiplying spreads neighbours; the top bits are the best. */
-static thag_place *
-places_find(const thag_places *places, const void *object)
+static thag_visit *
+slot_find(const thag_visited *visited, const void *object)
 {
-    size_t mask = ((size_t)1 << places->bits) - 1;
-    size_t i = (size_t)((uint64_t)(uintptr_t)object * UINT64_C(0x9E3779B97F4A7C15) >> (64 - places->bits));
-    while (places->slots[i].object != NULL && places->slots[i].object != object) {
+    size_t mask = ((size_t)1 << visited->bits) - 1;
+    size_t i = (size_t)((uint64_t)(uintptr_t)object * UINT64_C(0x9E3779B97F4A7C15) >> (64 - visited->bits));
+    while (visited->slots[i].object != NULL && visited->slots[i].object != object) {
         i = (i + 1) & mask;
     }
-    return places->slots + i;
+    return visited->slots + i;
 }
 
 static bool
-places_grow(thag_places *places)
+slots_grow(thag_visited *visited)
 {
-    thag_places grown = {.bits = places->slots == NULL ? FIRST_BITS : places->bits + 1, .count = places->count};
-    grown.slots = thag_pages_map(places_bytes(grown.bits));
+    unsigned bits = visited->slots == NULL ? FIRST_BITS : visited->bits + 1;
+    thag_visited grown = {.bits = bits, .count = visited->count, .slots = thag_pages_map(slots_bytes(bits))};
     if (grown.slots == NULL) {
         return false;
     }
-    for (size_t i = 0; places->slots != NULL && i < (size_t)1 << places->bits; i++) {
-        if (places->slots[i].object != NULL) {
-            *places_find(&grown, places->slots[i].object) = places->slots[i];
+    for (size_t i = 0; visited->slots != NULL && i < (size_t)1 << visited->bits; i++) {
+        if (visited->slots[i].object != NULL) {
+            *slot_find(&grown, visited->slots[i].object) = visited->slots[i];
         }
     }
-    thag_places_clear(places);
-    *places = grown;
+    thag_visited_clear(visited);
+    *visited = grown;
     return true;
 }
 
-thag_place *
-thag_places_of(thag_places *places, const void *object)
+thag_visit *
+thag_visited_find(thag_visited *visited, const void *object)
 {
-    bool full = places->slots == NULL || places->count * 2 >= (size_t)1 << places->bits;
-    if (THAG_UNLIKELY(full) && !places_grow(places)) {
+    bool full = visited->slots == NULL || visited->count * 2 >= (size_t)1 << visited->bits;
+    if (THAG_UNLIKELY(full) && !slots_grow(visited)) {
         return NULL;
     }
-    thag_place *at = places_find(places, object);
-    if (at->object == NULL) {
-        *at = (thag_place){.object = object, .place = THAG_PLACE_UNMET, .again = THAG_PLACE_NOBODY};
-        places->count++;
+    thag_visit *slot = slot_find(visited, object);
+    if (slot->object == NULL) {
+        *slot = (thag_visit){.object = object, .first_holder = THAG_UNVISITED, .seen_again = THAG_SEEN_BY_NOBODY};
+        visited->count++;
     }
-    return at;
+    return slot;
 }
 
 void
-thag_places_clear(thag_places *places)
+thag_visited_clear(thag_visited *visited)
 {
-    if (places->slots != NULL) {
-        thag_pages_unmap(places->slots, places_bytes(places->bits));
+    if (visited->slots != NULL) {
+        thag_pages_unmap(visited->slots, slots_bytes(visited->bits));
     }
-    *places = (thag_places){.slots = NULL};
+    *visited = (thag_visited){.slots = NULL};
+}
+
+static bool
+frontier_grow(thag_frontier *frontier)
+{
+    size_t capacity = frontier->capacity == 0 ? FIRST_CAPACITY : frontier->capacity * 2;
+    thag_frontier grown = {.count = frontier->count, .capacity = capacity};
+    grown.objects = thag_pages_map(capacity * sizeof(*grown.objects));
+    if (grown.objects == NULL) {
+        return false;
+    }
+    if (frontier->count > 0) {
+        memcpy(grown.objects, frontier->objects, frontier->count * sizeof(*grown.objects));
+    }
+    thag_frontier_clear(frontier);
+    *frontier = grown;
+    return true;
 }
 
 bool
-thag_front_push(thag_front *front, PyObject *object)
+thag_frontier_push(thag_frontier *frontier, PyObject *object)
 {
-    if (THAG_UNLIKELY(front->count == front->room)) {
-        size_t room = front->room == 0 ? FIRST_ROOM : front->room * 2;
-        PyObject **objects = thag_pages_map(room * sizeof(*objects));
-        if (objects == NULL) {
-            return false;
-        }
-        if (front->count > 0) {
-            memcpy(objects, front->objects, front->count * sizeof(*objects));
-        }
-        size_t count = front->count;
-        thag_front_clear(front);
-        *front = (thag_front){.objects = objects, .count = count, .room = room};
+    if (THAG_UNLIKELY(frontier->count == frontier->capacity) && !frontier_grow(frontier)) {
+        return false;
     }
-    front->objects[front->count++] = object;
+    frontier->objects[frontier->count++] = object;
     return true;
 }
 
 void
-thag_front_clear(thag_front *front)
+thag_frontier_clear(thag_frontier *frontier)
 {
-    if (front->objects != NULL) {
-        thag_pages_unmap(front->objects, front->room * sizeof(*front->objects));
+    if (frontier->objects != NULL) {
+        thag_pages_unmap(frontier->objects, frontier->capacity * sizeof(*frontier->objects));
     }
-    *front = (thag_front){.objects = NULL};
+    *frontier = (thag_frontier){.objects = NULL};
 }

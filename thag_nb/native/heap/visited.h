@@ -1,45 +1,52 @@
-/* Which holder has reached an object first, for the time of one walk. */
+/* Which objects a walk has visited, and on behalf of which holder. */
 
-#ifndef THAG_PLACES_H
-#define THAG_PLACES_H
+#ifndef THAG_VISITED_H
+#define THAG_VISITED_H
 
 #include "thag.h"
 
-/* What a walk knows of an object. A place is the number of a holder, or one of those below. */
+/* What a walk knows of an object. Holders have numbers from 0 on. */
 typedef struct {
-    const void *object;     /* NULL where a slot is empty */
-    int32_t place;          /* who reached it first */
-    int32_t again;          /* who met it last after that, or met it and may not pass; below all places: a span */
-} thag_place;
+    const void *object;     /* NULL in an empty slot */
+    int32_t first_holder;   /* on whose behalf it was visited, or one of those below */
+    int32_t seen_again;     /* a holder that came across it and did not visit it, the latest one; or one of those below */
+} thag_visit;
 
+/* In `first_holder`. */
 enum {
-    THAG_PLACE_NOBODY = -1,     /* not to be entered */
-    THAG_PLACE_UNMET = -2,
-    THAG_PLACE_ROOT = -3,       /* in `again`: what the holder itself refers to */
+    THAG_EXCLUDED = -1,         /* not to be visited */
+    THAG_UNVISITED = -2,
+};
+
+/* In `seen_again`. */
+enum {
+    THAG_SEEN_BY_NOBODY = -1,
+    THAG_SEEN_AS_ROOT = -2,     /* a root of the holder: what it refers to itself */
+    THAG_FIRST_SEARCH = -3,     /* and below: seen by the search of this number (see walk.c) */
 };
 
 typedef struct {
-    thag_place *slots;      /* 1 << `bits` of them; NULL before the first object */
+    thag_visit *slots;      /* 1 << `bits` of them; NULL before the first object */
     unsigned bits;
     size_t count;
-} thag_places;
+} thag_visited;
 
-/* What is known of an object, to be read and written until the next call; THAG_PLACE_UNMET if it is new. NULL without
+/* What is known of an object, to be read and written until the next call; THAG_UNVISITED if it is new. NULL without
    memory. Takes nothing from any hooked allocator. GIL. */
-thag_place *thag_places_of(thag_places *places, const void *object);
+thag_visit *thag_visited_find(thag_visited *visited, const void *object);
 
-/* Objects still to be gone on from, borrowed: only for as long as nothing can let go of them. */
+/* Objects that were visited, but what they hold not yet; borrowed: only for as long as nothing can let go of them. */
 typedef struct {
     PyObject **objects;
     size_t count;
-    size_t room;
-} thag_front;
+    size_t capacity;
+} thag_frontier;
 
 /* False without memory. GIL. */
-bool thag_front_push(thag_front *front, PyObject *object);
+bool thag_frontier_push(thag_frontier *frontier, PyObject *object);
 
 /* Give the memory back. */
-void thag_places_clear(thag_places *places);
-void thag_front_clear(thag_front *front);
+void thag_visited_clear(thag_visited *visited);
+void thag_frontier_clear(thag_frontier *frontier);
 
 #endif

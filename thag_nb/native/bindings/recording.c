@@ -1,0 +1,293 @@
+/* The figures of all contexts as Python reads them: a recording, and what checks it against the owner table. */
+
+#include "bindings.h"
+#include "charges.h"
+#include "clock.h"
+#include "current.h"
+#include "dispatcher.h"
+#include "lifecycle.h"
+#include "owners.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    thag_figures own;
+    int64_t live_bytes;         /* these five with what was started below */
+    int64_t total_bytes;
+    int64_t allocations;
+    int64_t frees;
+    int64_t foreign_frees;
+} context_row;
+
+/* Copies as of one moment: once more if a thread without the GIL was in the middle of an event, or did anything meanwhile.
+   `copy` begins anew each time. Gives up when there is no peace: what was copied last is off by those events. */
+static void
+copy_in_peace(void (*copy)(void *rows, uint32_t end), void *rows, uint32_t end)
+{
+    enum { TRIES = 100 };
+    for (int i = 0; i < TRIES; i++) {
+        int64_t begun = atomic_load(&thag_contexts.detached_begun);
+        bool quiet = begun == atomic_load(&thag_contexts.detached_finished);
+        copy(rows, end);
+        if (quiet && begun == atomic_load(&thag_contexts.detached_begun)) {
+            return;
+        }
+    }
+}
+
+static void
+rows_copy(void *copied, uint32_t end)
+{
+    context_row *rows = copied;
+    thag_lifecycle_pass_on_late_charges();
+    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
+        thag_figures own = thag_charges_figures(thag_context_by_id(id));
+        rows[id] = (context_row){own, own.self_live_bytes, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
+    }
+}
+
+/* A parent is always older than its children, so one pass from the youngest adds everything up. Live bytes are added up
+   too, though every context counts them: so the sums hold even if threads without the GIL never let us read in peace. */
+static void
+rows_add_up(context_row *rows, uint32_t end)
+{
+    for (uint32_t id = thag_previous_live_id(end - 1); id > THAG_ROOT_ID; id = thag_previous_live_id(id - 1)) {
+        context_row *parent = &rows[thag_context_by_id(id)->parent->id];
+        parent->live_bytes += rows[id].live_bytes;
+        parent->total_bytes += rows[id].total_bytes;
+        parent->allocations += rows[id].allocations;
+        parent->frees += rows[id].frees;
+        parent->foreign_frees += rows[id].foreign_frees;
+    }
+}
+
+/* The figures of all contexts, or NULL without memory. */
+static context_row *
+rows_read(uint32_t end)
+{
+    context_row *rows = calloc(end, sizeof(*rows));
+    if (rows != NULL) {
+        copy_in_peace(rows_copy, rows, end);
+        rows_add_up(rows, end);
+    }
+    return rows;
+}
+
+typedef struct {
+    int64_t start_ns, low_bytes, high_bytes, live_bytes, self_live_bytes;
+} bucket_row;
+
+static bucket_row
+bucket_row_of(const thag_bucket *bucket)
+{
+    return (bucket_row){thag_since_origin(bucket->start_ns), bucket->low_bytes, bucket->high_bytes, bucket->live_bytes,
+                        bucket->self_live_bytes};
+}
+
+static PyObject *
+timeline_bytes(const thag_context *context, const context_row *row)
+{
+    uint32_t count = context->timeline.count;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((count + 1) * sizeof(bucket_row)));
+    if (bytes == NULL) {
+        return NULL;
+    }
+    bucket_row *rows = (bucket_row *)(void *)PyBytes_AS_STRING(bytes);
+    for (uint32_t i = 0; i < count; i++) {
+        rows[i] = bucket_row_of(&context->timeline.buckets[i]);
+    }
+    thag_bucket open = {context->bucket_start_ns, thag_get(&context->low_bytes), thag_get(&context->high_bytes),
+                        row->live_bytes, row->own.self_live_bytes};
+    rows[count] = bucket_row_of(&open);
+    return bytes;
+}
+
+/* The words of a record that are not its own. */
+typedef struct {
+    PyObject *task_aware, *system, *open, *ended;
+} record_words;
+
+static bool
+words_make(record_words *words)
+{
+    *words = (record_words){PyUnicode_InternFromString("task_aware"), PyUnicode_InternFromString("system"),
+                            PyUnicode_InternFromString("open"), PyUnicode_InternFromString("ended")};
+    return words->task_aware != NULL && words->system != NULL && words->open != NULL && words->ended != NULL;
+}
+
+static void
+words_drop(record_words *words)
+{
+    Py_XDECREF(words->task_aware);
+    Py_XDECREF(words->system);
+    Py_XDECREF(words->open);
+    Py_XDECREF(words->ended);
+}
+
+static PyObject *
+record_make(PyObject *type, const thag_context *context, const context_row *row, const record_words *words,
+            uint64_t taken_ns)
+{
+    int64_t peak = row->own.peak_bytes > row->live_bytes ? row->own.peak_bytes : row->live_bytes;
+    unsigned long parent = context->parent == NULL ? 0 : thag_context_today(context->parent)->id;
+    uint64_t until_ns = context->ended ? context->ended_ns : taken_ns;
+    PyObject *fields = Py_BuildValue(
+        "kOOkOOLLLLLLLLLLLL", (unsigned long)context->id, PyTuple_GET_ITEM(context->label, 0),
+        PyTuple_GET_ITEM(context->label, 1), parent, context->records ? words->task_aware : words->system,
+        context->ended ? words->ended : words->open, (long long)row->live_bytes, (long long)peak,
+        (long long)row->total_bytes, (long long)row->own.self_live_bytes, (long long)row->own.self_peak_bytes,
+        (long long)row->own.self_total_bytes, (long long)row->allocations, (long long)row->frees,
+        (long long)row->foreign_frees, (long long)(context->ended ? context->retained_bytes : 0),
+        thag_since_origin(context->started_ns), thag_since_origin(until_ns) - thag_since_origin(context->started_ns));
+    return thag_named_tuple(type, fields);
+}
+
+static bool
+record_add(PyObject *records, PyObject *timelines, PyObject *type, const thag_context *context, const context_row *row,
+           const record_words *words, uint64_t taken_ns)
+{
+    PyObject *record = record_make(type, context, row, words, taken_ns);
+    PyObject *timeline = timeline_bytes(context, row);
+    bool added = record != NULL && timeline != NULL && PyList_Append(records, record) == 0
+                 && PyDict_SetItem(timelines, PyTuple_GET_ITEM(record, 0), timeline) == 0;
+    Py_XDECREF(record);
+    Py_XDECREF(timeline);
+    return added;
+}
+
+static bool
+records_add(PyObject *records, PyObject *timelines, PyObject *type, uint64_t taken_ns)
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    context_row *rows = rows_read(end);
+    record_words words;
+    bool added = words_make(&words) && (rows != NULL || PyErr_NoMemory() != NULL);
+    for (uint32_t id = THAG_ROOT_ID; added && id < end; id = thag_next_live_id(id + 1)) {
+        const thag_context *context = thag_context_by_id(id);
+        if (atomic_load(&context->heir) == NULL) {
+            added = record_add(records, timelines, type, context, &rows[id], &words, taken_ns);
+        }
+    }
+    words_drop(&words);
+    free(rows);
+    return added;
+}
+
+static size_t
+overhead_bytes(void)
+{
+    return thag_owners_resident() + thag_contexts_mapped() + thag_timeline_mapped();
+}
+
+static PyObject *
+recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks, PyObject *resident)
+{
+    uint64_t taken_ns = thag_clock_read();
+    PyObject *records = PyList_New(0);
+    PyObject *timelines = PyDict_New();
+    PyObject *recording = NULL;
+    if (records != NULL && timelines != NULL && records_add(records, timelines, record_type, taken_ns)) {
+        PyObject *fields = Py_BuildValue("NOLnLOO", PyList_AsTuple(records), timelines,
+                                         thag_since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
+                                         (long long)thag_get(&thag_dispatcher_state.dropped), marks, resident);
+        recording = thag_named_tuple(recording_type, fields);
+    }
+    Py_XDECREF(records);
+    Py_XDECREF(timelines);
+    return recording;
+}
+
+static PyObject *
+native_read(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 4 || !thag_is_tuple_type(arguments[0]) || !thag_is_tuple_type(arguments[1])
+        || !PyTuple_Check(arguments[2]) || !PyTuple_Check(arguments[3])) {
+        return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples and 2 tuples");
+    }
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *recording = recording_make(arguments[0], arguments[1], arguments[2], arguments[3]);
+    thag_bookkeeping_end(collector_was_on);
+    return recording;
+}
+
+/* What each context holds, as counted and as found in the table. */
+typedef struct {
+    int64_t counted;
+    int64_t found;
+} audit_row;
+
+static void
+audit_count(uint32_t context_id, size_t size, void *data)
+{
+    ((audit_row *)data)[thag_context_owner(context_id)->id].found += (int64_t)size;
+}
+
+static void
+audit_copy(void *copied, uint32_t end)
+{
+    audit_row *rows = copied;
+    memset(rows, 0, end * sizeof(*rows));
+    thag_lifecycle_pass_on_late_charges();
+    thag_owners_walk(audit_count, rows);
+    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
+        rows[id].counted = thag_charges_figures(thag_context_by_id(id)).self_live_bytes;
+    }
+}
+
+static PyObject *
+audit_dict(const audit_row *rows, uint32_t end)
+{
+    PyObject *dict = PyDict_New();
+    for (uint32_t id = THAG_ROOT_ID; dict != NULL && id < end; id = thag_next_live_id(id + 1)) {
+        if (rows[id].counted == 0 && rows[id].found == 0) {
+            continue;
+        }
+        PyObject *key = PyLong_FromUnsignedLong(id);
+        PyObject *value = Py_BuildValue("LL", (long long)rows[id].counted, (long long)rows[id].found);
+        if (key == NULL || value == NULL || PyDict_SetItem(dict, key, value) < 0) {
+            Py_CLEAR(dict);
+        }
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    return dict;
+}
+
+static PyObject *
+native_audit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    audit_row *rows = calloc(end, sizeof(*rows));
+    if (rows == NULL) {
+        return PyErr_NoMemory();
+    }
+    copy_in_peace(audit_copy, rows, end);
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *dict = audit_dict(rows, end);
+    thag_bookkeeping_end(collector_was_on);
+    free(rows);
+    return dict;
+}
+
+static PyObject *
+native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    void *address = PyLong_AsVoidPtr(argument);
+    if (address == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    size_t size;
+    uint32_t context_id = thag_lifecycle_owner_of(address, &size);
+    if (context_id == 0) {
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("kn", (unsigned long)context_id, (Py_ssize_t)size);
+}
+
+PyMethodDef thag_recording_methods[] = {
+    {"read", THAG_FASTCALL(native_read), METH_FASTCALL, NULL},
+    {"audit", native_audit, METH_NOARGS, NULL},
+    {"owner_of", native_owner_of, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,326 @@
+/* What becomes of contexts.
+
+     open ──► ended ──► dropped ──► reclaimed
+       holds    a reset    chunk by chunk, when nothing points there
+       are gone
+
+   A context is open as long as somebody holds it, and may be opened again after it ended. A reset drops those that have
+   ended: what they still hold passes to an heir, the nearest context above that stays or, for one that never recorded,
+   the system context. A dropped record still answers, with its heir, to whoever looked it up before: blocks by their
+   owner's id, frames of flows that go on, contexts started under it.
+
+   A reset gives the records of a chunk back once all its contexts were dropped and it has taken care that nothing points
+   to them any more: blocks are renamed to the heir, contexts that stay are put right under a context that stays, no frame
+   is left, and no thread's cache is valid. Threads without the GIL cannot be stopped meanwhile, so nothing is given back
+   if any of them was in the middle of an event. */
+
+#include "lifecycle.h"
+
+#include "charges.h"
+#include "owners.h"
+
+#include <stdlib.h>
+
+/* ---- open and ended ---- */
+
+void
+thag_lifecycle_hold(thag_context *context)
+{
+    if (atomic_fetch_add(&context->holds, 1) == 0) {
+        context->entered = true;
+        context->ended = false;
+    }
+}
+
+void
+thag_lifecycle_release(thag_context *context)
+{
+    if (atomic_fetch_sub(&context->holds, 1) != 1) {
+        return;
+    }
+    context->ended = true;
+    context->ended_ns = thag_clock_read();
+    context->retained_bytes = thag_charges_figures(context).live_bytes;
+}
+
+static void
+counts_zero(thag_context *context)
+{
+    thag_put(&context->self_total_bytes, 0);
+    thag_put(&context->allocations, 0);
+    thag_put(&context->frees, 0);
+    thag_put(&context->foreign_frees, 0);
+}
+
+void
+thag_lifecycle_restart(thag_context *context)
+{
+    thag_charges_settle(context);
+    int64_t live_bytes = thag_get(&context->live_bytes);
+    thag_put(&context->peak_bytes, live_bytes);
+    thag_put(&context->self_peak_bytes, thag_get(&context->self_live_bytes));
+    counts_zero(context);
+    context->started_ns = thag_clock_read();
+    thag_context_restart_timeline(context, context->started_ns, live_bytes);
+}
+
+/* ---- dropped ---- */
+
+static bool
+is_dropped(const thag_context *context)
+{
+    return atomic_load(&context->heir) != NULL;
+}
+
+static bool
+survives_reset(const thag_context *context)
+{
+    return context->id <= THAG_SYSTEM_ID || !context->entered || atomic_load(&context->holds) > 0;
+}
+
+/* Flows that are left in an untracked context stay untracked. */
+static thag_context *
+heir_of(const thag_context *dropped)
+{
+    if (!dropped->records) {
+        return thag_contexts.system;
+    }
+    thag_context *heir = dropped->parent;
+    while (!survives_reset(heir)) {
+        heir = heir->parent;
+    }
+    return heir;
+}
+
+static void
+context_pass_on(thag_context *from)
+{
+    thag_context *heir = thag_context_today(from);
+    thag_charges_settle(from);
+    int64_t live_bytes = thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes);
+    thag_put(&heir->self_live_bytes, live_bytes);
+    if (live_bytes > thag_get(&heir->self_peak_bytes)) {
+        thag_put(&heir->self_peak_bytes, live_bytes);
+    }
+    thag_put(&from->self_live_bytes, 0);
+    counts_zero(from);
+}
+
+static void
+context_bequeath(thag_context *from, thag_context *heir)
+{
+    thag_batch_close();
+    atomic_store(&from->heir, heir);
+    from->records = false;
+    context_pass_on(from);
+    thag_timeline_clear(&from->timeline);
+    Py_CLEAR(from->label);
+}
+
+void
+thag_lifecycle_pass_on_late_charges(void)
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
+        thag_context *context = thag_context_by_id(id);
+        if (is_dropped(context)) {
+            context_pass_on(context);
+        }
+    }
+}
+
+/* Youngest first: what a context passes on may go to one that is dropped after it. */
+static void
+ended_drop(void)
+{
+    uint32_t last = atomic_load(&thag_contexts.next_id) - 1;
+    for (uint32_t id = thag_previous_live_id(last); id > 0; id = thag_previous_live_id(id - 1)) {
+        thag_context *context = thag_context_by_id(id);
+        if (!survives_reset(context) && !is_dropped(context)) {
+            context_bequeath(context, heir_of(context));
+        }
+    }
+}
+
+static void
+survivors_restart(void)
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
+        thag_context *context = thag_context_by_id(id);
+        if (survives_reset(context)) {
+            thag_lifecycle_restart(context);
+        }
+    }
+}
+
+/* ---- reclaimed ---- */
+
+/* Contexts that stay are put right under the ones that stay above them, and dropped ones point at their last heir. */
+static void
+parents_relink(uint32_t end)
+{
+    for (uint32_t id = THAG_SYSTEM_ID; id < end; id = thag_next_live_id(id + 1)) {
+        thag_context *context = thag_context_by_id(id);
+        if (is_dropped(context)) {
+            atomic_store(&context->heir, thag_context_today(context));
+        }
+        else {
+            context->parent = thag_context_today(context->parent);
+            context->depth = context->parent->depth + 1;
+        }
+    }
+}
+
+static uint32_t
+id_today(uint32_t context_id)
+{
+    return thag_context_owner(context_id)->id;
+}
+
+/* True if all ids of the chunk that begins with `first` have been given out, and their contexts dropped and left. */
+static bool
+chunk_is_unused(uint32_t first, uint32_t end)
+{
+    uint32_t after = first + THAG_CHUNK_CONTEXTS;
+    if (first == 0 || after > end) {
+        return false;       /* the first chunk has the root */
+    }
+    for (uint32_t id = first; id < after; id++) {
+        const thag_context *context = thag_context_by_id(id);
+        if (!is_dropped(context) || atomic_load(&context->frames) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void
+dropped_reclaim(void)
+{
+    thag_batch_close();
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    int64_t begun = atomic_load(&thag_contexts.detached_begun);
+    if (!thag_detached_is_quiet(begun)) {
+        return;
+    }
+    parents_relink(end);
+    thag_owners_rename(id_today);
+    if (!thag_detached_is_quiet(begun)) {
+        return;
+    }
+    for (uint32_t first = 0; first < end; first += THAG_CHUNK_CONTEXTS) {
+        if (!thag_context_is_reclaimed(first) && chunk_is_unused(first, end)) {
+            thag_context_reclaim_chunk(first);
+        }
+    }
+}
+
+void
+thag_lifecycle_reset(void)
+{
+    ended_drop();
+    survivors_restart();
+    thag_contexts_expire_caches();
+    dropped_reclaim();
+}
+
+/* ---- blocks ---- */
+
+uint32_t
+thag_lifecycle_owner_of(const void *address, size_t *size)
+{
+    const thag_entry *at = thag_owners_find((uintptr_t)address);
+    thag_owner owner = {.context_id = 0};
+    if (at != NULL) {
+        owner = thag_owners_look_at(at);
+    }
+    *size = owner.size;
+    return owner.context_id == 0 ? 0 : id_today(owner.context_id);
+}
+
+static void
+context_forget_live(thag_context *context)
+{
+    uint64_t now_ns = thag_clock_read();
+    if (now_ns >= context->bucket_end_ns) {
+        thag_context_turn_bucket(context, now_ns);
+    }
+    thag_put(&context->live_bytes, 0);
+    thag_put(&context->self_live_bytes, 0);
+    if (thag_get(&context->low_bytes) > 0) {
+        thag_put(&context->low_bytes, 0);
+    }
+}
+
+int64_t
+thag_lifecycle_forget_blocks(void)
+{
+    int64_t forgotten_bytes = 0;
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
+        thag_context *context = thag_context_by_id(id);
+        forgotten_bytes += thag_charges_figures(context).self_live_bytes;
+        context_forget_live(context);
+    }
+    thag_owners_clear();
+    return forgotten_bytes;
+}
+
+/* ---- after a fork ---- */
+
+static void
+owner_count(uint32_t context_id, size_t size, void *self_live_bytes)
+{
+    ((int64_t *)self_live_bytes)[id_today(context_id)] += (int64_t)size;
+}
+
+static void
+context_set_live(thag_context *context, int64_t live_bytes, int64_t self_live_bytes)
+{
+    thag_charges_settle(context);
+    thag_put(&context->live_bytes, live_bytes);
+    thag_put(&context->self_live_bytes, self_live_bytes);
+}
+
+/* A parent is always older than its children: from the youngest on, each has its sum when it is added to its parent's. */
+static void
+live_from_table(int64_t *self, int64_t *inclusive, uint32_t last)
+{
+    thag_owners_walk(owner_count, self);
+    for (uint32_t id = thag_previous_live_id(last); id > 0; id = thag_previous_live_id(id - 1)) {
+        thag_context *context = thag_context_by_id(id);
+        inclusive[id] += self[id];
+        if (context->parent != NULL) {
+            inclusive[context->parent->id] += inclusive[id];
+        }
+        context_set_live(context, inclusive[id], self[id]);
+    }
+}
+
+/* A thread of the parent process may have been in the middle of an event, and will not finish it here: what is live is
+   taken from the table of owners. Without memory for that, the figures stay as they are. */
+static void
+half_events_settle(uint32_t end)
+{
+    int64_t *self = calloc(end, sizeof(*self));
+    int64_t *inclusive = calloc(end, sizeof(*inclusive));
+    if (self != NULL && inclusive != NULL) {
+        live_from_table(self, inclusive, end - 1);
+    }
+    free(self);
+    free(inclusive);
+}
+
+void
+thag_lifecycle_after_fork(void)
+{
+    uint32_t end = atomic_load(&thag_contexts.next_id);
+    int64_t begun = atomic_load(&thag_contexts.detached_begun);
+    if (begun != atomic_exchange(&thag_contexts.detached_finished, begun)) {
+        half_events_settle(end);
+    }
+    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
+        thag_lifecycle_restart(thag_context_by_id(id));
+    }
+}
