@@ -98,6 +98,7 @@ cell_add(_Atomic int64_t *cell, int64_t value)
 static void
 inclusive_move(thag_context *context, int64_t live_bytes, int64_t high_bytes, int64_t low_bytes, uint64_t now_ns)
 {
+    assert(low_bytes <= live_bytes && live_bytes <= high_bytes);
     int64_t before = thag_get(&context->live_bytes);
     if (THAG_UNLIKELY(now_ns >= context->bucket_end_ns)) {
         thag_context_turn_bucket(context, now_ns);
@@ -141,6 +142,7 @@ thag_batch_flush(void)
     if (batch->context == NULL || (batch->allocations | batch->frees | (uint64_t)batch->live_bytes) == 0) {
         return;
     }
+    assert(batch->low_bytes <= 0 && batch->high_bytes >= 0 && batch->total_bytes >= 0);
     for (thag_context *context = batch->context; context != NULL; context = context->parent) {
         inclusive_move(context, batch->live_bytes, batch->high_bytes, batch->low_bytes, batch->now_ns);
     }
@@ -260,6 +262,7 @@ static thag_context *
 common_ancestor(thag_context *one, thag_context *other)
 {
     while (one != other) {
+        assert(one != NULL && other != NULL);
         if (one->depth >= other->depth) {
             one = one->parent;
         }

@@ -105,18 +105,21 @@ void thag_charge_detached(thag_context *context, const thag_change *change);
 static inline thag_batch *
 thag_batch_for(thag_context *context, size_t size)
 {
+    assert(size <= PTRDIFF_MAX);
     thag_batch *batch = &thag_open_batch;
     batch->budget_bytes -= (int64_t)size + THAG_EVENT_BYTES;
     int64_t finished = atomic_load_explicit(&thag_contexts.detached_finished, memory_order_acquire);
     if (THAG_UNLIKELY(batch->context != context || batch->budget_bytes < 0 || batch->detached_finished != finished)) {
         thag_batch_open(context, size);
     }
+    assert(batch->context == context && batch->context_id == context->id);
     return batch;
 }
 
 static inline void
 thag_batch_rise(thag_batch *batch, int64_t bytes)
 {
+    assert(bytes >= 0);
     batch->live_bytes += bytes;
     if (batch->live_bytes > batch->high_bytes) {
         batch->high_bytes = batch->live_bytes;
@@ -126,6 +129,7 @@ thag_batch_rise(thag_batch *batch, int64_t bytes)
 static inline void
 thag_batch_fall(thag_batch *batch, int64_t bytes)
 {
+    assert(bytes >= 0);
     batch->live_bytes -= bytes;
     if (batch->live_bytes < batch->low_bytes) {
         batch->low_bytes = batch->live_bytes;

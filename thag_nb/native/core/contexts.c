@@ -116,6 +116,7 @@ thag_context_create(thag_context *parent, bool records, PyObject *label)
         return NULL;
     }
     thag_context *context = thag_context_by_id(id);
+    assert(parent == NULL || parent->id < id);
     context->id = id;
     context->parent = parent;
     context->depth = parent == NULL ? 0 : parent->depth + 1;
@@ -168,9 +169,11 @@ void
 thag_context_reclaim_chunk(uint32_t id)
 {
     uint32_t index = id >> THAG_CHUNK_SHIFT;
+    assert(index != THAG_ROOT_ID >> THAG_CHUNK_SHIFT && !thag_contexts.reclaimed[index]);
     thag_context_chunk *chunk = atomic_load(&thag_contexts.chunks[index]);
     int64_t bytes = sizeof(chunk->contexts);
     for (int i = 0; i < THAG_CHUNK_CONTEXTS; i++) {
+        assert(chunk->contexts[i].heir != NULL && chunk->contexts[i].frames == 0 && chunk->contexts[i].label == NULL);
         bytes += thag_context_detached(&chunk->contexts[i]) == NULL ? 0 : (int64_t)sizeof(chunk->shares[i]);
     }
     thag_pages_clear(chunk, sizeof(*chunk));

@@ -127,6 +127,7 @@ size_t thag_contexts_mapped(void);
 static inline thag_context *
 thag_context_by_id(uint32_t id)
 {
+    assert(id != 0 && id < atomic_load_explicit(&thag_contexts.next_id, memory_order_relaxed));
     thag_context_chunk *chunk =
         atomic_load_explicit(&thag_contexts.chunks[id >> THAG_CHUNK_SHIFT], memory_order_acquire);
     return &chunk->contexts[id & (THAG_CHUNK_CONTEXTS - 1)];

@@ -38,7 +38,9 @@ frame_dealloc(PyObject *object)
     thag_frame *frame = (thag_frame *)object;
     while (frame != NULL) {
         thag_frame *parent = frame->parent;
-        (void)atomic_fetch_sub(&frame->context->frames, 1);
+        int32_t before = atomic_fetch_sub(&frame->context->frames, 1);
+        assert(before > 0);
+        (void)before;
         PyObject_Free(frame);
         if (parent == NULL || Py_REFCNT(parent) > 1) {
             Py_XDECREF(parent);
@@ -113,6 +115,7 @@ thag_bookkeeping_end(int collector_was_on)
     if (collector_was_on) {
         PyGC_Enable();
     }
+    assert(thag_this_thread.depth > 0);
     thag_this_thread.depth--;
 }
 

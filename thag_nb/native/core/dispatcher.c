@@ -39,6 +39,7 @@ static struct {
 static inline const PyMemAllocatorEx *
 wrapped_by(thag_domain domain, void *word)
 {
+    assert(atomic_load(&domains[domain].newest) != NULL);
     uintptr_t offset = (uintptr_t)word - (uintptr_t)domains[domain].slots;
     if (THAG_LIKELY(offset < sizeof(domains[domain].slots))) {
         return word;
@@ -275,6 +276,7 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
     thag_context *current = current_at_once(thread, domain);
     thag_flow flow = current == NULL ? flow_of(thread, domain) : (thag_flow){.context = current};
     flow.attached = !claim.detached;
+    assert(claim.owned);
     thag_context *owner = thag_context_owner(claim.owner.context_id);
     if (block == NULL) {
         thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
@@ -338,6 +340,7 @@ hook_malloc(thag_domain domain, void *word, size_t size)
     }
     thread->depth = 1;
     void *block = wrapped->malloc(wrapped->ctx, size);
+    assert(thread->depth == 1);
     thread->depth = 0;
     if (THAG_LIKELY(block != NULL)) {
         allocation_record(thread, domain, block, size);
@@ -355,6 +358,7 @@ hook_calloc(thag_domain domain, void *word, size_t count, size_t size)
     }
     thread->depth = 1;
     void *block = wrapped->calloc(wrapped->ctx, count, size);
+    assert(thread->depth == 1);
     thread->depth = 0;
     if (THAG_LIKELY(block != NULL)) {
         allocation_record(thread, domain, block, count * size);
@@ -373,6 +377,7 @@ hook_realloc(thag_domain domain, void *word, void *block, size_t size)
     }
     thread->depth++;
     void *moved = wrapped->realloc(wrapped->ctx, block, size);
+    assert(thread->depth > 0);
     thread->depth--;
     thag_record_reallocation(thread, domain, claim, block, moved, size);
     return moved;

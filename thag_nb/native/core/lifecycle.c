@@ -26,7 +26,9 @@
 void
 thag_lifecycle_hold(thag_context *context)
 {
-    if (atomic_fetch_add(&context->holds, 1) == 0) {
+    int32_t before = atomic_fetch_add(&context->holds, 1);
+    assert(before >= 0 && before < INT32_MAX);
+    if (before == 0) {
         context->entered = true;
         context->ended = false;
     }
@@ -35,7 +37,9 @@ thag_lifecycle_hold(thag_context *context)
 void
 thag_lifecycle_release(thag_context *context)
 {
-    if (atomic_fetch_sub(&context->holds, 1) != 1) {
+    int32_t before = atomic_fetch_sub(&context->holds, 1);
+    assert(before > 0);
+    if (before != 1) {
         return;
     }
     context->ended = true;
@@ -96,6 +100,7 @@ static void
 context_pass_on(thag_context *from)
 {
     thag_context *heir = thag_context_today(from);
+    assert(heir != from);
     thag_charges_settle(from);
     int64_t live_bytes = thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes);
     thag_put(&heir->self_live_bytes, live_bytes);
@@ -109,6 +114,7 @@ context_pass_on(thag_context *from)
 static void
 context_bequeath(thag_context *from, thag_context *heir)
 {
+    assert(heir != from && atomic_load(&heir->heir) == NULL && atomic_load(&from->holds) == 0);
     thag_batch_close();
     atomic_store(&from->heir, heir);
     from->records = false;
@@ -168,6 +174,7 @@ parents_relink(uint32_t end)
         else {
             context->parent = thag_context_today(context->parent);
             context->depth = context->parent->depth + 1;
+            assert(context->parent->id < id);
         }
     }
 }

@@ -112,6 +112,7 @@ high_bits(const thag_entry *at)
 size_t
 thag_owners_take_huge(thag_entry *at)
 {
+    assert(thag_entry_get(at + 2) & THAG_THIRD_WORD);
     size_t high = high_bits(at);
     thag_entry_put(at + 2, 0);
     return high;

@@ -134,6 +134,7 @@ thag_owners_occupied(const thag_entry *at, size_t size)
 static inline void
 thag_owners_put(thag_entry *at, size_t size, uint32_t context_id)
 {
+    assert(context_id != 0 && context_id >> THAG_CONTEXT_BITS == 0 && size <= PTRDIFF_MAX);
     if (size <= THAG_TINY_BYTES) {
         thag_entry_put(at, thag_tiny_encode(context_id, size));
         return;
@@ -159,6 +160,7 @@ thag_owners_take(thag_entry *at)
 {
     uint32_t word = thag_entry_get(at);
     uint32_t kind = word >> THAG_ENTRY_KIND;
+    assert(kind != THAG_KIND_REST);
     thag_entry_put(at, 0);
     if (kind == THAG_KIND_TINY) {
         return thag_tiny_decode(word);
@@ -168,6 +170,7 @@ thag_owners_take(thag_entry *at)
     if (THAG_UNLIKELY(kind == THAG_KIND_HUGE)) {
         owner.size |= thag_owners_take_huge(at);
     }
+    assert(owner.context_id != 0 && owner.size > THAG_TINY_BYTES);
     return owner;
 }
 

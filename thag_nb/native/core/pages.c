@@ -18,6 +18,7 @@
 void *
 thag_pages_map(size_t bytes)
 {
+    assert(bytes > 0);
     void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED) {
         return NULL;

@@ -112,6 +112,7 @@ bucket_merge(thag_bucket *bucket, const thag_bucket *later)
 static void
 timeline_widen(thag_timeline *timeline)
 {
+    assert(timeline->count > 0 && timeline->shift < 63);
     timeline->shift++;
     uint32_t kept = 0;
     for (uint32_t i = 1; i < timeline->count; i++) {
@@ -139,6 +140,8 @@ thag_timeline_clear(thag_timeline *timeline)
 bool
 thag_timeline_append(thag_timeline *timeline, const thag_bucket *bucket)
 {
+    assert(bucket->low_bytes <= bucket->live_bytes && bucket->live_bytes <= bucket->high_bytes);
+    assert(timeline->count == 0 || timeline->buckets[timeline->count - 1].start_ns <= bucket->start_ns);
     while (timeline->count == timeline->capacity && timeline->capacity >= capacity_limit()) {
         timeline_widen(timeline);
     }
