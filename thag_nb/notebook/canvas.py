@@ -1,4 +1,4 @@
-"""Views that the browser draws by itself, for those who have anywidget."""
+"""Widgets that the browser draws by itself: the live view, and the dashboard inside other widgets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from thag_nb.browser import assets as scripts
 from thag_nb.browser.scene import Scene
 from thag_nb.costs import report as reports
 from thag_nb.recordings.model import Recording
-from thag_nb.recordings.resampling import COLUMNS
 
 
 class LiveCanvas(anywidget.AnyWidget):
     """The live view: each scene is sent as a header and a buffer, and drawn over there."""
 
-    columns = COLUMNS
     _esm = scripts.live_module()
     header = traitlets.Unicode().tag(sync=True)
     buffer = traitlets.Bytes().tag(sync=True)

@@ -13,7 +13,7 @@ from IPython.display import DisplayHandle, display
 
 from thag_nb.browser import scene as scenes
 from thag_nb.errors import UnknownContextError
-from thag_nb.notebook import widgets
+from thag_nb.notebook.canvas import LiveCanvas
 from thag_nb.recordings.model import ContextRecord
 from thag_nb.recordings.resampling import window_of
 from thag_nb.runtime import dispatcher
@@ -28,7 +28,7 @@ class LiveView:
     """Shows one context and what is started under it on a view, until it is stopped. Charged to nobody."""
 
     def __init__(self, context_id: int, view: Any, interval_s: float) -> None:
-        """`view` is of `widgets.live_view`; `interval_s` is the time between two pictures at least, in seconds."""
+        """`view` is a `LiveCanvas`; `interval_s` is the time between two pictures at least, in seconds."""
         self._context_id = context_id
         self._view = view
         self._interval_s = interval_s
@@ -57,7 +57,7 @@ class LiveView:
         """Show what is true now; False once the context has ended. Raises `UnknownContextError` if it was dropped."""
         recording = dispatcher.read()
         record = recording.find(self._context_id)
-        window = window_of(recording, record)._replace(columns=self._view.columns)
+        window = window_of(recording, record)
         scene = scenes.stack_scene(recording, record, window=window)
         self._view.show(scene, _words(record, self._before))
         self._before = record
@@ -81,7 +81,7 @@ class Shown:
     """A live view on the page: displayed when it is made, moving from `start` until something takes its place."""
 
     def __init__(self, context_id: int, interval_s: float) -> None:
-        widget = widgets.live_view()
+        widget = LiveCanvas()
         self._view = LiveView(context_id, widget, interval_s)
         self._view.publish()
         self._handle: DisplayHandle = display(widget, display_id=True)
