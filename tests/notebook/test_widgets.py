@@ -5,7 +5,7 @@ import pytest
 from handmade import busy
 
 import thag_nb
-from thag_nb.browser import scene as scenes
+from thag_nb.browser.scene import stack_scene
 from thag_nb.errors import NotARecordingError
 from thag_nb.notebook import canvas, widgets
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("dispatcher")
 
 def test_a_live_view_shows_a_scene_and_its_words() -> None:
     view = canvas.LiveCanvas()
-    scene = scenes.stack_scene(busy(), busy().contexts[0])
+    scene = stack_scene(busy(), busy().contexts[0])
     view.show(scene, "root · live 2.0 MiB")
     header = json.loads(view.header)
     assert header["words"] == "root · live 2.0 MiB"

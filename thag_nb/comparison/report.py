@@ -84,10 +84,9 @@ def _signed(difference: int, shown: str) -> str:
 
 
 def _with_curves(above: str, aligned: Recording) -> Bundle:
-    from thag_nb.plotting import axes  # load matplotlib, which %load_ext and a terminal do without
-    from thag_nb.plotting import timeline as plots
+    from thag_nb.plotting import axes, timeline  # matplotlib, which %load_ext and a terminal do without
 
     first, second = aligned.contexts
     (sentence,) = in_words(compare(aligned, aligned, first.context_id, second.context_id))
     alt = f"Live bytes of {first.name} and {second.name}, both from their start. {sentence}."
-    return with_picture(above, axes.figure_png(plots.plot_comparison(aligned)), alt, None, "")
+    return with_picture(above, axes.figure_png(timeline.plot_comparison(aligned)), alt, None, "")

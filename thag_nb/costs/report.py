@@ -6,7 +6,7 @@ import base64
 import html
 from typing import Any
 
-from thag_nb.browser import assets as scripts
+from thag_nb.browser import assets
 from thag_nb.costs.rows import Cost, Costs, costs
 from thag_nb.mimebundle import html_table, text_table
 from thag_nb.recordings.model import ContextRecord, Recording
@@ -54,13 +54,11 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     line = summary_line(record)
     if not figure:
         return {"text/plain": line}
-    from thag_nb.plotting import alt_text as descriptions  # load matplotlib, which %load_ext and a terminal do without
-    from thag_nb.plotting import axes
-    from thag_nb.plotting import timeline as plots
+    from thag_nb.plotting import alt_text, axes, timeline  # matplotlib, which %load_ext and a terminal do without
 
-    png = axes.figure_png(plots.plot_timeline(recording, context_id))
+    png = axes.figure_png(timeline.plot_timeline(recording, context_id))
     table = html_table([_texts(row) for row in costs(recording, record).rows], _COLUMNS)
-    alt = descriptions.describe_timeline(recording, context_id)
+    alt = alt_text.describe_timeline(recording, context_id)
     return {"text/plain": line} | with_picture(
         f"<div>{html.escape(line)}</div>", png, alt, f"figures of {record.name}", table
     )
@@ -79,7 +77,7 @@ def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
     table = text_table(brief, [_COLUMNS[place] for place in _BRIEF])
     bundle = {"text/plain": "\n".join([table, *notes])}
     if figure:
-        script = scripts.dashboard_script(_payload(recording, made))
+        script = assets.dashboard_script(_payload(recording, made))
         bundle |= _costs_picture(recording, rows, notes, script)
     return bundle
 
@@ -90,7 +88,7 @@ def costs_view(recording: Recording) -> tuple[str, str]:
         return "<div>Nothing has been recorded yet.</div>", ""
     made, rows, notes = _session(recording)
     view = _costs_picture(recording, rows, notes, "")["text/html"]
-    return view, scripts.dashboard_json(_payload(recording, made))
+    return view, assets.dashboard_json(_payload(recording, made))
 
 
 def _session(recording: Recording) -> tuple[Costs, list[tuple[str, ...]], list[str]]:
@@ -101,21 +99,19 @@ def _session(recording: Recording) -> tuple[Costs, list[tuple[str, ...]], list[s
 
 
 def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
-    from thag_nb.plotting import alt_text as descriptions
-    from thag_nb.plotting import axes
-    from thag_nb.plotting import stack as stacks
+    from thag_nb.plotting import alt_text, axes, stack
 
     table = f'<div style="overflow: auto; max-height: 480px">{html_table(rows, _COLUMNS)}</div>'
     below = "".join(f'<div style="font-size: 90%; opacity: 0.8">{html.escape(note)}</div>' for note in notes)
-    png = axes.figure_png(stacks.plot_stack(recording))
-    return with_picture("", png, descriptions.describe_stack(recording), None, table + below + script)
+    png = axes.figure_png(stack.plot_stack(recording))
+    return with_picture("", png, alt_text.describe_stack(recording), None, table + below + script)
 
 
 def _payload(recording: Recording, made: Costs) -> dict[str, Any]:
     """What the script in `costs_bundle` works with: numbers for the rows of the table, and curves."""
-    from thag_nb.browser import scene as scenes
+    from thag_nb.browser.scene import detail_scene, packed, stack_scene
 
-    drawn = [scenes.stack_scene(recording, recording.contexts[0])]
+    drawn = [stack_scene(recording, recording.contexts[0])]
     start = drawn[0].values.size
     rows: list[dict[str, Any]] = []
     detailed = {row.context_id for row in sorted(made.rows, key=lambda row: -row.peak_bytes)[:_DETAILS]}
@@ -123,14 +119,14 @@ def _payload(recording: Recording, made: Costs) -> dict[str, Any]:
         described: dict[str, Any] = {"id": row.context_id, "parent": row.parent_id, "values": _values(row)}
         if row.contexts == 1 and row.context_id in detailed:
             record = recording.find(row.context_id)
-            detail = scenes.detail_scene(recording, record)
+            detail = detail_scene(recording, record)
             described |= {"words": summary_line(record), "detail": {"header": detail.header, "start": start}}
             drawn.append(detail)
             start += detail.values.size
         rows.append(described)
     overhead = [None] * len(_COLUMNS)
     rows.append({"id": -1, "parent": -2, "values": overhead})
-    return {"scene": drawn[0].header, "buffer": scenes.packed(drawn), "groups": _GROUPS, "rows": rows}
+    return {"scene": drawn[0].header, "buffer": packed(drawn), "groups": _GROUPS, "rows": rows}
 
 
 def _kept_bytes(record: ContextRecord) -> int:

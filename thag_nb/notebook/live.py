@@ -11,7 +11,7 @@ from typing import Any
 
 from IPython.display import DisplayHandle, display
 
-from thag_nb.browser import scene as scenes
+from thag_nb.browser.scene import stack_scene
 from thag_nb.errors import UnknownContextError
 from thag_nb.notebook.canvas import LiveCanvas
 from thag_nb.recordings.model import ContextRecord
@@ -58,7 +58,7 @@ class LiveView:
         recording = dispatcher.read()
         record = recording.find(self._context_id)
         window = window_of(recording, record)
-        scene = scenes.stack_scene(recording, record, window=window)
+        scene = stack_scene(recording, record, window=window)
         self._view.show(scene, _words(record, self._before))
         self._before = record
         return record.state == "open"

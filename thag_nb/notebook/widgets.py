@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets
 from IPython.display import DisplayHandle, display
 
-from thag_nb.costs import report as reports
+from thag_nb.costs.report import Bundle, costs_bundle
 from thag_nb.notebook.canvas import DashboardCanvas
 from thag_nb.recordings.model import Recording
 from thag_nb.runtime import dispatcher
@@ -40,8 +40,8 @@ class Dashboard(ipywidgets.VBox):
             for handle in self._handles:
                 handle.update(self._bundle(), raw=True)
 
-    def _bundle(self) -> reports.Bundle:
-        return reports.costs_bundle(self._recording, figure=True)
+    def _bundle(self) -> Bundle:
+        return costs_bundle(self._recording, figure=True)
 
     def _ipython_display_(self, **_options: Any) -> None:
         """IPython's protocol. A widget's own view would be an error message for whoever opens the notebook later."""

@@ -16,11 +16,10 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from thag_nb.palette import GREY, styles
-from thag_nb.plotting import placement as places
-from thag_nb.plotting import text as labels
+from thag_nb.plotting import placement
 from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
 from thag_nb.plotting.event_lines import AFTER, BEFORE, Moment, draw_collections, draw_moments, marks
-from thag_nb.plotting.text import KEY_LETTERS, NAME_LETTERS, Words, short
+from thag_nb.plotting.text import KEY_LETTERS, NAME_LETTERS, Boxes, Words, arrange, short, write, write_note
 from thag_nb.recordings.frames import bucket_rows
 from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted
 from thag_nb.recordings.resampling import peak_ns
@@ -130,7 +129,7 @@ def plot_comparison(
 ) -> Axes:
     """Draw two contexts that start at the same moment over each other, as `plot_timeline` does.
 
-    `aligned` is made by `comparisons.aligned`. Raises `AxesError` if `ax` is something else.
+    `aligned` is made by `differences.aligned`. Raises `AxesError` if `ax` is something else.
     """
     return plot_timeline(aligned, ax=ax, figsize=figsize, pyplot=pyplot)
 
@@ -276,7 +275,7 @@ def _rectangles(
 def _annotate(axes: Axes, recording: Recording, curves: list[_Curve], clock: Clock, notes: list[str]) -> None:
     if not curves:
         words = "nothing to draw" if recording.contexts else "nothing has been recorded yet"
-        labels.write(axes, words, (0.5, 0.5), ha="center")
+        write(axes, words, (0.5, 0.5), ha="center")
     shown = [curve.record for curve in curves]
     moments = marks(recording, shown)
     if len(curves) > 1:
@@ -285,15 +284,15 @@ def _annotate(axes: Axes, recording: Recording, curves: list[_Curve], clock: Clo
     drawn = draw_moments(axes, moments, clock)
     peaks = {_write_peak(axes, curve, clock): curve for curve in _worth_a_label(curves)}
     nameless = [curve for curve in curves if curve not in peaks.values()]
-    note = labels.write_note(axes, notes)
+    note = write_note(axes, notes)
 
     def place(renderer: RendererBase) -> Iterable[Words]:
-        yield from places.place_above(axes, drawn.texts, renderer)
-        places.place_note(axes, note, renderer)
-        lines = places.boxes_of_lines(axes, drawn.lines)
+        yield from placement.place_above(axes, drawn.texts, renderer)
+        placement.place_note(axes, note, renderer)
+        lines = placement.boxes_of_lines(axes, drawn.lines)
         filled = np.vstack([lines, *(_spikes(axes, curve, clock) for curve in curves)])
-        yield from places.place_beside(axes, list(peaks), filled, drawn.lines, renderer)
-        places.cut(axes, drawn.lines, peaks, renderer)
+        yield from placement.place_beside(axes, list(peaks), filled, drawn.lines, renderer)
+        placement.cut(axes, drawn.lines, peaks, renderer)
 
     def entries(lost: Sequence[Words]) -> list[Artist]:
         names = {text.get_text() for text in lost if text not in peaks}
@@ -301,7 +300,7 @@ def _annotate(axes: Axes, recording: Recording, curves: list[_Curve], clock: Clo
         lost_curves = lost_peaks + [curve for curve in nameless if short(curve.record.name) in names]
         return [curve.handle() for curve in sorted(lost_curves, key=lambda curve: -curve.record.peak_bytes)]
 
-    labels.arrange(axes, place, entries)
+    arrange(axes, place, entries)
 
 
 def _boundaries(curves: list[_Curve]) -> tuple[list[Moment], list[Moment]]:
@@ -326,12 +325,12 @@ def _worth_a_label(curves: list[_Curve]) -> list[_Curve]:
 def _write_peak(axes: Axes, curve: _Curve, clock: Clock) -> Words:
     peak = (float(clock.seconds(curve.peak_ns)), float(curve.record.peak_bytes))
     words = curve.words(NAME_LETTERS)
-    text = labels.write(axes, words, peak, xycoords="data", size=LABEL_POINTS, tie=curve.look.colour)
+    text = write(axes, words, peak, xycoords="data", size=LABEL_POINTS, tie=curve.look.colour)
     text.set_in_layout(False)
     return text
 
 
-def _spikes(axes: Axes, curve: _Curve, clock: Clock) -> labels.Boxes:
+def _spikes(axes: Axes, curve: _Curve, clock: Clock) -> Boxes:
     """What stands out of a line: the highest of each bucket, as boxes in pixels."""
     seconds = clock.seconds(np.array([curve.peak_ns]) if curve.is_brief else curve.rows[:, 0])
     rows = curve.rows[: len(seconds)]
