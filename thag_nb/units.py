@@ -1,9 +1,12 @@
-"""Bytes, counts and durations as people read them."""
+"""Bytes, counts, durations and names as people read them."""
 
 from __future__ import annotations
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
+
+NAME_LETTERS = 28
+KEY_LETTERS = 18  # the key of a picture takes its room from the axes
 
 
 def format_bytes(size_bytes: float) -> str:
@@ -34,3 +37,9 @@ def format_duration(duration_ns: int) -> str:
         return f"{duration_ns / 1e9:.2f} s"
     minutes, seconds = divmod(round(duration_ns / 1e9), 60)
     return f"{minutes} min {seconds:02d} s"
+
+
+def short(name: str, letters: int = NAME_LETTERS) -> str:
+    """A name in one line that is not too long for a picture."""
+    words = " ".join(name.split())
+    return words if len(words) <= letters else f"{words[: letters - 1]}…"

@@ -7,13 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from thag_nb.plotting import text
-from thag_nb.plotting.text import arrange, short, write
-
-
-def test_names_are_shortened_to_one_line() -> None:
-    assert short("two\nlines  of text") == "two lines of text"
-    assert short("x" * 99) == "x" * 27 + "…"
-    assert short("abcdef", 4) == "abc…"
+from thag_nb.plotting.text import arrange, write
 
 
 @pytest.mark.filterwarnings("error")

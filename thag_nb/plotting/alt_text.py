@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from thag_nb.plotting.text import short
 from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted, Wanted
 from thag_nb.recordings.resampling import descendants, peak_ns
-from thag_nb.units import format_bytes, format_duration
+from thag_nb.units import format_bytes, format_duration, short
 
 NOTHING = "Nothing has been recorded yet."
 

@@ -17,10 +17,10 @@ from thag_nb.palette import GREY, OTHERS, ROOT, Style, styles
 from thag_nb.plotting import placement
 from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
 from thag_nb.plotting.event_lines import Drawn, draw_collections, draw_moments, marks, starts
-from thag_nb.plotting.text import KEY_LETTERS, Boxes, Words, arrange, short, write, write_note
+from thag_nb.plotting.text import Boxes, Words, arrange, write, write_note
 from thag_nb.recordings import resampling
 from thag_nb.recordings.model import ContextRecord, Recording, Wanted
-from thag_nb.units import format_bytes
+from thag_nb.units import KEY_LETTERS, format_bytes, short
 
 # Dark dashes on a light line: one of the two is seen on any page and on any area.
 _RESIDENT_COLOURS = ("#C4C4C4", "#444444")

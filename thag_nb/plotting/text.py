@@ -31,8 +31,6 @@ Boxes = NDArray[np.float64]
 
 SMALL_POINTS = 7
 
-NAME_LETTERS = 28
-KEY_LETTERS = 18  # a key takes its room from the axes
 _KEY_ENTRIES = 12
 _ROUNDS = 4
 
@@ -42,12 +40,6 @@ _FALLBACKS = (
     *("Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS"),
     *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Noto Emoji", "Symbola", "Unifont"),
 )
-
-
-def short(name: str, letters: int = NAME_LETTERS) -> str:
-    """A name in one line that is not too long for a picture."""
-    words = " ".join(name.split())
-    return words if len(words) <= letters else f"{words[: letters - 1]}…"
 
 
 class Words(Annotation):
