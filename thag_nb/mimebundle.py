@@ -1,12 +1,15 @@
-"""Tables as text and as HTML that survives saving.
+"""What a front end takes: texts by MIME type, with pictures and tables in HTML that survives saving.
 
 Notebook servers strip classes, style sheets and variables from outputs that they do not trust; inline styles stay.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Sequence
+
+Bundle = dict[str, str]
 
 Row = Sequence[str]
 
@@ -52,3 +55,15 @@ def html_table(
         "<tr>" + "".join(cell("td", column, text) for column, text in enumerate(row)) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def with_picture(above: str, png: bytes, alt: str, summary: str | None, below: str) -> Bundle:
+    """HTML with a picture between what stands above and below it, the latter folded under a `summary` if there is one.
+
+    The alternative text stands in the HTML because notebooks ignore it anywhere else.
+    """
+    encoded = base64.b64encode(png).decode("ascii")
+    image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
+    if summary is not None:
+        below = f"<details><summary>{html.escape(summary)}</summary>{below}</details>"
+    return {"text/html": f"<div>{above}{image}{below}</div>", "image/png": encoded}

@@ -6,8 +6,7 @@ import html
 from itertools import groupby
 
 from thag_nb.comparison.differences import FIGURES, Difference, compare, in_words, verdict
-from thag_nb.costs.report import Bundle, with_picture
-from thag_nb.mimebundle import html_table, text_table
+from thag_nb.mimebundle import Bundle, html_table, text_table, with_picture
 from thag_nb.recordings.model import Recording
 
 _COLUMNS = ("context", "figure", "before", "after", "difference", "ratio", "")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from typing import Any
 
 from thag_nb.browser import assets
 from thag_nb.costs.rows import Cost, Costs, costs
-from thag_nb.mimebundle import html_table, text_table
+from thag_nb.mimebundle import Bundle, html_table, text_table, with_picture
 from thag_nb.recordings.model import ContextRecord, Recording
 from thag_nb.units import format_bytes, format_count, format_duration
-
-Bundle = dict[str, str]
 
 # What each column counts: everything started under a context as well, or the context alone.
 _COSTS = (
@@ -184,15 +181,3 @@ def _left_out(made: Costs) -> list[str]:
     if not made.left_out:
         return []
     return [f"... and {made.left_out:,} contexts of lower peak; thag_nb.contexts() has them all"]
-
-
-def with_picture(above: str, png: bytes, alt: str, summary: str | None, below: str) -> Bundle:
-    """HTML with a picture between what stands above and below it, the latter folded under a `summary` if there is one.
-
-    The alternative text stands in the HTML because notebooks ignore it anywhere else.
-    """
-    encoded = base64.b64encode(png).decode("ascii")
-    image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
-    if summary is not None:
-        below = f"<details><summary>{html.escape(summary)}</summary>{below}</details>"
-    return {"text/html": f"<div>{above}{image}{below}</div>", "image/png": encoded}

@@ -6,7 +6,7 @@ import html
 from typing import NamedTuple
 
 from thag_nb.holders.walk import Held
-from thag_nb.mimebundle import html_table, text_table
+from thag_nb.mimebundle import Bundle, html_table, text_table
 from thag_nb.units import format_bytes
 
 _COLUMNS = ("context", "holder", "held", "share", "released by", "also held by")
@@ -30,7 +30,7 @@ class _Line(NamedTuple):
     shared_with: tuple[str, ...] = ()
 
 
-def retained_bundle(held: tuple[Held, ...]) -> dict[str, str]:
+def retained_bundle(held: tuple[Held, ...]) -> Bundle:
     """Who still holds what, the context that holds most first: its largest holders, and the others as one row.
 
     Without those that hold little, which are one row, so that what is shown adds up to the row "together".

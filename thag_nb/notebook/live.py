@@ -13,6 +13,7 @@ from IPython.display import DisplayHandle, display
 
 from thag_nb.browser.scene import stack_scene
 from thag_nb.errors import UnknownContextError
+from thag_nb.mimebundle import Bundle
 from thag_nb.notebook.canvas import LiveCanvas
 from thag_nb.recordings.model import ContextRecord
 from thag_nb.recordings.resampling import window_of
@@ -94,7 +95,7 @@ class Shown:
         """Let it stand still and take it off the page. Twice is once."""
         self._view.stop()
 
-    def replace(self, bundle: dict[str, str]) -> None:
+    def replace(self, bundle: Bundle) -> None:
         """Put something that can be saved in its place."""
         self._view.stop()
         self._handle.update(bundle, raw=True)

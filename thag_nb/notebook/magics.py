@@ -16,10 +16,11 @@ from traitlets import Bool, Float, observe
 
 from thag_nb.comparison import differences
 from thag_nb.comparison.report import comparison_bundle
-from thag_nb.costs.report import Bundle, costs_bundle, summary_line, task_bundle
+from thag_nb.costs.report import costs_bundle, summary_line, task_bundle
 from thag_nb.errors import NoCellError, NothingToCompareError, RecordingFileError, UnknownContextError
 from thag_nb.holders import walk
 from thag_nb.holders.report import retained_bundle
+from thag_nb.mimebundle import Bundle
 from thag_nb.notebook.cells import Cells
 from thag_nb.notebook.progress import Progress
 from thag_nb.recordings.model import Recording

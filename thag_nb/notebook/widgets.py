@@ -7,7 +7,8 @@ from typing import Any
 import ipywidgets
 from IPython.display import DisplayHandle, display
 
-from thag_nb.costs.report import Bundle, costs_bundle
+from thag_nb.costs.report import costs_bundle
+from thag_nb.mimebundle import Bundle
 from thag_nb.notebook.canvas import DashboardCanvas
 from thag_nb.recordings.model import Recording
 from thag_nb.runtime import dispatcher
