@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from itertools import groupby
 
-from thag_nb.comparison.differences import FIGURES, Difference, compare, in_words, verdict
+from thag_nb.comparison.differences import FIGURES, compare, in_words, verdict
 from thag_nb.mimebundle import Bundle, html_table, text_table, with_picture
-from thag_nb.recordings.model import Recording
+from thag_nb.recordings.model import Difference, Recording
 
 _COLUMNS = ("context", "figure", "before", "after", "difference", "ratio", "")
 _LEFT = (0, 1, 6)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from typing import NamedTuple
 
-from thag_nb.holders.walk import Held
 from thag_nb.mimebundle import Bundle, html_table, text_table
+from thag_nb.recordings.model import Held
 from thag_nb.units import format_bytes
 
 _COLUMNS = ("context", "holder", "held", "share", "released by", "also held by")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from thag_nb.errors import NamespaceError
-
-HolderKind = Literal["variable", "closure", "output", "traceback", "module", "cache", "object", "cycle", "unexplained"]
+from thag_nb.recordings.model import HolderKind
 
 
 class Holder(NamedTuple):

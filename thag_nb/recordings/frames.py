@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Index, Series, array
 
-from thag_nb.comparison.differences import Difference
-from thag_nb.holders.walk import Held
-from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted
+from thag_nb.recordings.model import ContextRecord, Difference, Held, Recording, SeveralWanted
 
 _TEXT_COLUMNS = ("name", "kind", "allocator", "state")
 

@@ -13,6 +13,7 @@ from thag_nb.units import format_bytes, format_duration
 
 Kind = Literal["root", "cell", "task", "system"]
 State = Literal["open", "ended"]
+HolderKind = Literal["variable", "closure", "output", "traceback", "module", "cache", "object", "cycle", "unexplained"]
 
 _BUCKET = struct.Struct("=5q")
 
@@ -90,6 +91,38 @@ class ResidentSize(NamedTuple):
 
     time_ns: int
     resident_bytes: int
+
+
+class Held(NamedTuple):
+    """What one holder keeps of one context's own live bytes.
+
+    ``name`` is the context's, ``released_by`` the line that would let go, empty where there is none, and
+    ``shared_with`` are other holders that reach into the same bytes.
+    """
+
+    context_id: int
+    name: str
+    holder: str
+    kind: HolderKind
+    held_bytes: int
+    released_by: str
+    shared_with: tuple[str, ...]
+
+
+class Difference(NamedTuple):
+    """One figure of a context, before and after.
+
+    ``name`` is that of both contexts, or ``slow -> fast``. ``figure`` is a field of `ContextRecord`, whose units hold;
+    ``retained_bytes`` of a context that is still open is what is live. ``difference`` is after less before, and
+    ``ratio`` after by before; None where before is 0. A name that is missing on one side has None there and in both.
+    """
+
+    name: str
+    figure: str
+    before: int | None
+    after: int | None
+    difference: int | None
+    ratio: float | None
 
 
 class Recording(NamedTuple):
