@@ -1,4 +1,4 @@
-"""Recordings as pandas frames, their columns fixed and written once."""
+"""Recordings as pandas frames, with a column for each field of what they show."""
 
 from __future__ import annotations
 
@@ -12,31 +12,10 @@ from thag_nb.recordings.model import ContextRecord, Difference, Held, Recording,
 
 _TEXT_COLUMNS = ("name", "kind", "allocator", "state")
 
-CONTEXT_COLUMNS = (
-    "name",
-    "kind",
-    "parent_id",
-    "allocator",
-    "state",
-    "live_bytes",
-    "peak_bytes",
-    "total_bytes",
-    "self_live_bytes",
-    "self_peak_bytes",
-    "self_total_bytes",
-    "allocations",
-    "frees",
-    "foreign_frees",
-    "retained_bytes",
-    "started_ns",
-    "duration_ns",
-)
-
+CONTEXT_COLUMNS = ContextRecord._fields[1:]  # the first is the index
 TIMELINE_COLUMNS = ("time", "context_id", "name", "low_bytes", "high_bytes", "live_bytes", "self_live_bytes")
-
-RETAINED_COLUMNS = ("context_id", "name", "holder", "kind", "held_bytes", "released_by", "shared_with")
-
-COMPARISON_COLUMNS = ("name", "figure", "before", "after", "difference", "ratio")
+RETAINED_COLUMNS = Held._fields
+COMPARISON_COLUMNS = Difference._fields
 
 BUCKET_FIELDS = 5
 
