@@ -76,7 +76,7 @@ class ThagNb(Magics):
         scope = task(" ".join(options.name))
         if options.live and self._shows_pictures():
             with untracked():
-                from thag_nb.notebook import live  # noqa: F401 - loads pandas and more, which is not the task's time
+                from thag_nb.notebook import live  # noqa: F401 - loads NumPy and more, which is not the task's time
         quiet = options.quiet or self.quiet
         guard = self.cells.open_until_end(scope.guard, report=options.live or not quiet)
         self._plots[guard.context.id] = self.plots and not options.no_plot

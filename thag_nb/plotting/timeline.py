@@ -20,9 +20,8 @@ from thag_nb.plotting import placement
 from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
 from thag_nb.plotting.event_lines import AFTER, BEFORE, Moment, draw_collections, draw_moments, marks
 from thag_nb.plotting.text import Boxes, Words, arrange, write, write_note
-from thag_nb.recordings.frames import bucket_rows
 from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted
-from thag_nb.recordings.resampling import peak_ns
+from thag_nb.recordings.resampling import bucket_rows, peak_ns
 from thag_nb.units import KEY_LETTERS, NAME_LETTERS, format_bytes, short
 
 MOST_CONTEXTS = 8

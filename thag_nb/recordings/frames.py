@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Index, Series, array
 
 from thag_nb.recordings.model import ContextRecord, Difference, Held, Recording, SeveralWanted
+from thag_nb.recordings.resampling import BUCKET_FIELDS, bucket_rows
 
 _TEXT_COLUMNS = ("name", "kind", "allocator", "state")
 
@@ -16,8 +17,6 @@ CONTEXT_COLUMNS = ContextRecord._fields[1:]  # the first is the index
 TIMELINE_COLUMNS = ("time", "context_id", "name", "low_bytes", "high_bytes", "live_bytes", "self_live_bytes")
 RETAINED_COLUMNS = Held._fields
 COMPARISON_COLUMNS = Difference._fields
-
-BUCKET_FIELDS = 5
 
 
 def contexts_frame(recording: Recording) -> DataFrame:
@@ -85,11 +84,6 @@ def comparison_frame(rows: Iterable[Difference]) -> DataFrame:
         columns[column] = array([getattr(row, column) for row in kept], dtype="Int64")
     columns["ratio"] = np.array([row.ratio for row in kept], dtype=np.float64)  # None becomes NaN
     return DataFrame(columns, columns=list(COMPARISON_COLUMNS))
-
-
-def bucket_rows(recording: Recording, context_id: int) -> NDArray[np.int64]:
-    """The context's buckets as int64 rows in the order of `TimelineBucket`, shape (buckets, 5). Not writable."""
-    return np.frombuffer(recording.timelines[context_id], dtype=np.int64).reshape(-1, BUCKET_FIELDS)
 
 
 _NO_BUCKETS = np.empty((0, BUCKET_FIELDS), dtype=np.int64)

@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from thag_nb.recordings.frames import bucket_rows
-from thag_nb.recordings.model import ContextRecord, Recording
+from thag_nb.recordings.model import ContextRecord, Recording, TimelineBucket
 
 OTHERS_ID = 0  # what stands for all contexts that have no layer of their own
 COLUMNS = 600
 MOST_LAYERS = 8
 
-_START, _LOW, _HIGH, _LIVE, _SELF_LIVE = range(5)
+BUCKET_FIELDS = len(TimelineBucket._fields)
+_START, _LOW, _HIGH, _LIVE, _SELF_LIVE = range(BUCKET_FIELDS)
 
 
 class Window(NamedTuple):
@@ -55,6 +55,11 @@ class Stack(NamedTuple):
     window: Window
     layers: tuple[Layer, ...]
     high_bytes: NDArray[np.int64]
+
+
+def bucket_rows(recording: Recording, context_id: int) -> NDArray[np.int64]:
+    """The context's buckets as int64 rows in the order of `TimelineBucket`, shape (buckets, 5). Not writable."""
+    return np.frombuffer(recording.timelines[context_id], dtype=np.int64).reshape(-1, BUCKET_FIELDS)
 
 
 def stack(recording: Recording, top: ContextRecord, *, most: int = MOST_LAYERS, window: Window | None = None) -> Stack:
