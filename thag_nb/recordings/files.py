@@ -42,6 +42,7 @@ from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 from thag_nb import _native
 from thag_nb.errors import RecordingFileError
+from thag_nb.units import is_name
 
 FORMAT = "thag_nb recording"
 VERSION = 2
@@ -60,7 +61,6 @@ _WORDS = {
     ("marks", "kind"): ("mark", "collection"),
 }
 _NEVER_NEGATIVE = {("marks", "duration_ns"), ("resident", "resident_bytes")}
-_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # breaks of lines, and lone surrogates
 _SWAPS_BYTES = sys.byteorder == "big"
 
 _MARK = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{FORMAT}"'.encode())
@@ -342,15 +342,10 @@ def _fits(table: str, field: str, value: object) -> bool:
     if (table, field) in _WORDS:
         return value in _WORDS[table, field]
     if field == "name":
-        return _is_name(value)
+        return is_name(value)
     if field == "buckets":
         return _is_timeline(value)
     return _is_integer(value) and ((table, field) not in _NEVER_NEGATIVE or value >= 0)
-
-
-def _is_name(value: object) -> bool:
-    """Whether a context or a mark can be called so: not empty, on one line, and something that can be encoded."""
-    return isinstance(value, str) and value.strip() != "" and _NOT_IN_NAMES.search(value) is None
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

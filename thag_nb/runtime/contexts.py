@@ -11,6 +11,7 @@ from thag_nb import _native
 from thag_nb.errors import AllocatorError, ContextNameError, MarkNameError, UnknownContextError
 from thag_nb.recordings.model import Kind, id_from
 from thag_nb.runtime import hooks
+from thag_nb.units import is_name
 
 
 class Allocator(enum.Enum):
@@ -35,17 +36,9 @@ class AllocatorContext(NamedTuple):
 
 def check_name(name: object, error: type[ContextNameError | MarkNameError] = ContextNameError) -> str:
     """The name, if it can be one; else raises `error`."""
-    if not isinstance(name, str) or not name.strip():
-        raise error(name)
-    # Quick for nearly all; joiners of emoji and other spaces are allowed though they do not count as printable.
-    if not name.isprintable() and any(map(_breaks_a_line, name)):
+    if not is_name(name):
         raise error(name)
     return name
-
-
-def _breaks_a_line(letter: str) -> bool:
-    """Control characters and line separators, and lone surrogates, which cannot even be encoded."""
-    return letter < " " or "\x7f" <= letter < "\xa0" or letter in "\u2028\u2029" or "\ud800" <= letter < "\ue000"
 
 
 class ContextRegistry:
