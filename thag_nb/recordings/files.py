@@ -34,13 +34,11 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from operator import le, lt
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
-from thag_nb import _native
 from thag_nb.errors import RecordingFileError
 from thag_nb.units import is_name
 
@@ -73,20 +71,9 @@ _TAKE_ANOTHER = "give a file that Recording.save wrote"
 _SAVE_AGAIN = "save it again, or take another copy"
 
 
-@contextmanager
-def _untracked() -> Iterator[None]:
-    """Recordings are charged to nobody, and so is the work of keeping them."""
-    entering = _native.enter(_native.SYSTEM_ID, False)
-    try:
-        yield
-    finally:
-        entering.leave(True)
-
-
 # Imports go down only: the types of recordings and rows are handed in, as they are to the native core.
 
 
-@_untracked()
 def save(recording: Any, rows: Rows, path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Write a `Recording` of these rows. Raises `RecordingFileError`, and OSError where the system refuses."""
     name = os.fsdecode(path)
@@ -122,7 +109,6 @@ def write(name: str, data: bytes, *, what: str, is_one: Callable[[bytes], bool],
         raise OSError(error.errno, error.strerror, name) from None
 
 
-@_untracked()
 def load(recording_type: Callable[..., _RecordingType], rows: Rows, path: str | os.PathLike[str]) -> _RecordingType:
     """The recording in a file, as a `Recording` of these rows.
 

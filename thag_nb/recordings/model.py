@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from operator import index
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -209,7 +210,8 @@ class Recording(NamedTuple):
         """
         from thag_nb.recordings import files  # only now: importing thag_nb does without JSON
 
-        files.save(self, _ROWS, path, overwrite=overwrite)
+        with _Files.around():
+            files.save(self, _ROWS, path, overwrite=overwrite)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Recording:
@@ -220,10 +222,22 @@ class Recording(NamedTuple):
         """
         from thag_nb.recordings import files
 
-        return files.load(Recording, _ROWS, path)
+        with _Files.around():
+            return files.load(Recording, _ROWS, path)
 
 
 _ROWS: Mapping[str, type[tuple[Any, ...]]] = {"contexts": ContextRecord, "marks": Mark, "resident": ResidentSize}
+
+
+class _Files:
+    """What saving and loading happens inside of. Who is charged for that work is for the runtime to know."""
+
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+def surround_files(around: Callable[[], AbstractContextManager[object]]) -> None:
+    """Save and load recordings inside of what `around` gives, from now on."""
+    _Files.around = around
 
 
 def pack_timeline(buckets: Iterable[TimelineBucket]) -> bytes:

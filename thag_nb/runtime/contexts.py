@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
 from thag_nb import _native
 from thag_nb.errors import AllocatorError, ContextNameError, MarkNameError, UnknownContextError
-from thag_nb.recordings.model import Kind, id_from
+from thag_nb.recordings.model import Kind, id_from, surround_files
 from thag_nb.runtime import hooks
 from thag_nb.units import is_name
 
@@ -167,6 +168,32 @@ def push_allocator_context(allocator: Allocator, name: str | None = None) -> Con
         hooks.ensure_started()
     guard.enter()
     return guard
+
+
+class _Unrecorded:
+    """Leaves the shared system context at the end of a block."""
+
+    __slots__ = ("_entering",)
+
+    def __init__(self, entering: _native.Entering) -> None:
+        self._entering = entering
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self._entering.leave(True)
+
+
+def unrecorded() -> AbstractContextManager[None]:
+    """Record nothing of our own work from here to the end of the ``with`` block that this is called for.
+
+    Unlike `untracked`, it costs the context that it is called in nothing at all: it is made inside already.
+    """
+    return _Unrecorded(_native.enter(_native.SYSTEM_ID, False))
+
+
+surround_files(unrecorded)
 
 
 def current_context() -> AllocatorContext:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from thag_nb import _native
 from thag_nb.recordings.model import ResidentSize
+from thag_nb.runtime.contexts import unrecorded
 
 if TYPE_CHECKING:
     import threading  # only here: importing thag_nb must not bring threading along
@@ -70,12 +71,9 @@ def all() -> tuple[ResidentSize, ...]:
     samples = _State.series.samples  # before the one of now, which is later
     if not _State.samplers:
         return samples
-    entering = _native.enter(_native.SYSTEM_ID, False)
-    try:
+    with unrecorded():
         sample = _take()
         return samples if sample is None else (*samples, sample)
-    finally:
-        entering.leave(True)
 
 
 def forget() -> None:
@@ -103,12 +101,9 @@ class Sampler:
         """Start the thread, at rest. Twice is once."""
         if self._thread is not None:
             return
-        entering = _native.enter(_native.SYSTEM_ID, False)  # contexts follow into threads
-        try:
+        with unrecorded():  # contexts follow into threads
             if read() is not None:
                 self._start()
-        finally:
-            entering.leave(True)
 
     def _start(self) -> None:
         import threading
@@ -142,13 +137,10 @@ class Sampler:
             thread.join()
 
     def _run(self) -> None:
-        entering = _native.enter(_native.SYSTEM_ID, False)
-        try:
+        with unrecorded():
             while self._awake.wait() and not self._stopping.wait(_State.series.interval_s):
                 if self._awake.is_set():
                     self._add()
-        finally:
-            entering.leave(True)
 
     @staticmethod
     def _add() -> None:
