@@ -170,6 +170,23 @@ def push_allocator_context(allocator: Allocator, name: str | None = None) -> Con
     return guard
 
 
+def set_foreground(context: AllocatorContext | None = None) -> None:
+    """Who is charged for threads that no Python flow reaches; the root for None."""
+    _native.set_foreground(_native.ROOT_ID if context is None else context.id)
+
+
+def base_id() -> int:
+    """The context that one to be entered with `detach` would be started under."""
+    return _native.base_id()
+
+
+def end_unentered(guard: ContextGuard) -> None:
+    """End the context of a guard that was interrupted before it was inside."""
+    if guard.entering is None:
+        _native.hold(guard.context.id)
+        _native.release(guard.context.id)
+
+
 class _Unrecorded:
     """Leaves the shared system context at the end of a block."""
 
