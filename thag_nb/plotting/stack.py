@@ -19,7 +19,7 @@ from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_a
 from thag_nb.plotting.event_lines import Drawn, draw_collections, draw_moments, marks, starts
 from thag_nb.plotting.text import Boxes, Words, arrange, write, write_note
 from thag_nb.recordings import resampling
-from thag_nb.recordings.model import ContextRecord, Recording, Wanted
+from thag_nb.recordings.model import ContextRecord, Recording, Wanted, is_work, work_names
 from thag_nb.units import KEY_LETTERS, format_bytes, short
 
 # Dark dashes on a light line: one of the two is seen on any page and on any area.
@@ -122,7 +122,7 @@ def _draw(axes: Axes, recording: Recording, top: ContextRecord, stack: resamplin
                 linestyle=dashes,
                 zorder=4,
             )
-    children = [record for record in recording.children(top.context_id) if record.kind in ("cell", "task")]
+    children = [record for record in recording.children(top.context_id) if is_work(record)]
     drawn = draw_moments(axes, [*marks(recording, [top]), *starts(children)], clock)
     note = draw_collections(axes, recording, clock)
     beside = _write_beside(axes, recording, top, clock, resident)
@@ -133,7 +133,7 @@ def _draw(axes: Axes, recording: Recording, top: ContextRecord, stack: resamplin
 
 
 def _areas(recording: Recording, top: ContextRecord, stack: resampling.Stack) -> list[_Area]:
-    looks = styles(recording)
+    looks = styles(work_names(recording))
     records = {record.context_id: record for record in recording.contexts}
     count = len(resampling.descendants(recording, top.context_id)) - len(stack.layers) + 2
     bottom = np.zeros(stack.window.columns, np.int64)

@@ -20,7 +20,7 @@ from thag_nb.plotting import placement
 from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
 from thag_nb.plotting.event_lines import AFTER, BEFORE, Moment, draw_collections, draw_moments, marks
 from thag_nb.plotting.text import Boxes, Words, arrange, write, write_note
-from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted
+from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted, is_work, work_names
 from thag_nb.recordings.resampling import bucket_rows, peak_ns
 from thag_nb.units import KEY_LETTERS, NAME_LETTERS, format_bytes, short
 
@@ -141,22 +141,18 @@ def _choose(
 ) -> tuple[list[ContextRecord], list[ContextRecord], list[str | None]]:
     """The contexts to draw, those in the background leading; those below them; and what to say of the others."""
     if wanted is None:
-        shown, note = _highest(record for record in recording.contexts if _is_work(record))
+        shown, note = _highest(record for record in recording.contexts if is_work(record))
         return [record for record in recording.contexts if record.kind == "root"] + shown, [], [note]
     found = recording.choose(wanted, all=all)
     shown, note = _highest(found)
     if isinstance(wanted, list | tuple) and not isinstance(wanted, ContextRecord) and not hasattr(wanted, "id"):
         return shown, [], [note]
     drawn = {record.context_id for record in shown}
-    below = [record for record in recording.contexts if record.parent_id in drawn and _is_work(record)]
+    below = [record for record in recording.contexts if record.parent_id in drawn and is_work(record)]
     below = [record for record in below if record.context_id not in drawn]
     if len(below) > MOST_CONTEXTS:
         return shown, [], [note, f"{len(below):,} started under {short(shown[0].name)} not drawn"]
     return shown, below, [note]
-
-
-def _is_work(record: ContextRecord) -> bool:
-    return record.kind in ("cell", "task")
 
 
 def _highest(records: Iterable[ContextRecord]) -> tuple[list[ContextRecord], str | None]:
@@ -168,7 +164,7 @@ def _highest(records: Iterable[ContextRecord]) -> tuple[list[ContextRecord], str
 
 
 def _curves(recording: Recording, chosen: list[ContextRecord], below: list[ContextRecord]) -> list[_Curve]:
-    looks = styles(recording)
+    looks = styles(work_names(recording))
     markers = dict(zip(looks, cycle(_MARKERS), strict=False))
     seen: dict[str, int] = {}
     curves = []
@@ -176,7 +172,7 @@ def _curves(recording: Recording, chosen: list[ContextRecord], below: list[Conte
         rows = bucket_rows(recording, record.context_id)
         if not len(rows):
             continue
-        if record.name in looks and _is_work(record):
+        if record.name in looks and is_work(record):
             style, again = looks[record.name], seen.get(record.name, 0)
             seen[record.name] = again + 1
             dash, width = (style.dash + again) % len(DASHES), 1.0 if record in below else 1.6
@@ -304,7 +300,7 @@ def _annotate(axes: Axes, recording: Recording, curves: list[_Curve], clock: Clo
 
 def _boundaries(curves: list[_Curve]) -> tuple[list[Moment], list[Moment]]:
     """Where each cell and task starts, and where it ends."""
-    work = sorted((curve for curve in curves if _is_work(curve.record)), key=lambda curve: curve.start_ns)
+    work = sorted((curve for curve in curves if is_work(curve.record)), key=lambda curve: curve.start_ns)
     begun = [Moment(curve.start_ns, short(curve.record.name), AFTER, curve.look.colour) for curve in work]
     ended = [
         Moment(curve.end_ns, f"{short(curve.record.name)} end", BEFORE, curve.look.colour)

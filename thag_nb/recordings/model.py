@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import index
 from typing import Any, Literal, NamedTuple, Protocol
@@ -227,6 +227,16 @@ class Recording(NamedTuple):
 
 
 _ROWS: Mapping[str, type[tuple[Any, ...]]] = {"contexts": ContextRecord, "marks": Mark, "resident": ResidentSize}
+
+
+def is_work(record: ContextRecord) -> bool:
+    """Whether a context is a cell or a task, and not the root or the system context."""
+    return record.kind in ("cell", "task")
+
+
+def work_names(recording: Recording) -> Iterator[str]:
+    """The names of cells and tasks, the oldest first."""
+    return (record.name for record in recording.contexts if is_work(record))
 
 
 class _Files:
