@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thag_nb.palette import OTHERS, ROOT, Styles, styles
-from thag_nb.recordings.model import ContextRecord, Recording, is_work, work_names
+from thag_nb.recordings.model import ContextRecord, Recording, curve_in_words, is_work, work_names
 from thag_nb.recordings.resampling import MOST_LAYERS, OTHERS_ID, Layer, Window, highs, lives, stack, window_of
-from thag_nb.units import format_bytes, format_duration
+from thag_nb.units import format_bytes
 
 _MOST_MOMENTS = 400
 
@@ -43,7 +43,7 @@ def stack_scene(
     if resident is not None:
         rows["resident"] = resident
     layers = [_layer_header(layer, looks) for layer in made.layers]
-    header = _header(made.window, layers, list(rows), describe(top))
+    header = _header(made.window, layers, list(rows), _description(top))
     header["moments"] = _moments(recording, top, made.window)
     return Scene(header, np.stack([*(layer.live_bytes.astype(np.float32) for layer in made.layers), *rows.values()]))
 
@@ -52,17 +52,13 @@ def detail_scene(recording: Recording, record: ContextRecord, *, columns: int = 
     """One context with everything started under it."""
     window = window_of(recording, record)._replace(columns=columns)
     layer = Layer(record.context_id, record.name, lives(recording, record, window))
-    header = _header(window, [_layer_header(layer, styles(work_names(recording)))], ["high"], describe(record))
+    header = _header(window, [_layer_header(layer, styles(work_names(recording)))], ["high"], _description(record))
     header["moments"] = _moments(recording, record, window)
     return Scene(header, np.stack([layer.live_bytes, highs(recording, record, window)]).astype(np.float32))
 
 
-def describe(record: ContextRecord) -> str:
-    """What a picture of a context shows, for those who do not see it."""
-    return (
-        f"Live bytes of {record.name} over {format_duration(record.duration_ns)}: "
-        f"peak {format_bytes(record.peak_bytes)}, {format_bytes(record.live_bytes)} live."
-    )
+def _description(record: ContextRecord) -> str:
+    return curve_in_words(record, record.name, f"{format_bytes(record.live_bytes)} live")
 
 
 def _header(window: Window, layers: list[Header], curves: list[str], description: str) -> Header:

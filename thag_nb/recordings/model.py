@@ -239,6 +239,15 @@ def work_names(recording: Recording) -> Iterator[str]:
     return (record.name for record in recording.contexts if is_work(record))
 
 
+def curve_in_words(record: ContextRecord, name: str, left: str, *, when: str = "") -> str:
+    """What a picture of a context's live bytes shows, for those who do not see it.
+
+    It says how the context is called there, how high its peak was and `when`, and what of it is `left`.
+    """
+    peak = f"peak {format_bytes(record.peak_bytes)}{when}"
+    return f"Live bytes of {name} over {format_duration(record.duration_ns)}: {peak}, {left}."
+
+
 class _Files:
     """What saving and loading happens inside of. Who is charged for that work is for the runtime to know."""
 
