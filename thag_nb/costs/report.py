@@ -130,21 +130,9 @@ def _kept_bytes(record: ContextRecord) -> int:
     return record.retained_bytes if record.state == "ended" else record.live_bytes
 
 
-def _values(cost: Cost) -> list[Any]:
-    """A row's numbers, in the order of `_COLUMNS`."""
-    return [
-        cost.name,
-        cost.peak_bytes,
-        cost.self_peak_bytes,
-        cost.kept_bytes,
-        cost.live_bytes,
-        cost.self_live_bytes,
-        cost.total_bytes,
-        cost.self_total_bytes,
-        cost.allocations,
-        cost.foreign_frees,
-        cost.duration_ns,
-    ]
+def _values(cost: Cost) -> tuple[Any, ...]:
+    """A row's name and numbers, in the order of `_COLUMNS`."""
+    return cost[-len(_COLUMNS) :]
 
 
 def _texts(cost: Cost) -> tuple[str, ...]:
