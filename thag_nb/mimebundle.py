@@ -14,7 +14,7 @@ Bundle = dict[str, str]
 Row = Sequence[str]
 
 _CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: "
-_KEPT = "pre"  # the first column is indented
+_AS_IT_STANDS = "pre"  # the first column is indented
 _WRAPPED = "pre-wrap; overflow-wrap: anywhere"
 
 
@@ -44,11 +44,11 @@ def html_table(
 
     def cell(tag: str, column: int, text: str) -> str:
         style = _CELL.format(align="left" if column in left else "right")
-        style += _WRAPPED if column in wrapped and tag == "td" else _KEPT
-        shown = html.escape(text)
+        style += _WRAPPED if column in wrapped and tag == "td" else _AS_IT_STANDS
+        content = html.escape(text)
         if column in code and tag == "td" and text:
-            shown = f'<code style="white-space: {_WRAPPED}">{shown}</code>'
-        return f'<{tag} style="{style}">{shown}</{tag}>'
+            content = f'<code style="white-space: {_WRAPPED}">{content}</code>'
+        return f'<{tag} style="{style}">{content}</{tag}>'
 
     head = "".join(cell("th", column, text) for column, text in enumerate(columns))
     body = "".join(

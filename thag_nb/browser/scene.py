@@ -36,16 +36,16 @@ def stack_scene(
     recording: Recording, top: ContextRecord, *, most: int = MOST_LAYERS, window: Window | None = None
 ) -> Scene:
     """A context, divided among itself and what was started under it, and RSS beside it."""
-    made = stack(recording, top, most=most, window=window)
+    curves = stack(recording, top, most=most, window=window)
     looks = styles(work_names(recording))
-    rows = {"high": made.high_bytes.astype(np.float32)}
-    resident = _resident(recording, made.window)
+    rows = {"high": curves.high_bytes.astype(np.float32)}
+    resident = _resident(recording, curves.window)
     if resident is not None:
         rows["resident"] = resident
-    layers = [_layer_header(layer, looks) for layer in made.layers]
-    header = _header(made.window, layers, list(rows), _description(top))
-    header["moments"] = _moments(recording, top, made.window)
-    return Scene(header, np.stack([*(layer.live_bytes.astype(np.float32) for layer in made.layers), *rows.values()]))
+    layers = [_layer_header(layer, looks) for layer in curves.layers]
+    header = _header(curves.window, layers, list(rows), _description(top))
+    header["moments"] = _moments(recording, top, curves.window)
+    return Scene(header, np.stack([*(layer.live_bytes.astype(np.float32) for layer in curves.layers), *rows.values()]))
 
 
 def detail_scene(recording: Recording, record: ContextRecord, *, columns: int = 200) -> Scene:
@@ -79,11 +79,11 @@ def _layer_header(layer: Layer, looks: Styles) -> Header:
 
 def _moments(recording: Recording, top: ContextRecord, window: Window) -> list[Header]:
     """Where the contexts directly under `top` began, and the marks, in order of time."""
-    begun = [
+    starts = [
         (record.started_ns, "cell", record.name) for record in recording.children(top.context_id) if is_work(record)
     ]
-    marked = [(mark.time_ns, mark.kind, mark.name) for mark in recording.marks]
-    moments = sorted(moment for moment in begun + marked if window.start_ns <= moment[0] <= window.end_ns)
+    marks = [(mark.time_ns, mark.kind, mark.name) for mark in recording.marks]
+    moments = sorted(moment for moment in starts + marks if window.start_ns <= moment[0] <= window.end_ns)
     return [{"time_ns": time_ns, "kind": kind, "name": name} for time_ns, kind, name in moments[-_MOST_MOMENTS:]]
 
 

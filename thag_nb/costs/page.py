@@ -38,17 +38,17 @@ def write(
 
 def page(recording: Recording | None = None, progress: walk.Progress | None = None) -> str:
     """The HTML of a recording, or of this process as of now: then with who still holds what, and the status."""
-    shown = dispatcher.read() if recording is None else recording
-    view = costs_bundle(shown, figure=True).get("text/html", "<p>Nothing was recorded.</p>")
+    source = dispatcher.read() if recording is None else recording
+    view = costs_bundle(source, figure=True).get("text/html", "<p>Nothing was recorded.</p>")
     sections = [("What each cell and task cost", view)]
     if recording is None:
-        sections += [("Who still holds it", _held(progress)), ("What is seen, and what is not", _status())]
+        sections += [("Who still holds it", _holders(progress)), ("What is seen, and what is not", _status())]
     body = "\n".join(f"<h2>{title}</h2>\n{content}" for title, content in sections)
-    made = f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}, Python {platform.python_version()}"
+    imprint = f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}, Python {platform.python_version()}"
     return (
         f'{_MARK}<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Memory of a session</title><style>{_STYLE}</style></head>\n"
-        f"<body><h1>Memory of a session</h1><p>{html.escape(made)}</p>\n{body}\n</body></html>\n"
+        f"<body><h1>Memory of a session</h1><p>{html.escape(imprint)}</p>\n{body}\n</body></html>\n"
     )
 
 
@@ -56,7 +56,7 @@ def _is_page(head: bytes) -> bool:
     return head.startswith(_MARK.encode())
 
 
-def _held(progress: walk.Progress | None) -> str:
+def _holders(progress: walk.Progress | None) -> str:
     bundle = retained_bundle(walk.find(progress=progress))
     return bundle.get("text/html") or f"<p>{html.escape(bundle['text/plain'])}</p>"
 

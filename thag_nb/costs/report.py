@@ -1,4 +1,4 @@
-"""What a person sees below a cell: one line, a figure, a table, as text and as HTML that survives saving."""
+"""What is shown of costs below a cell: one line, a picture, a table, as text and HTML that survives saving."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COSTS = (
 )
 _COLUMNS = tuple(column for column, _ in _COSTS)
 _GROUPS = tuple(group for _, group in _COSTS)
-_BRIEF = tuple(place for place, group in enumerate(_GROUPS) if group != "self")  # what a terminal has room for
+_BRIEF = tuple(column for column, group in enumerate(_GROUPS) if group != "self")  # what a terminal has room for
 _CAVEAT = "Live bytes are not RSS; kept is what was live when the context ended, not a leak."
 _DETAILS = 40  # contexts whose own curve comes with the dashboard, those of highest peak
 
@@ -69,12 +69,12 @@ def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
     """
     if not recording.contexts:
         return {"text/plain": "Nothing has been recorded yet."}
-    made, rows, notes = _session(recording)
-    brief = [[row[place] for place in _BRIEF] for row in rows]
-    table = text_table(brief, [_COLUMNS[place] for place in _BRIEF])
+    session_costs, rows, notes = _session(recording)
+    brief = [[row[column] for column in _BRIEF] for row in rows]
+    table = text_table(brief, [_COLUMNS[column] for column in _BRIEF])
     bundle = {"text/plain": "\n".join([table, *notes])}
     if figure:
-        script = assets.dashboard_script(_payload(recording, made))
+        script = assets.dashboard_script(_payload(recording, session_costs))
         bundle |= _costs_picture(recording, rows, notes, script)
     return bundle
 
@@ -83,16 +83,16 @@ def costs_view(recording: Recording) -> tuple[str, str]:
     """The HTML of `costs_bundle` without its script, and the JSON that the script works with, if there is anything."""
     if not recording.contexts:
         return "<div>Nothing has been recorded yet.</div>", ""
-    made, rows, notes = _session(recording)
+    session_costs, rows, notes = _session(recording)
     view = _costs_picture(recording, rows, notes, "")["text/html"]
-    return view, assets.dashboard_json(_payload(recording, made))
+    return view, assets.dashboard_json(_payload(recording, session_costs))
 
 
 def _session(recording: Recording) -> tuple[Costs, list[tuple[str, ...]], list[str]]:
     """What each cell and task cost: as figures, as the rows of the table, and what stands below it."""
-    made = costs(recording, recording.contexts[0])
-    rows = [*map(_texts, made.rows), _overhead_row(recording)]
-    return made, rows, [_shares(recording), *_left_out(made), _CAVEAT]
+    session_costs = costs(recording, recording.contexts[0])
+    rows = [*map(_texts, session_costs.rows), _overhead_row(recording)]
+    return session_costs, rows, [_shares(recording), *_left_out(session_costs), _CAVEAT]
 
 
 def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
@@ -104,26 +104,26 @@ def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: lis
     return with_picture("", png, alt_text.describe_stack(recording), None, table + below + script)
 
 
-def _payload(recording: Recording, made: Costs) -> dict[str, Any]:
+def _payload(recording: Recording, session_costs: Costs) -> dict[str, Any]:
     """What the script in `costs_bundle` works with: numbers for the rows of the table, and curves."""
     from thag_nb.browser.scene import detail_scene, packed, stack_scene
 
-    drawn = [stack_scene(recording, recording.contexts[0])]
-    start = drawn[0].values.size
+    scenes = [stack_scene(recording, recording.contexts[0])]
+    start = scenes[0].values.size
     rows: list[dict[str, Any]] = []
-    detailed = {row.context_id for row in sorted(made.rows, key=lambda row: -row.peak_bytes)[:_DETAILS]}
-    for row in made.rows:
-        described: dict[str, Any] = {"id": row.context_id, "parent": row.parent_id, "values": _values(row)}
-        if row.contexts == 1 and row.context_id in detailed:
+    with_detail = {row.context_id for row in sorted(session_costs.rows, key=lambda row: -row.peak_bytes)[:_DETAILS]}
+    for row in session_costs.rows:
+        entry: dict[str, Any] = {"id": row.context_id, "parent": row.parent_id, "values": _values(row)}
+        if row.contexts == 1 and row.context_id in with_detail:
             record = recording.find(row.context_id)
             detail = detail_scene(recording, record)
-            described |= {"words": summary_line(record), "detail": {"header": detail.header, "start": start}}
-            drawn.append(detail)
+            entry |= {"words": summary_line(record), "detail": {"header": detail.header, "start": start}}
+            scenes.append(detail)
             start += detail.values.size
-        rows.append(described)
+        rows.append(entry)
     overhead = [None] * len(_COLUMNS)
     rows.append({"id": -1, "parent": -2, "values": overhead})
-    return {"scene": drawn[0].header, "buffer": packed(drawn), "groups": _GROUPS, "rows": rows}
+    return {"scene": scenes[0].header, "buffer": packed(scenes), "groups": _GROUPS, "rows": rows}
 
 
 def _kept_bytes(record: ContextRecord) -> int:
@@ -165,7 +165,7 @@ def _shares(recording: Recording) -> str:
     return " · ".join(parts)
 
 
-def _left_out(made: Costs) -> list[str]:
-    if not made.left_out:
+def _left_out(session_costs: Costs) -> list[str]:
+    if not session_costs.left_out:
         return []
-    return [f"... and {made.left_out:,} contexts of lower peak; thag_nb.contexts() has them all"]
+    return [f"... and {session_costs.left_out:,} contexts of lower peak; thag_nb.contexts() has them all"]

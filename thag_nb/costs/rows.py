@@ -51,8 +51,8 @@ def costs(recording: Recording, top: ContextRecord, *, most: int = MOST_ROWS) ->
     kept first, then those of highest peak and what they are nested in.
     """
     rows = _nested(recording, top)
-    kept = _highest(rows, most)
-    return Costs(tuple(kept), sum(row.contexts for row in rows) - sum(row.contexts for row in kept))
+    selected = _highest(rows, most)
+    return Costs(tuple(selected), sum(row.contexts for row in rows) - sum(row.contexts for row in selected))
 
 
 def _nested(recording: Recording, top: ContextRecord) -> list[Cost]:
@@ -113,11 +113,11 @@ def _highest(rows: list[Cost], most: int) -> list[Cost]:
         del above[row.depth :]
         parents[row.context_id] = above[:]
         above.append(row)
-    kept: set[int] = set()
+    selected: set[int] = set()
     # What stands directly under the top comes first: of a cell with many tasks the tasks go, and not other cells.
     for row in sorted(rows, key=lambda row: (row.depth > 1, -row.peak_bytes)):
         wanted = {row.context_id, *(parent.context_id for parent in parents[row.context_id])}
-        if len(kept | wanted) > most:
+        if len(selected | wanted) > most:
             break
-        kept |= wanted
-    return [row for row in rows if row.context_id in kept]
+        selected |= wanted
+    return [row for row in rows if row.context_id in selected]

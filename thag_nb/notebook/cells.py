@@ -187,12 +187,12 @@ class Cells:
         """Close the cell of this execution and what runs above it, but not what awaits there; their tasks to report."""
         to_report: list[AllocatorContext] = []
         for cell in reversed(running[:]):
-            found = execution is None or cell.execution is execution
-            if found or not cell.awaits():
+            matches = execution is None or cell.execution is execution
+            if matches or not cell.awaits():
                 running.remove(cell)
                 cell.close()
                 to_report = cell.to_report + to_report
-            if found:
+            if matches:
                 break
         return to_report
 

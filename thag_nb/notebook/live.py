@@ -78,7 +78,7 @@ class LiveView:
                 rest_s = max(self._interval_s, _REST * (time.thread_time() - began_s))
 
 
-class Shown:
+class LiveDisplay:
     """A live view on the page: displayed when it is made, moving from `start` until something takes its place."""
 
     def __init__(self, context_id: int, interval_s: float) -> None:

@@ -55,7 +55,7 @@ class ThagNb(Magics):
         self.cells = Cells(shell, self.report)
         self._plots: dict[int, bool] = {}
         self._unasked: set[int] = set()  # cells with a live view because all have one
-        self._lives: dict[int, live.Shown] = {}
+        self._lives: dict[int, live.LiveDisplay] = {}
 
     @magic_arguments()
     @argument("name", nargs="*", help="what to call the task; quotes are optional")
@@ -144,8 +144,8 @@ class ThagNb(Magics):
             sides = self._sides(names, None if options.saved is None else _load(options.saved))
             rows = differences.compare(*sides)
             # Of all names, the one whose peak differs most is drawn: the first. If its peak does not, there is none.
-            drawn = sides[2] is not None or (bool(rows) and differences.verdict(rows[0]) in ("better", "worse"))
-            aligned = differences.aligned(*sides) if drawn and self._shows_pictures() else None
+            has_picture = sides[2] is not None or (bool(rows) and differences.verdict(rows[0]) in ("better", "worse"))
+            aligned = differences.aligned(*sides) if has_picture and self._shows_pictures() else None
             display(comparison_bundle(rows, aligned), raw=True)
 
     def _sides(
@@ -243,9 +243,9 @@ class ThagNb(Magics):
         with untracked():
             from thag_nb.notebook import live  # loads ipywidgets, which %load_ext does without
 
-            shown = self._lives[context.id] = live.Shown(context.id, self.live_interval)
+            view = self._lives[context.id] = live.LiveDisplay(context.id, self.live_interval)
             try:
-                shown.start()
+                view.start()
             except RuntimeError as error:  # there are too many threads
                 self._lives.pop(context.id).replace({"text/plain": f"no live view: {error}"})
 
@@ -254,14 +254,14 @@ class ThagNb(Magics):
         if not ended:
             return
         lives = {context.id: self._lives.pop(context.id) for context in ended if context.id in self._lives}
-        for shown in lives.values():
-            shown.stop()  # all of them, before anything else can go wrong
+        for view in lives.values():
+            view.stop()  # all of them, before anything else can go wrong
         pictures = {context.id: self._plots.pop(context.id, self.plots) for context in ended}
         few = len(ended) <= _REPORTS_WITH_PICTURES and self._shows_pictures()
         unasked, self._unasked = self._unasked, set()
         recording = dispatcher.read()
-        for place, context in enumerate(ended):
-            if place >= len(ended) - _REPORTS or context.id in lives:
+        for index, context in enumerate(ended):
+            if index >= len(ended) - _REPORTS or context.id in lives:
                 picture = pictures[context.id] and few and (context.id not in unasked or _is_long(recording, context))
                 bundle = _task_bundle(recording, context, figure=picture)
                 _show(bundle, instead_of=lives.get(context.id))
@@ -318,7 +318,7 @@ def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: boo
         return {"text/plain": f"{line}\nno picture: {type(error).__name__} {error}".rstrip()}
 
 
-def _show(bundle: Bundle, instead_of: live.Shown | None) -> None:
+def _show(bundle: Bundle, instead_of: live.LiveDisplay | None) -> None:
     if instead_of is None:
         display(bundle, raw=True)
     else:

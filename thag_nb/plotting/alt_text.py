@@ -1,4 +1,4 @@
-"""Pictures in words, for those who do not see them: who, for how long, the peak and when, what is left."""
+"""The alternative texts of pictures: whose memory, for how long, its peak and when that was, what is left."""
 
 from __future__ import annotations
 

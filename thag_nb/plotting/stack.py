@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from thag_nb.palette import GREY, OTHERS, ROOT, Style, styles
 from thag_nb.plotting import placement
 from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
-from thag_nb.plotting.event_lines import Drawn, draw_collections, draw_moments, marks, starts
+from thag_nb.plotting.event_lines import EventArtists, draw_collections, draw_event_lines, mark_lines, start_lines
 from thag_nb.plotting.text import Boxes, Words, arrange, write, write_note
 from thag_nb.recordings import resampling
 from thag_nb.recordings.model import ContextRecord, Recording, Wanted, is_work, work_names
@@ -123,10 +123,10 @@ def _draw(axes: Axes, recording: Recording, top: ContextRecord, stack: resamplin
                 zorder=4,
             )
     children = [record for record in recording.children(top.context_id) if is_work(record)]
-    drawn = draw_moments(axes, [*marks(recording, [top]), *starts(children)], clock)
+    event_artists = draw_event_lines(axes, [*mark_lines(recording, [top]), *start_lines(children)], clock)
     note = draw_collections(axes, recording, clock)
     beside = _write_beside(axes, recording, top, clock, resident)
-    _annotate(axes, areas, drawn, beside, write_note(axes, [note] if note else []), clock, stack)
+    _annotate(axes, areas, event_artists, beside, write_note(axes, [note] if note else []), clock, stack)
 
 
 # What is drawn
@@ -203,7 +203,7 @@ def _write_beside(
     if resident is not None:
         times, sizes = clock.seconds(resident.times_ns), resident.size_bytes
         spread = np.unique(np.linspace(len(times) - 1, 0, _RESIDENT_ANCHORS).astype(int))[::-1]
-        anchors = [(float(times[place]), float(min(sizes[place], axes.get_ylim()[1]))) for place in spread]
+        anchors = [(float(times[index]), float(min(sizes[index], axes.get_ylim()[1]))) for index in spread]
         text = write(axes, resident.words, anchors[0], xycoords="data", tie=GREY)
         text.anchors = anchors
         beside[text] = Line2D([], [], color=GREY, linewidth=1.0, linestyle=_RESIDENT_DASHES, label=resident.words)
@@ -215,7 +215,7 @@ def _write_beside(
 def _annotate(
     axes: Axes,
     areas: list[_Area],
-    drawn: Drawn,
+    event_artists: EventArtists,
     beside: dict[Words, Artist],
     note: Words | None,
     clock: Clock,
@@ -226,22 +226,22 @@ def _annotate(
     within = {_write_name(axes, area): area for area in reversed(named)}
     seconds = clock.seconds(stack.window.edges_ns)
 
-    def place(renderer: RendererBase) -> Iterable[Words]:
-        yield from placement.place_above(axes, drawn.texts, renderer)
+    def place_words(renderer: RendererBase) -> Iterable[Words]:
+        yield from placement.place_above(axes, event_artists.texts, renderer)
         placement.place_note(axes, note, renderer)
         for text, area in within.items():
             if text.axes is not None and not _put_within(axes, text, area, seconds, renderer):
                 yield text
-        filled = np.vstack([placement.boxes_of_lines(axes, drawn.lines), _boxes(axes, areas, seconds)])
-        yield from placement.place_beside(axes, list(beside), filled, drawn.lines, renderer)
-        placement.cut(axes, drawn.lines, [*within, *beside], renderer)
+        filled = np.vstack([placement.boxes_of_lines(axes, event_artists.lines), _boxes(axes, areas, seconds)])
+        yield from placement.place_beside(axes, list(beside), filled, event_artists.lines, renderer)
+        placement.cut(axes, event_artists.lines, [*within, *beside], renderer)
 
     def entries(lost: Sequence[Words]) -> list[Artist]:
-        placed = {area.name for text, area in within.items() if text not in lost}
-        homeless = {area.name: area for text, area in within.items() if text in lost and area.name not in placed}
+        names_within = {area.name for text, area in within.items() if text not in lost}
+        homeless = {area.name: area for text, area in within.items() if text in lost and area.name not in names_within}
         return [area.handle() for area in homeless.values()] + [beside[text] for text in lost if text in beside]
 
-    arrange(axes, place, entries)
+    arrange(axes, place_words, entries)
 
 
 def _write_name(axes: Axes, area: _Area) -> Words:

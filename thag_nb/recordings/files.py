@@ -218,8 +218,8 @@ def _content(recording: Any, rows: Rows) -> dict[str, Any]:
     }
 
 
-def _columns(found: tuple[Any, ...], row_type: Any) -> dict[str, list[Any]]:
-    return {field: [row[place] for row in found] for place, field in enumerate(row_type._fields)}
+def _columns(records: tuple[Any, ...], row_type: Any) -> dict[str, list[Any]]:
+    return {field: [row[index] for row in records] for index, field in enumerate(row_type._fields)}
 
 
 def _rows(columns: dict[str, list[Any]], row_type: Any) -> tuple[Any, ...]:

@@ -78,11 +78,13 @@ def comparison_frame(rows: Iterable[Difference]) -> DataFrame:
     integers of pandas that may be missing, for ``before, after, difference``; float64 for ``ratio``, NaN where there is
     none. No rows give the same types.
     """
-    kept = tuple(rows)
-    columns: dict[str, object] = {column: _texts(getattr(row, column) for row in kept) for column in ("name", "figure")}
+    differences = tuple(rows)
+    columns: dict[str, object] = {
+        column: _texts(getattr(row, column) for row in differences) for column in ("name", "figure")
+    }
     for column in ("before", "after", "difference"):
-        columns[column] = array([getattr(row, column) for row in kept], dtype="Int64")
-    columns["ratio"] = np.array([row.ratio for row in kept], dtype=np.float64)  # None becomes NaN
+        columns[column] = array([getattr(row, column) for row in differences], dtype="Int64")
+    columns["ratio"] = np.array([row.ratio for row in differences], dtype=np.float64)  # None becomes NaN
     return DataFrame(columns, columns=list(COMPARISON_COLUMNS))
 
 

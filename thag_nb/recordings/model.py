@@ -161,13 +161,13 @@ class Recording(NamedTuple):
     def find_all(self, wanted: Wanted) -> tuple[ContextRecord, ...]:
         """The contexts of this id or name, oldest first. Raises `UnknownContextError` if there is none."""
         if isinstance(wanted, str):
-            found = tuple(record for record in self.contexts if record.name == wanted)
+            records = tuple(record for record in self.contexts if record.name == wanted)
         else:
             context_id = id_from(wanted)
-            found = tuple(record for record in self.contexts if record.context_id == context_id)
-        if not found:
+            records = tuple(record for record in self.contexts if record.context_id == context_id)
+        if not records:
             raise UnknownContextError(wanted, self._names())
-        return found
+        return records
 
     def choose(self, wanted: SeveralWanted = None, *, all: bool = False) -> tuple[ContextRecord, ...]:
         """The contexts that one or a list or tuple of names, ids and contexts stand for, oldest first; all for None.
@@ -178,8 +178,8 @@ class Recording(NamedTuple):
             return self.contexts
         is_context = id_from(wanted) != 0  # which is a tuple too
         several: Any = wanted if isinstance(wanted, list | tuple) and not is_context else (wanted,)
-        found = {record for one in several for record in (self.find_all(one) if all else (self.find(one),))}
-        return tuple(sorted(found, key=lambda record: record.context_id))
+        records = {record for one in several for record in (self.find_all(one) if all else (self.find(one),))}
+        return tuple(sorted(records, key=lambda record: record.context_id))
 
     def _names(self) -> list[str]:
         """All names, tasks first and the newest of them leading."""

@@ -51,7 +51,7 @@ def read() -> Recording:
 
     In a notebook also the process's RSS over time, with a sample of now.
     """
-    return _native.read(Recording, ContextRecord, marks.all(), rss.all())
+    return _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot())
 
 
 def status() -> Status:

@@ -1,4 +1,4 @@
-"""Putting the hooks in and taking them out, and what has become of them."""
+"""The hooks in Python's allocators: put in, taken out, and put in again where somebody has removed them."""
 
 from __future__ import annotations
 

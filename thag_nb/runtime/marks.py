@@ -16,11 +16,11 @@ from thag_nb.errors import MarkNameError
 from thag_nb.recordings.model import Mark
 from thag_nb.runtime.contexts import check_name, unrecorded
 
-_KEPT = 10_000
+_MOST = 10_000
 
 # Apart, so that many collections push out no mark. Other threads see appending and copying as one step each.
-_named: deque[Mark] = deque(maxlen=_KEPT)
-_collections: deque[Mark] = deque(maxlen=_KEPT)
+_named: deque[Mark] = deque(maxlen=_MOST)
+_collections: deque[Mark] = deque(maxlen=_MOST)
 
 
 def mark(name: str) -> None:
@@ -37,7 +37,7 @@ def mark(name: str) -> None:
             _named.append(Mark(time_ns, context_id, copy, "mark", 0))
 
 
-def all() -> tuple[Mark, ...]:
+def snapshot() -> tuple[Mark, ...]:
     """What is kept, oldest first."""
     if not _named and not _collections:
         return ()
