@@ -1,24 +1,19 @@
 import pytest
-from handmade import busy, context, recording, root
 
-from thag_nb.palette import COLOURS, DASHES, GREY, OTHERS, Style, _contrast, styles, styles_of
+from thag_nb.palette import COLOURS, DASHES, GREY, OTHERS, Style, _contrast, styles
 
 
 def test_a_name_keeps_its_style_when_others_come() -> None:
-    before = styles(busy())
-    later = busy()
-    later = later._replace(contexts=(*later.contexts, context(9, "train"), context(10, "load")))
-    assert {name: styles(later)[name] for name in before} == before
-
-
-def test_root_and_system_have_no_style() -> None:
-    assert set(styles(recording((root(), b""), (context(2, "system", kind="system"), b"")))) == set()
+    before = styles(["load", "load", "parse"])
+    later = styles(["load", "load", "parse", "train", "load"])
+    assert {name: later[name] for name in before} == before
+    assert len(later) == 3
 
 
 def test_twenty_four_names_in_a_row_differ() -> None:
     names = [str(number) for number in range(len(COLOURS) * DASHES)]
-    assert len(set(styles_of(names).values())) == 24
-    assert styles_of([*names, "more"])["more"] == Style(COLOURS[0], 0)
+    assert len(set(styles(names).values())) == 24
+    assert styles([*names, "more"])["more"] == Style(COLOURS[0], 0)
 
 
 @pytest.mark.parametrize("colour", [*COLOURS, GREY])

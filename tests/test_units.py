@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from thag_nb.units import format_bytes, format_count, format_duration
+from thag_nb.units import format_bytes, format_count, format_duration, short
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,9 @@ def test_counts_have_their_thousands_separated(count: int, text: str) -> None:
 )
 def test_durations_read_in_the_unit_that_fits(duration_ns: int, text: str) -> None:
     assert format_duration(duration_ns) == text
+
+
+def test_names_are_shortened_to_one_line() -> None:
+    assert short("two\nlines  of text") == "two lines of text"
+    assert short("x" * 99) == "x" * 27 + "…"
+    assert short("abcdef", 4) == "abc…"

@@ -126,11 +126,11 @@ def plot_timeline(
     `figsize` is its size in inches. matplotlib's settings stay as they are. Raises `UnknownContextError`, `AxesError`
     if `ax` is something else, and `NotARecordingError` as `contexts` does.
     """
-    from thag_nb.plotting import timeline as plots
+    from thag_nb.plotting import timeline
 
     with untracked():
         now = _or_now(recording)
-        return plots.plot_timeline(now, wanted, all=all, ax=ax, figsize=figsize, pyplot=True)
+        return timeline.plot_timeline(now, wanted, all=all, ax=ax, figsize=figsize, pyplot=True)
 
 
 def plot_stack(
@@ -147,10 +147,10 @@ def plot_stack(
     above is the highest, also of moments too short for an area, and the dashed one the process's RSS, where it was
     sampled. `ax`, `figsize` and `recording` are as in `plot_timeline`, and so are the errors.
     """
-    from thag_nb.plotting import stack as stacks
+    from thag_nb.plotting import stack
 
     with untracked():
-        return stacks.plot_stack(_or_now(recording), wanted, ax=ax, figsize=figsize, pyplot=True)
+        return stack.plot_stack(_or_now(recording), wanted, ax=ax, figsize=figsize, pyplot=True)
 
 
 def compare(
@@ -178,11 +178,11 @@ def compare(
     Raises `UnknownContextError`; `NothingToCompareError` if there is only one context of the name; `ComparisonError` if
     a name and a recording are compared; and `NotARecordingError`.
     """
-    from thag_nb.comparison import differences as comparisons
+    from thag_nb.comparison import differences
     from thag_nb.recordings import frames
 
     with untracked():
-        return frames.comparison_frame(comparisons.compare(*_sides(before, after, recording, against)))
+        return frames.comparison_frame(differences.compare(*_sides(before, after, recording, against)))
 
 
 def plot_comparison(
@@ -199,12 +199,12 @@ def plot_comparison(
     What is compared is chosen as in `compare`, and the same errors are raised; of two recordings, the name whose peak
     differs most is drawn. `ax` and `figsize` are as in `plot_timeline`.
     """
-    from thag_nb.comparison import differences as comparisons
-    from thag_nb.plotting import timeline as plots
+    from thag_nb.comparison import differences
+    from thag_nb.plotting import timeline
 
     with untracked():
-        aligned = comparisons.aligned(*_sides(before, after, recording, against))
-        return plots.plot_comparison(aligned, ax=ax, figsize=figsize, pyplot=True)
+        aligned = differences.aligned(*_sides(before, after, recording, against))
+        return timeline.plot_comparison(aligned, ax=ax, figsize=figsize, pyplot=True)
 
 
 _Sides = tuple[Recording, Recording, str | int | None, str | int | None]
@@ -252,11 +252,11 @@ def retained(
     something. With `collect`, the garbage collector runs first. `namespace` has the user's names; without it, those of
     the notebook or of ``__main__``. Raises `UnknownContextError`, `NamespaceError`.
     """
-    from thag_nb.holders import walk as holders
+    from thag_nb.holders import walk
     from thag_nb.recordings import frames
 
     with untracked():
-        return frames.retained_frame(holders.find(wanted, collect=collect, namespace=namespace))
+        return frames.retained_frame(walk.find(wanted, collect=collect, namespace=namespace))
 
 
 def dashboard(recording: Recording | None = None) -> Dashboard:
@@ -278,10 +278,10 @@ def report(path: str | PathLike[str], *, recording: Recording | None = None, ove
     anything else only with `overwrite`. Raises `RecordingFileError` if `path` is something else, `NotARecordingError`
     as `contexts` does, and OSError where the system refuses.
     """
-    from thag_nb.costs import page as pages
+    from thag_nb.costs import page
 
     with untracked():
-        pages.write(path, recording=None if recording is None else _or_now(recording), overwrite=overwrite)
+        page.write(path, recording=None if recording is None else _or_now(recording), overwrite=overwrite)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

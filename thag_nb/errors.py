@@ -17,14 +17,14 @@ class ContextNameError(ThagError, ValueError):
     def __init__(self, name: object) -> None:
         # A decorator without parentheses takes the function for the name.
         hint = '; to decorate, write @task("name")' if callable(name) else ""
-        super().__init__(f"context name must be {_name_rule(name)}, not {_shown(name)}{hint}")
+        super().__init__(f"context name must be {_name_rule(name)}, not {_in_one_line(name)}{hint}")
 
 
 class MarkNameError(ThagError, ValueError):
     """A name of a mark that is not a non-empty str of one line."""
 
     def __init__(self, name: object) -> None:
-        super().__init__(f"mark name must be {_name_rule(name)}, not {_shown(name)}")
+        super().__init__(f"mark name must be {_name_rule(name)}, not {_in_one_line(name)}")
 
 
 def _name_rule(name: object) -> str:
@@ -39,7 +39,7 @@ class DecorationError(ThagError, TypeError):
 
     def __init__(self, decorated: object) -> None:
         super().__init__(
-            f"only a function or a method can be decorated, not {_shown(decorated)}; "
+            f"only a function or a method can be decorated, not {_in_one_line(decorated)}; "
             "write the decorator directly above a `def`, or use `with`"
         )
 
@@ -48,20 +48,20 @@ class AllocatorError(ThagError, TypeError):
     """Something else where an allocator was wanted."""
 
     def __init__(self, allocator: object) -> None:
-        super().__init__(f"allocator must be Allocator.TASK_AWARE or Allocator.SYSTEM, not {_shown(allocator)}")
+        super().__init__(f"allocator must be Allocator.TASK_AWARE or Allocator.SYSTEM, not {_in_one_line(allocator)}")
 
 
 class UnknownContextError(ThagError, LookupError):
     """A name or id that no recorded context has."""
 
-    _SHOWN = 12
-    _COMPARED = 1_000
+    _NAMES = 12
+    _COMPARED_NAMES = 1_000
 
     def __init__(self, wanted: object, known: list[str], among: str = "") -> None:
         """`known` are the names there are, likeliest first; `among` says where: `` in the recording before``."""
-        names = ", ".join(known[: self._SHOWN]) + (", ..." if len(known) > self._SHOWN else "")
-        missing = f"no context{among} is called {_shown(wanted)}"
-        near = self._near(wanted, known[: self._COMPARED])
+        names = ", ".join(known[: self._NAMES]) + (", ..." if len(known) > self._NAMES else "")
+        missing = f"no context{among} is called {_in_one_line(wanted)}"
+        near = self._near(wanted, known[: self._COMPARED_NAMES])
         hint = f"did you mean {near!r}?" if near else f"known: {names or 'nothing has been recorded yet'}"
         super().__init__(f"{missing}; {hint}")
         self.known = known
@@ -84,7 +84,7 @@ class ComparisonError(ThagError, TypeError):
 
     def __init__(self, before: object, after: object) -> None:
         super().__init__(
-            f"compare two names or ids, or two recordings, not {_shown(before)} and {_shown(after)}; "
+            f"compare two names or ids, or two recordings, not {_in_one_line(before)} and {_in_one_line(after)}; "
             "for a name in two recordings, write compare(name, recording=after, against=before)"
         )
 
@@ -94,7 +94,8 @@ class NamespaceError(ThagError, TypeError):
 
     def __init__(self, namespace: object) -> None:
         super().__init__(
-            f"namespace must be a dict of names, not {_shown(namespace)}; leave it out for the names of this session"
+            f"namespace must be a dict of names, not {_in_one_line(namespace)}; "
+            "leave it out for the names of this session"
         )
 
 
@@ -102,7 +103,7 @@ class AxesError(ThagError, TypeError):
     """Something else where matplotlib axes were wanted."""
 
     def __init__(self, axes: object) -> None:
-        super().__init__(f"ax must be one matplotlib Axes, not {_shown(axes)}; leave it out to draw a new figure")
+        super().__init__(f"ax must be one matplotlib Axes, not {_in_one_line(axes)}; leave it out to draw a new figure")
 
 
 class NotARecordingError(ThagError, TypeError):
@@ -110,7 +111,7 @@ class NotARecordingError(ThagError, TypeError):
 
     def __init__(self, recording: object, argument: str = "recording") -> None:
         super().__init__(
-            f"{argument} must be a Recording, not {_shown(recording)}; take one with thag_nb.read(), "
+            f"{argument} must be a Recording, not {_in_one_line(recording)}; take one with thag_nb.read(), "
             "or load a file with Recording.load(path)"
         )
 
@@ -140,10 +141,10 @@ class DispatcherError(ThagError, RuntimeError):
     """The hooks cannot be put where they belong."""
 
 
-_SHOWN_LETTERS = 120
+_LETTERS = 120
 
 
-def _shown(value: object) -> str:
+def _in_one_line(value: object) -> str:
     """The value in one line, though it be a table or a page of text."""
     words = " ".join(line.strip() for line in repr(value).splitlines())
-    return words if len(words) <= _SHOWN_LETTERS else f"{words[:_SHOWN_LETTERS]}..."
+    return words if len(words) <= _LETTERS else f"{words[:_LETTERS]}..."

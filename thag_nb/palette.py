@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from thag_nb.recordings.model import Recording
-
 # Okabe & Ito 2008, "Color Universal Design", without black and yellow, which vanish on a dark or a white page. Ordered
 # so that neighbours differ in lightness as well as in hue.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
@@ -39,20 +37,15 @@ OTHERS = Style("#A6A6A6", 2)  # the contexts of a stack that have no layer of th
 Styles = Mapping[str, Style]
 
 
-def styles(recording: Recording) -> Styles:
-    """The style of each name of a cell or task, by the order in which the names first appeared.
+def styles(names: Iterable[str]) -> Styles:
+    """The style of each name, by the order in which the names first appear.
 
-    Names are only ever added, so a name keeps its style until a reset. Six in a row differ in colour, twenty-four in
-    colour or dash.
+    While names are only ever added, as those of a session are until a reset, a name keeps its style. Six in a row
+    differ in colour, twenty-four in colour or dash.
     """
-    return styles_of(record.name for record in recording.contexts if record.kind in ("cell", "task"))
-
-
-def styles_of(names: Iterable[str]) -> Styles:
-    """The styles of names, in this order."""
     return {
-        name: Style(COLOURS[place % len(COLOURS)], place // len(COLOURS) % DASHES)
-        for place, name in enumerate(dict.fromkeys(names))
+        name: Style(COLOURS[number % len(COLOURS)], number // len(COLOURS) % DASHES)
+        for number, name in enumerate(dict.fromkeys(names))
     }
 
 
@@ -63,6 +56,6 @@ def _contrast(colour: str, other: str) -> float:
 
 
 def _luminance(colour: str) -> float:
-    shares = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    shares = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
     red, green, blue = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

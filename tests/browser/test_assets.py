@@ -1,13 +1,13 @@
 import json
 import re
 
-from thag_nb.browser import assets as scripts
+from thag_nb.browser import assets
 
 NASTY = {"name": "</script><!-- <script> \u2028 'quoted' \"twice\" \\ ü"}
 
 
 def test_nothing_in_a_payload_ends_the_script_element() -> None:
-    made = scripts.dashboard_script(NASTY)
+    made = assets.dashboard_script(NASTY)
     assert made.startswith("<script>")
     assert made.endswith("</script>")
     assert len(re.findall("</script", made, re.IGNORECASE)) == 1
@@ -15,14 +15,14 @@ def test_nothing_in_a_payload_ends_the_script_element() -> None:
 
 
 def test_a_payload_says_in_the_page_what_it_said_here() -> None:
-    assert json.loads(scripts.dashboard_json(NASTY)) == NASTY
+    assert json.loads(assets.dashboard_json(NASTY)) == NASTY
 
 
 def test_no_source_loads_anything() -> None:
-    for module in (scripts.live_module(), scripts.dashboard_module()):
+    for module in (assets.live_module(), assets.dashboard_module()):
         assert not re.search(r"\bimport\b|https?:|fetch\(|XMLHttpRequest", module)
 
 
 def test_a_module_exports_what_anywidget_calls() -> None:
-    assert "export default { render: renderLive };" in scripts.live_module()
-    assert "export default { render: renderDashboard };" in scripts.dashboard_module()
+    assert "export default { render: renderLive };" in assets.live_module()
+    assert "export default { render: renderDashboard };" in assets.dashboard_module()

@@ -7,7 +7,7 @@ from handmade import MIB, MS, SECOND, busy, context, pack, recording, root
 
 from thag_nb.browser.scene import detail_scene, packed, stack_scene
 from thag_nb.palette import styles
-from thag_nb.recordings.model import Mark, ResidentSize
+from thag_nb.recordings.model import Mark, ResidentSize, work_names
 from thag_nb.recordings.resampling import OTHERS_ID, Window
 
 TEN = Window(0, 2 * SECOND, 10)
@@ -29,7 +29,7 @@ def test_the_header_is_ready_for_json() -> None:
 
 def test_a_layer_looks_as_it_does_in_every_picture() -> None:
     layers = stack_scene(busy(), busy().contexts[0]).header["layers"]
-    assert (layers[1]["colour"], layers[1]["dash"]) == styles(busy())["load"]
+    assert (layers[1]["colour"], layers[1]["dash"]) == styles(work_names(busy()))["load"]
     assert layers[1]["colour"] == layers[2]["colour"] != layers[3]["colour"]
 
 

@@ -5,9 +5,9 @@ from figures import of as newest
 from handmade import EMPTY, MIB, MS, SECOND, busy, context, pack, recording, root
 
 import thag_nb
-from thag_nb.comparison.differences import FIGURES, Difference, aligned, compare, in_words, pair, verdict
+from thag_nb.comparison.differences import FIGURES, aligned, compare, in_words, pair, verdict
 from thag_nb.errors import ComparisonError, NotARecordingError, NothingToCompareError, UnknownContextError
-from thag_nb.recordings.model import ContextRecord, Recording
+from thag_nb.recordings.model import ContextRecord, Difference, Recording
 
 SLOW = context(
     3,

@@ -6,7 +6,7 @@ import pytest
 from handmade import EMPTY, busy
 
 import thag_nb
-from thag_nb.costs import page as pages
+from thag_nb.costs import page
 from thag_nb.errors import NotARecordingError, RecordingFileError
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
@@ -33,7 +33,7 @@ class Outline(HTMLParser):
 
 
 def test_a_page_stands_by_itself() -> None:
-    outline = Outline(pages.page(busy()))
+    outline = Outline(page.page(busy()))
     assert outline.open == []
     assert [link.partition(",")[0] for link in outline.links] == ["data:image/png;base64"]
 
@@ -41,7 +41,7 @@ def test_a_page_stands_by_itself() -> None:
 def test_a_page_of_now_also_says_who_holds_what_and_the_status() -> None:
     with thag_nb.task("<kept>"):
         block = bytearray(1 << 20)
-    text = pages.page()
+    text = page.page()
     assert block
     assert re.findall("<h2>(.*?)</h2>", text) == [
         "What each cell and task cost",
@@ -54,7 +54,7 @@ def test_a_page_of_now_also_says_who_holds_what_and_the_status() -> None:
 
 
 def test_a_page_of_nothing_says_so() -> None:
-    assert "Nothing was recorded." in pages.page(EMPTY)
+    assert "Nothing was recorded." in page.page(EMPTY)
 
 
 def test_a_page_replaces_a_page_and_nothing_else(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import re
 
 from thag_nb.holders.report import retained_bundle
-from thag_nb.holders.walk import Held
+from thag_nb.recordings.model import Held
 
 MIB = 1 << 20
 

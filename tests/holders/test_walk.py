@@ -14,7 +14,7 @@ from processes import python
 import thag_nb
 from thag_nb import _native
 from thag_nb.errors import UnknownContextError
-from thag_nb.holders import walk as holders
+from thag_nb.holders import walk
 from thag_nb.recordings import frames
 
 SHELL = """
@@ -227,7 +227,7 @@ def test_what_a_value_is_made_of_is_found(values, name):
 def test_a_block_counts_once_and_the_other_holder_is_told():
     with thag_nb.task("shared"):
         rows = [bytes(1000) for _ in range(100)]
-    found = holders.find("shared", namespace={"rows": rows, "again": [rows]})
+    found = walk.find("shared", namespace={"rows": rows, "again": [rows]})
     assert (found[0].holder, found[0].released_by, found[0].shared_with) == ("rows", "del rows", ("again",))
     assert sum(row.held_bytes for row in found) == of("shared").self_live_bytes
     assert found[0].held_bytes > 100_000
@@ -238,7 +238,7 @@ def test_who_only_shares_a_trifle_is_no_other_holder():
     with thag_nb.task("shared"):
         trifle = [0]
         rows = [trifle, *(bytes(1000) for _ in range(100))]
-    first, *_ = holders.find("shared", namespace={"rows": rows, "again": [trifle]})
+    first, *_ = walk.find("shared", namespace={"rows": rows, "again": [trifle]})
     assert (first.holder, first.shared_with) == ("rows", ())
 
 
@@ -250,14 +250,14 @@ def test_the_walk_itself_is_no_other_holder():
 
     with thag_nb.task("cached"):
         cached(100_000)
-    rows = holders.find("cached", namespace={"cached": cached})
+    rows = walk.find("cached", namespace={"cached": cached})
     assert [(row.holder, row.shared_with) for row in rows if row.held_bytes > 100_000] == [("cached.cache", ())]
 
 
 @pytest.mark.usefixtures("dispatcher")
 def test_progress_is_told_how_many_objects_were_looked_at():
     told: list[int] = []
-    holders.find(namespace={"rows": [[i] for i in range(250_000)]}, progress=told.append)
+    walk.find(namespace={"rows": [[i] for i in range(250_000)]}, progress=told.append)
     assert told == sorted(told)
     assert len(told) > 3
     assert told[-1] > 500_000
@@ -303,8 +303,8 @@ def test_garbage_is_told_and_collected_on_request():
             loop: list[Any] = [bytearray(100_000)]
             loop.append(loop)
             del loop
-        assert [row.kind for row in holders.find("garbage", namespace={})] == ["cycle"]
-        assert holders.find("garbage", namespace={}, collect=True) == ()
+        assert [row.kind for row in walk.find("garbage", namespace={})] == ["cycle"]
+        assert walk.find("garbage", namespace={}, collect=True) == ()
     finally:
         gc.enable()
 
@@ -313,7 +313,7 @@ def test_garbage_is_told_and_collected_on_request():
 def test_what_runs_is_not_garbage():
     with thag_nb.task("running"):
         local = [[bytearray(100_000)]]
-    rows = holders.find("running", namespace={})
+    rows = walk.find("running", namespace={})
     assert {row.kind for row in rows} <= {"object", "unexplained"}
     assert sum(row.held_bytes for row in rows) == of("running").self_live_bytes
     del local

@@ -19,8 +19,6 @@ pytestmark = pytest.mark.usefixtures("dispatcher")
 class Page:
     """A view that remembers what it was shown."""
 
-    columns = 50
-
     def __init__(self) -> None:
         self.shown: list[tuple[Scene, str]] = []
         self.arrived = threading.Event()
@@ -117,7 +115,7 @@ def test_a_view_leaves_no_widget_behind() -> None:
     widgets = pytest.importorskip("ipywidgets.widgets.widget")
     before = set(widgets._instances)
     with thag_nb.task("shown") as shown:
-        view = live.LiveView(shown.id, live.widgets.live_view(), 0.01)
+        view = live.LiveView(shown.id, live.LiveCanvas(), 0.01)
         view.publish()
         view.start()
         view.stop()

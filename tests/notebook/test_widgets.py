@@ -5,44 +5,30 @@ import pytest
 from handmade import busy
 
 import thag_nb
-from thag_nb.browser import scene as scenes
+from thag_nb.browser.scene import stack_scene
 from thag_nb.errors import NotARecordingError
-from thag_nb.notebook import widgets
+from thag_nb.notebook import canvas, widgets
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
 
-@pytest.fixture(params=["with anywidget", "without anywidget"])
-def anywidget(request, monkeypatch) -> bool:
-    """Both ways, and whether it is there."""
-    if request.param == "with anywidget":
-        pytest.importorskip("anywidget")
-        return True
-    monkeypatch.setattr(widgets.importlib.util, "find_spec", lambda _name: None)
-    return False
-
-
-def test_a_live_view_shows_a_scene_and_its_words(anywidget: bool) -> None:
-    view = widgets.live_view()
-    scene = scenes.stack_scene(busy(), busy().contexts[0])
+def test_a_live_view_shows_a_scene_and_its_words() -> None:
+    view = canvas.LiveCanvas()
+    scene = stack_scene(busy(), busy().contexts[0])
     view.show(scene, "root · live 2.0 MiB")
-    if anywidget:
-        header = json.loads(view.header)
-        assert header["words"] == "root · live 2.0 MiB"
-        sent = np.frombuffer(view.buffer, "<f4").reshape(-1, header["columns"])
-        assert np.array_equal(sent, scene.values)
-    else:
-        assert view.value.startswith("<div>root · live 2.0 MiB</div><svg ")
+    header = json.loads(view.header)
+    assert header["words"] == "root · live 2.0 MiB"
+    sent = np.frombuffer(view.buffer, "<f4").reshape(-1, header["columns"])
+    assert np.array_equal(sent, scene.values)
     view.close()
 
 
-def test_a_dashboard_inside_other_widgets_shows_the_costs(anywidget: bool) -> None:
+def test_a_dashboard_inside_other_widgets_shows_the_costs() -> None:
     board = thag_nb.dashboard(recording=busy())
     (inside,) = board.children
-    view = inside.view if anywidget else inside.value
-    assert "<img alt=" in view
-    assert "13.0 MiB" in view
-    assert "<script" not in view
+    assert "<img alt=" in inside.view
+    assert "13.0 MiB" in inside.view
+    assert "<script" not in inside.view
 
 
 class Page:
@@ -82,15 +68,15 @@ def test_refresh_reaches_what_is_displayed(monkeypatch) -> None:
     assert "later" in page.shown[0]["text/plain"]
 
 
-def test_refresh_shows_what_is_true_by_then(anywidget: bool) -> None:
+def test_refresh_shows_what_is_true_by_then() -> None:
     board = thag_nb.dashboard()
     with thag_nb.task("later"):
         kept = bytearray(1000)
     assert kept
     (inside,) = board.children
-    before = inside.view if anywidget else inside.value
+    before = inside.view
     board.refresh()
-    after = inside.view if anywidget else inside.value
+    after = inside.view
     assert "later" not in before
     assert "later" in after
 

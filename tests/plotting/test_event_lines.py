@@ -4,12 +4,12 @@ from handmade import MS, SECOND, busy, context, marked, pack, recording, root
 from matplotlib.figure import Figure
 
 from thag_nb.plotting.axes import Clock
-from thag_nb.plotting.event_lines import AFTER, Moment, draw_collections, draw_moments, marks, starts
+from thag_nb.plotting.event_lines import AFTER, EventLine, draw_collections, draw_event_lines, mark_lines, start_lines
 from thag_nb.recordings.model import Mark
 
 
 def test_starts_are_where_contexts_start() -> None:
-    assert starts([busy().find("parse")]) == [Moment(800 * MS, "parse", AFTER)]
+    assert start_lines([busy().find("parse")]) == [EventLine(800 * MS, "parse", AFTER)]
 
 
 def test_marks_are_those_of_the_contexts_shown_and_of_those_above_and_below() -> None:
@@ -19,16 +19,16 @@ def test_marks_are_those_of_the_contexts_shown_and_of_those_above_and_below() ->
         (context(4, "b", parent_id=3), pack()),
         (context(5, "c", parent_id=4), pack()),
         (context(6, "d"), pack()),
-        marks=tuple(Mark(place, place, f"in {place}", "mark", 0) for place in (1, 3, 4, 5, 6)),
+        marks=tuple(Mark(number, number, f"in {number}", "mark", 0) for number in (1, 3, 4, 5, 6)),
     )
-    assert [moment.words for moment in marks(made, [made.find("b")])] == ["in 1", "in 3", "in 4", "in 5"]
-    assert len(marks(made, [made.contexts[0]])) == 5
+    assert [line.words for line in mark_lines(made, [made.find("b")])] == ["in 1", "in 3", "in 4", "in 5"]
+    assert len(mark_lines(made, [made.contexts[0]])) == 5
 
 
-def test_moments_outside_of_the_clock_or_next_to_their_like_have_no_line() -> None:
+def test_events_outside_of_the_clock_or_next_to_their_like_have_no_line() -> None:
     axes = Figure().add_subplot()
-    moments = [Moment(time_ns, "x", AFTER) for time_ns in (0, SECOND, SECOND + 1, 2 * SECOND, 9 * SECOND)]
-    drawn = draw_moments(axes, [*moments, Moment(SECOND, "mark", AFTER, dashed=True)], Clock(SECOND, 3 * SECOND))
+    events = [EventLine(time_ns, "x", AFTER) for time_ns in (0, SECOND, SECOND + 1, 2 * SECOND, 9 * SECOND)]
+    drawn = draw_event_lines(axes, [*events, EventLine(SECOND, "mark", AFTER, dashed=True)], Clock(SECOND, 3 * SECOND))
     assert [line.get_xdata()[0] for line in drawn.lines] == [0, 1, 0]
     assert [text.get_text() for text, _ in drawn.texts] == ["x", "x", "mark"]
 

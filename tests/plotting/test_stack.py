@@ -16,7 +16,7 @@ from thag_nb.palette import GREY, OTHERS, styles
 from thag_nb.plotting.axes import figure_png
 from thag_nb.plotting.stack import plot_stack
 from thag_nb.plotting.timeline import plot_timeline
-from thag_nb.recordings.model import Mark, Recording, ResidentSize
+from thag_nb.recordings.model import Mark, Recording, ResidentSize, work_names
 
 
 def session(*, count: int = 3, resident: tuple[ResidentSize, ...] = ()) -> Recording:
@@ -67,8 +67,10 @@ def test_the_root_is_grey_and_names_are_as_in_a_timeline() -> None:
     axes = plot_stack(session())
     colours = {name: to_hex(area.get_facecolor()[0], keep_alpha=False).upper() for name, area in areas(axes).items()}
     assert colours.pop("root itself") == GREY
-    assert colours == {name: style.colour for name, style in styles(session()).items()}
-    assert {line.get_color() for line in plot_timeline(session(), "task 0").lines} == {styles(session())["task 0"].line}
+    assert colours == {name: style.colour for name, style in styles(work_names(session())).items()}
+    assert {line.get_color() for line in plot_timeline(session(), "task 0").lines} == {
+        styles(work_names(session()))["task 0"].line
+    }
 
 
 def test_a_spike_shorter_than_a_column_is_in_the_outline_and_its_height_is_told() -> None:

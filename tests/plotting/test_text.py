@@ -6,14 +6,8 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from thag_nb.plotting import text as labels
-from thag_nb.plotting.text import arrange, short, write
-
-
-def test_names_are_shortened_to_one_line() -> None:
-    assert short("two\nlines  of text") == "two lines of text"
-    assert short("x" * 99) == "x" * 27 + "…"
-    assert short("abcdef", 4) == "abc…"
+from thag_nb.plotting import text
+from thag_nb.plotting.text import arrange, write
 
 
 @pytest.mark.filterwarnings("error")
@@ -29,13 +23,13 @@ def test_a_font_that_has_the_letters_is_taken_if_there_is_one(monkeypatch: pytes
     names = {"there": "Noto Sans CJK SC", "else": "Unifont"}
     installed = [font_manager.FontEntry(fname=path, name=name) for path, name in names.items()]
     letters = {"there": frozenset(map(ord, "数据")), "else": frozenset(map(ord, "数"))}
-    monkeypatch.setattr(labels.fontManager, "ttflist", installed)
-    monkeypatch.setattr(labels.font_manager, "findfont", lambda _: "usual")
-    monkeypatch.setattr(labels, "_letters", lambda path: letters.get(path, frozenset(map(ord, "é"))))
-    assert labels._families("数据")[1:] == ["Noto Sans CJK SC"]
-    assert labels._families("é") is None
-    assert labels._families("plain") is None
-    assert labels._families("訓") is None
+    monkeypatch.setattr(text.fontManager, "ttflist", installed)
+    monkeypatch.setattr(text.font_manager, "findfont", lambda _: "usual")
+    monkeypatch.setattr(text, "_letters", lambda path: letters.get(path, frozenset(map(ord, "é"))))
+    assert text._families("数据")[1:] == ["Noto Sans CJK SC"]
+    assert text._families("é") is None
+    assert text._families("plain") is None
+    assert text._families("訓") is None
 
 
 def test_words_that_found_no_room_are_taken_out_and_are_in_the_key() -> None:

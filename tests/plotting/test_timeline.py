@@ -17,7 +17,7 @@ from thag_nb.errors import AxesError, NothingToCompareError, UnknownContextError
 from thag_nb.palette import COLOURS, GREY, styles
 from thag_nb.plotting.axes import figure_png
 from thag_nb.plotting.timeline import plot_comparison, plot_timeline
-from thag_nb.recordings.model import Recording
+from thag_nb.recordings.model import Recording, work_names
 
 
 def peak_labels(axes: Axes) -> list[str]:
@@ -204,7 +204,7 @@ def test_labels_do_not_overlap(source: Recording) -> None:
 def test_colour_of_a_name_is_the_same_in_every_picture() -> None:
     alone, among = plot_timeline(busy(), 3), plot_timeline(busy())
     assert curve(alone).get_color() == curve(among, 1).get_color()
-    assert curve(alone).get_color() == styles(busy())["load"].line
+    assert curve(alone).get_color() == styles(work_names(busy()))["load"].line
 
 
 def test_colour_and_style_together_tell_eight_contexts_apart() -> None:

@@ -17,16 +17,15 @@ import pandas as pd
 import pytest
 from figures import of
 from handmade import EMPTY, MIB, MS, SECOND, busy, context, marked, pack, recording, root
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import python
 
 import thag_nb
 from thag_nb import ContextRecord, Mark, Recording, ResidentSize
-from thag_nb.errors import ContextNameError, NotARecordingError, RecordingFileError
+from thag_nb.errors import NotARecordingError, RecordingFileError
 from thag_nb.recordings import files
 from thag_nb.recordings.frames import contexts_frame, timeline_frame
-from thag_nb.runtime.contexts import check_name
 
 LARGEST = 2**63 - 1
 NAMES = ["run.json", "run.json.gz"]
@@ -125,20 +124,6 @@ recordings = st.builds(
 def test_whatever_a_recording_holds_comes_back(tmp_path: Path, source: Recording, name: str) -> None:
     source.save(tmp_path / name)
     assert Recording.load(tmp_path / name) == source
-
-
-@given(name=texts)
-@example(name="")
-@example(name=" \u2003")
-@example(name="\u2028")
-@example(name="👩\u200d🔬")
-def test_a_name_can_be_kept_that_a_context_can_have(name: str) -> None:
-    try:
-        check_name(name)
-    except ContextNameError:
-        assert not files._is_name(name)
-    else:
-        assert files._is_name(name)
 
 
 @pytest.mark.usefixtures("dispatcher")

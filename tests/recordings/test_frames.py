@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from handmade import EMPTY, MIB, MS, SECOND, busy, context, pack, recording
 
-from thag_nb.comparison.differences import Difference, compare
+from thag_nb.comparison.differences import compare
 from thag_nb.errors import UnknownContextError
 from thag_nb.recordings.frames import (
     COMPARISON_COLUMNS,
@@ -15,6 +15,7 @@ from thag_nb.recordings.frames import (
     contexts_frame,
     timeline_frame,
 )
+from thag_nb.recordings.model import Difference
 
 TEXTS = ["name", "kind", "allocator", "state"]
 

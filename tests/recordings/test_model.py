@@ -15,6 +15,7 @@ from thag_nb.recordings.model import (
     TimelineBucket,
     Wanted,
     pack_timeline,
+    work_names,
 )
 from thag_nb.runtime.contexts import Allocator, AllocatorContext
 
@@ -195,3 +196,9 @@ def test_a_recording_is_shown_in_one_line(shown: Recording) -> None:
     assert repr(shown).startswith("<Recording of ")
     assert "\n" not in repr(shown)
     assert len(repr(shown)) < 120
+
+
+def test_work_is_what_cells_and_tasks_do() -> None:
+    system = context(2, "system", kind="system")
+    records = (*busy().contexts[:1], system, context(3, "In[1]", kind="cell"), *busy().contexts[1:])
+    assert list(work_names(busy()._replace(contexts=records))) == ["In[1]", "load", "load", "parse"]

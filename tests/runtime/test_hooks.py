@@ -12,7 +12,7 @@ from figures import assert_sums_hold, of
 from processes import python
 
 import thag_nb
-from thag_nb.runtime import hooks
+from thag_nb.runtime import numpy_hook
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
@@ -100,11 +100,11 @@ def test_numpys_core_keeps_its_own_loader_and_has_all_of_it_while_it_is_loaded()
     code = """
         import sys, thag_nb
         from importlib.machinery import ExtensionFileLoader
-        from thag_nb.runtime import hooks
+        from thag_nb.runtime import numpy_hook
         thag_nb.start()
         finder = sys.meta_path[0]
         import numpy
-        name = next(name for name in hooks._NUMPY_CORES if name in sys.modules)
+        name = next(name for name in numpy_hook._CORES if name in sys.modules)
         core = sys.modules[name]
         assert type(core.__loader__) is type(core.__spec__.loader) is ExtensionFileLoader
         meanwhile = finder.find_spec(name, sys.modules[name.rpartition(".")[0]].__path__).loader
@@ -156,9 +156,9 @@ def test_the_stand_in_that_numpy_keeps_by_its_other_name_is_left_alone():
         import io, sys, warnings, numpy as np
         from importlib import import_module
         from thag_nb import _native
-        from thag_nb.runtime import hooks
+        from thag_nb.runtime import numpy_hook
         warnings.simplefilter("ignore")
-        for name in hooks._NUMPY_CORES:
+        for name in numpy_hook._CORES:
             import_module(name)
         import thag_nb
         sys.stderr = io.StringIO()
@@ -166,7 +166,7 @@ def test_the_stand_in_that_numpy_keeps_by_its_other_name_is_left_alone():
             block = np.ones(1_000_000)
         assert 0 <= thag_nb.read().find("once").self_live_bytes - block.nbytes < 1_000
         assert not sys.stderr.getvalue()
-        print(_native.attach_numpy(hooks._numpy_core()._ARRAY_API))
+        print(_native.attach_numpy(numpy_hook._loaded_core()._ARRAY_API))
     """
     assert python(code) == "False\n"
 
@@ -281,7 +281,7 @@ def test_stop_before_numpy_comes_leaves_the_import_system_as_it_was():
 
 def test_a_numpy_whose_core_is_elsewhere_is_told_while_recording(monkeypatch):
     thag_nb.stop()
-    monkeypatch.setattr(hooks, "_NUMPY_CORES", ("numpy.elsewhere",))
+    monkeypatch.setattr(numpy_hook, "_CORES", ("numpy.elsewhere",))
     thag_nb.start()
     sentence = "NumPy's array data is not seen: its core was not found where it is known to be"
     assert sentence in thag_nb.status().notes
@@ -291,7 +291,7 @@ def test_a_numpy_whose_core_is_elsewhere_is_told_while_recording(monkeypatch):
 
 def test_a_numpy_that_is_not_as_we_know_it_is_told_until_it_is_hooked(monkeypatch):
     thag_nb.stop()
-    core = hooks._numpy_core()
+    core = numpy_hook._loaded_core()
     with monkeypatch.context() as changed:
         changed.setattr(core, "_ARRAY_API", object())
         thag_nb.start()

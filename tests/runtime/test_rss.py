@@ -19,7 +19,7 @@ from shells import in_shell, last_line
 
 import thag_nb
 from thag_nb import ResidentSize
-from thag_nb.runtime import rss as resident
+from thag_nb.runtime import rss
 from thag_nb.runtime.rss import Sampler
 
 MIB = 1 << 20
@@ -27,11 +27,11 @@ MIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def no_samples_and_no_thread_left() -> Iterator[None]:
-    resident.forget()
+    rss.forget()
     yield
-    assert resident._State.samplers == ()
+    assert rss._State.samplers == ()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("thag_nb")]
-    resident.forget()
+    rss.forget()
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def until_the_next_sample() -> None:
-    last = resident._State.series.samples[-1]
-    until(lambda: resident._State.series.samples[-1] != last)
+    last = rss._State.series.samples[-1]
+    until(lambda: rss._State.series.samples[-1] != last)
 
 
-def series(*readings: int) -> resident._Series:
-    made = resident._Series()
+def series(*readings: int) -> rss._Series:
+    made = rss._Series()
     for time_ns, resident_bytes in enumerate(readings, 1):
         made.add(ResidentSize(time_ns, resident_bytes))
     return made
@@ -73,11 +73,11 @@ def fresh_pages(size: int) -> mmap.mmap:
 
 
 def test_it_is_what_the_system_says():
-    found = resident.read()
+    found = rss.read()
     assert found is not None
     assert MIB < found < 1 << 40
     with fresh_pages(50 * MIB):
-        assert (resident.read() or 0) - found > 40 * MIB
+        assert (rss.read() or 0) - found > 40 * MIB
 
 
 @pytest.fixture
@@ -97,13 +97,13 @@ def test_without_proc_psutil_is_asked(monkeypatch: pytest.MonkeyPatch):
     psutil: Any = types.ModuleType("psutil")
     psutil.Process = lambda: types.SimpleNamespace(memory_info=lambda: types.SimpleNamespace(rss=123_457))
     monkeypatch.setitem(sys.modules, "psutil", psutil)
-    assert resident.read() == 123_457
+    assert rss.read() == 123_457
 
 
 @pytest.mark.usefixtures("no_statm", "dispatcher")
 def test_where_nobody_tells_there_are_no_samples_and_no_thread(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
-    assert resident.read() is None
+    assert rss.read() is None
     before = threading.active_count()
     sampler = Sampler()
     sampler.start()
@@ -182,16 +182,16 @@ def test_a_sampler_at_rest_takes_none_and_a_reading_has_one_of_its_own(sampler: 
     del sampler
     (first,), (second,) = thag_nb.read().resident, thag_nb.read().resident
     assert first.time_ns < second.time_ns
-    assert resident._State.series.samples == ()
+    assert rss._State.series.samples == ()
 
 
 def test_a_sampler_takes_one_when_it_wakes_more_while_it_is_awake_and_one_when_it_rests(sampler: Sampler):
     sampler.wake()
-    woken = resident._State.series.samples[-1]
+    woken = rss._State.series.samples[-1]
     until_the_next_sample()
-    awake = resident._State.series.samples[-1]
+    awake = rss._State.series.samples[-1]
     sampler.rest()
-    assert woken.time_ns < awake.time_ns < resident._State.series.samples[-1].time_ns
+    assert woken.time_ns < awake.time_ns < rss._State.series.samples[-1].time_ns
     found = thag_nb.read()
     assert [sample.time_ns for sample in found.resident] == sorted(sample.time_ns for sample in found.resident)
     assert found.resident[-1].time_ns <= found.taken_ns
@@ -266,12 +266,12 @@ def test_samples_can_still_be_read_after_the_end(sampler: Sampler):
 def test_a_reset_forgets_the_samples_and_starts_with_short_steps_again(sampler: Sampler):
     sampler.wake()
     sampler.rest()
-    resident._State.series.interval_s = 100
+    rss._State.series.interval_s = 100
     before = thag_nb.read().taken_ns
     thag_nb.reset()
     (sample,) = thag_nb.read().resident
     assert sample.time_ns > before
-    assert resident._State.series.interval_s < 1
+    assert rss._State.series.interval_s < 1
 
 
 def test_many_threads_that_sample_at_once_leave_an_ordered_series(sampler: Sampler):

@@ -1,4 +1,4 @@
-"""The browser's side of the views: the sources in ``static`` beside this, put together for wherever they are to run.
+"""The JavaScript and CSS of the views, from the files in ``static``, put together for where they are to run.
 
 The sources share one scope and load nothing, so that they run from a widget, from a saved notebook and from a page that
 somebody opens without a network.

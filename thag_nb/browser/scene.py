@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from thag_nb import palette
-from thag_nb.palette import OTHERS, ROOT, Styles
-from thag_nb.recordings.model import ContextRecord, Recording
+from thag_nb.palette import OTHERS, ROOT, Styles, styles
+from thag_nb.recordings.model import ContextRecord, Recording, curve_in_words, is_work, work_names
 from thag_nb.recordings.resampling import MOST_LAYERS, OTHERS_ID, Layer, Window, highs, lives, stack, window_of
-from thag_nb.units import format_bytes, format_duration
+from thag_nb.units import format_bytes
 
 _MOST_MOMENTS = 400
 
@@ -37,33 +36,29 @@ def stack_scene(
     recording: Recording, top: ContextRecord, *, most: int = MOST_LAYERS, window: Window | None = None
 ) -> Scene:
     """A context, divided among itself and what was started under it, and RSS beside it."""
-    made = stack(recording, top, most=most, window=window)
-    styles = palette.styles(recording)
-    rows = {"high": made.high_bytes.astype(np.float32)}
-    resident = _resident(recording, made.window)
+    curves = stack(recording, top, most=most, window=window)
+    looks = styles(work_names(recording))
+    rows = {"high": curves.high_bytes.astype(np.float32)}
+    resident = _resident(recording, curves.window)
     if resident is not None:
         rows["resident"] = resident
-    layers = [_layer_header(layer, styles) for layer in made.layers]
-    header = _header(made.window, layers, list(rows), describe(top))
-    header["moments"] = _moments(recording, top, made.window)
-    return Scene(header, np.stack([*(layer.live_bytes.astype(np.float32) for layer in made.layers), *rows.values()]))
+    layers = [_layer_header(layer, looks) for layer in curves.layers]
+    header = _header(curves.window, layers, list(rows), _description(top))
+    header["moments"] = _moments(recording, top, curves.window)
+    return Scene(header, np.stack([*(layer.live_bytes.astype(np.float32) for layer in curves.layers), *rows.values()]))
 
 
 def detail_scene(recording: Recording, record: ContextRecord, *, columns: int = 200) -> Scene:
     """One context with everything started under it."""
     window = window_of(recording, record)._replace(columns=columns)
     layer = Layer(record.context_id, record.name, lives(recording, record, window))
-    header = _header(window, [_layer_header(layer, palette.styles(recording))], ["high"], describe(record))
+    header = _header(window, [_layer_header(layer, styles(work_names(recording)))], ["high"], _description(record))
     header["moments"] = _moments(recording, record, window)
     return Scene(header, np.stack([layer.live_bytes, highs(recording, record, window)]).astype(np.float32))
 
 
-def describe(record: ContextRecord) -> str:
-    """What a picture of a context shows, for those who do not see it."""
-    return (
-        f"Live bytes of {record.name} over {format_duration(record.duration_ns)}: "
-        f"peak {format_bytes(record.peak_bytes)}, {format_bytes(record.live_bytes)} live."
-    )
+def _description(record: ContextRecord) -> str:
+    return curve_in_words(record, record.name, f"{format_bytes(record.live_bytes)} live")
 
 
 def _header(window: Window, layers: list[Header], curves: list[str], description: str) -> Header:
@@ -77,20 +72,18 @@ def _header(window: Window, layers: list[Header], curves: list[str], description
     }
 
 
-def _layer_header(layer: Layer, styles: Styles) -> Header:
-    style = OTHERS if layer.context_id == OTHERS_ID else styles.get(layer.name, ROOT)
+def _layer_header(layer: Layer, looks: Styles) -> Header:
+    style = OTHERS if layer.context_id == OTHERS_ID else looks.get(layer.name, ROOT)
     return {"id": layer.context_id, "name": layer.name, "colour": style.colour, "dash": style.dash}
 
 
 def _moments(recording: Recording, top: ContextRecord, window: Window) -> list[Header]:
     """Where the contexts directly under `top` began, and the marks, in order of time."""
-    begun = [
-        (record.started_ns, "cell", record.name)
-        for record in recording.children(top.context_id)
-        if record.kind in ("cell", "task")
+    starts = [
+        (record.started_ns, "cell", record.name) for record in recording.children(top.context_id) if is_work(record)
     ]
-    marked = [(mark.time_ns, mark.kind, mark.name) for mark in recording.marks]
-    moments = sorted(moment for moment in begun + marked if window.start_ns <= moment[0] <= window.end_ns)
+    marks = [(mark.time_ns, mark.kind, mark.name) for mark in recording.marks]
+    moments = sorted(moment for moment in starts + marks if window.start_ns <= moment[0] <= window.end_ns)
     return [{"time_ns": time_ns, "kind": kind, "name": name} for time_ns, kind, name in moments[-_MOST_MOMENTS:]]
 
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from thag_nb.errors import NothingToCompareError, UnknownContextError
-from thag_nb.recordings.model import ContextRecord, Recording, TimelineBucket, pack_timeline
+from thag_nb.recordings.model import ContextRecord, Difference, Recording, TimelineBucket, pack_timeline
 from thag_nb.units import format_bytes, format_count, format_duration
 
 Verdict = Literal["better", "worse", "the same", ""]
@@ -46,22 +46,6 @@ FIGURES = {
     "foreign_frees": Figure("foreign frees", format_count, _COUNT_NOISE, _MOVING, False, "fewer", "as many"),
     "duration_ns": Figure("time of one run", format_duration, _TIME_NOISE_NS, _VARYING, True, "less", "as long"),
 }
-
-
-class Difference(NamedTuple):
-    """One figure of a context, before and after.
-
-    ``name`` is that of both contexts, or ``slow -> fast``. ``figure`` is a field of `ContextRecord`, whose units hold;
-    ``retained_bytes`` of a context that is still open is what is live. ``difference`` is after less before, and
-    ``ratio`` after by before; None where before is 0. A name that is missing on one side has None there and in both.
-    """
-
-    name: str
-    figure: str
-    before: int | None
-    after: int | None
-    difference: int | None
-    ratio: float | None
 
 
 def compare(

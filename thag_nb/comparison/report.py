@@ -1,14 +1,13 @@
-"""What a person sees of a comparison: sentences, two curves and a table, as text and as HTML that survives saving."""
+"""What is shown of a comparison below a cell: sentences, curves and a table, as text and HTML that survives saving."""
 
 from __future__ import annotations
 
 import html
 from itertools import groupby
 
-from thag_nb.comparison.differences import FIGURES, Difference, compare, in_words, verdict
-from thag_nb.costs.report import Bundle, with_picture
-from thag_nb.mimebundle import html_table, text_table
-from thag_nb.recordings.model import Recording
+from thag_nb.comparison.differences import FIGURES, compare, in_words, verdict
+from thag_nb.mimebundle import Bundle, html_table, text_table, with_picture
+from thag_nb.recordings.model import Difference, Recording
 
 _COLUMNS = ("context", "figure", "before", "after", "difference", "ratio", "")
 _LEFT = (0, 1, 6)
@@ -28,9 +27,9 @@ def comparison_bundle(rows: tuple[Difference, ...], aligned: Recording | None) -
     """
     names = [tuple(of_name) for _, of_name in groupby(rows, key=lambda row: row.name)]
     different = names if len(names) == 1 else list(filter(_differs, names))
-    shown = different[:_NAMES]
-    words = [*in_words(row for of_name in shown for row in of_name), *_notes(names, different)]
-    table = [line for of_name in shown for line in _lines(of_name, all=len(names) == 1)]
+    selected = different[:_NAMES]
+    words = [*in_words(row for of_name in selected for row in of_name), *_notes(names, different)]
+    table = [line for of_name in selected for line in _lines(of_name, every=len(names) == 1)]
     text = [*words, *(["", text_table(table, _COLUMNS, _LEFT), _CAVEAT] if table else [])]
     above = "".join(f"<div>{html.escape(sentence)}</div>" for sentence in words)
     below = html_table(table, _COLUMNS, _LEFT) + f'<div style="font-size: 90%; opacity: 0.8">{_CAVEAT}</div>'
@@ -54,40 +53,39 @@ def _notes(names: list[_OfName], different: list[_OfName]) -> list[str]:
     return notes
 
 
-def _lines(of_name: _OfName, *, all: bool) -> list[tuple[str, ...]]:
+def _lines(of_name: _OfName, *, every: bool) -> list[tuple[str, ...]]:
     """The rows of one name that matter, its name on the first; the peak stands for a context without a counterpart."""
     if of_name[0].difference is None:
-        chosen = of_name[:1]
+        selected = of_name[:1]
     else:
-        chosen = tuple(row for row in of_name if (all and (row.before or row.after)) or verdict(row) != "the same")
-    return [("" if place else row.name, *_cells(row)) for place, row in enumerate(chosen)]
+        selected = tuple(row for row in of_name if (every and (row.before or row.after)) or verdict(row) != "the same")
+    return [("" if index else row.name, *_cells(row)) for index, row in enumerate(selected)]
 
 
 def _cells(row: Difference) -> tuple[str, ...]:
     show = FIGURES[row.figure].show
     before, after = ("" if value is None else show(value) for value in (row.before, row.after))
     difference = "" if row.difference is None else _signed(row.difference, show(abs(row.difference)))
-    found = verdict(row)
-    ratio = "" if found == "the same" else _shown_ratio(row.ratio)  # 5 of 28 is 0.18, and yet nothing to speak of
-    return FIGURES[row.figure].title, before, after, difference, ratio, found
+    outcome = verdict(row)
+    ratio = "" if outcome == "the same" else _ratio(row.ratio)  # 5 of 28 is 0.18, and yet nothing to speak of
+    return FIGURES[row.figure].title, before, after, difference, ratio, outcome
 
 
-def _shown_ratio(ratio: float | None) -> str:
+def _ratio(ratio: float | None) -> str:
     if ratio is None:
         return ""
     return "<0.01" if 0 < ratio < 0.005 else f"{ratio:,.2f}"
 
 
-def _signed(difference: int, shown: str) -> str:
+def _signed(difference: int, size: str) -> str:
     sign = "+" if difference > 0 else "-" if difference < 0 else ""
-    return f"{sign}{shown}"
+    return f"{sign}{size}"
 
 
 def _with_curves(above: str, aligned: Recording) -> Bundle:
-    from thag_nb.plotting import axes  # load matplotlib, which %load_ext and a terminal do without
-    from thag_nb.plotting import timeline as plots
+    from thag_nb.plotting import axes, timeline  # matplotlib, which %load_ext and a terminal do without
 
     first, second = aligned.contexts
     (sentence,) = in_words(compare(aligned, aligned, first.context_id, second.context_id))
     alt = f"Live bytes of {first.name} and {second.name}, both from their start. {sentence}."
-    return with_picture(above, axes.figure_png(plots.plot_comparison(aligned)), alt, None, "")
+    return with_picture(above, axes.figure_png(timeline.plot_comparison(aligned)), alt, None, "")

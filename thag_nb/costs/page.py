@@ -7,10 +7,9 @@ import os
 import platform
 from datetime import datetime
 
-from thag_nb.costs import report as reports
-from thag_nb.holders import report as holder_reports
-from thag_nb.holders import walk as holders
-from thag_nb.holders.walk import Progress
+from thag_nb.costs.report import costs_bundle
+from thag_nb.holders import walk
+from thag_nb.holders.report import retained_bundle
 from thag_nb.recordings import files
 from thag_nb.recordings.model import Recording
 from thag_nb.runtime import dispatcher
@@ -30,26 +29,26 @@ def write(
     *,
     recording: Recording | None,
     overwrite: bool,
-    progress: Progress | None = None,
+    progress: walk.Progress | None = None,
 ) -> None:
     """Write the page of a recording, or of this process as of now. See `thag_nb.report`."""
     data = page(recording, progress).encode("utf-8")
     files.write(os.fsdecode(path), data, what="report", is_one=_is_page, overwrite=overwrite)
 
 
-def page(recording: Recording | None = None, progress: Progress | None = None) -> str:
+def page(recording: Recording | None = None, progress: walk.Progress | None = None) -> str:
     """The HTML of a recording, or of this process as of now: then with who still holds what, and the status."""
-    shown = dispatcher.read() if recording is None else recording
-    view = reports.costs_bundle(shown, figure=True).get("text/html", "<p>Nothing was recorded.</p>")
+    source = dispatcher.read() if recording is None else recording
+    view = costs_bundle(source, figure=True).get("text/html", "<p>Nothing was recorded.</p>")
     sections = [("What each cell and task cost", view)]
     if recording is None:
-        sections += [("Who still holds it", _held(progress)), ("What is seen, and what is not", _status())]
+        sections += [("Who still holds it", _holders(progress)), ("What is seen, and what is not", _status())]
     body = "\n".join(f"<h2>{title}</h2>\n{content}" for title, content in sections)
-    made = f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}, Python {platform.python_version()}"
+    imprint = f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}, Python {platform.python_version()}"
     return (
         f'{_MARK}<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Memory of a session</title><style>{_STYLE}</style></head>\n"
-        f"<body><h1>Memory of a session</h1><p>{html.escape(made)}</p>\n{body}\n</body></html>\n"
+        f"<body><h1>Memory of a session</h1><p>{html.escape(imprint)}</p>\n{body}\n</body></html>\n"
     )
 
 
@@ -57,8 +56,8 @@ def _is_page(head: bytes) -> bool:
     return head.startswith(_MARK.encode())
 
 
-def _held(progress: Progress | None) -> str:
-    bundle = holder_reports.retained_bundle(holders.find(progress=progress))
+def _holders(progress: walk.Progress | None) -> str:
+    bundle = retained_bundle(walk.find(progress=progress))
     return bundle.get("text/html") or f"<p>{html.escape(bundle['text/plain'])}</p>"
 
 

@@ -1,18 +1,15 @@
-"""What a person sees below a cell: one line, a figure, a table, as text and as HTML that survives saving."""
+"""What is shown of costs below a cell: one line, a picture, a table, as text and HTML that survives saving."""
 
 from __future__ import annotations
 
-import base64
 import html
 from typing import Any
 
-from thag_nb.browser import assets as scripts
+from thag_nb.browser import assets
 from thag_nb.costs.rows import Cost, Costs, costs
-from thag_nb.mimebundle import html_table, text_table
+from thag_nb.mimebundle import Bundle, html_table, text_table, with_picture
 from thag_nb.recordings.model import ContextRecord, Recording
 from thag_nb.units import format_bytes, format_count, format_duration
-
-Bundle = dict[str, str]
 
 # What each column counts: everything started under a context as well, or the context alone.
 _COSTS = (
@@ -30,7 +27,7 @@ _COSTS = (
 )
 _COLUMNS = tuple(column for column, _ in _COSTS)
 _GROUPS = tuple(group for _, group in _COSTS)
-_BRIEF = tuple(place for place, group in enumerate(_GROUPS) if group != "self")  # what a terminal has room for
+_BRIEF = tuple(column for column, group in enumerate(_GROUPS) if group != "self")  # what a terminal has room for
 _CAVEAT = "Live bytes are not RSS; kept is what was live when the context ended, not a leak."
 _DETAILS = 40  # contexts whose own curve comes with the dashboard, those of highest peak
 
@@ -54,13 +51,11 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     line = summary_line(record)
     if not figure:
         return {"text/plain": line}
-    from thag_nb.plotting import alt_text as descriptions  # load matplotlib, which %load_ext and a terminal do without
-    from thag_nb.plotting import axes
-    from thag_nb.plotting import timeline as plots
+    from thag_nb.plotting import alt_text, axes, timeline  # matplotlib, which %load_ext and a terminal do without
 
-    png = axes.figure_png(plots.plot_timeline(recording, context_id))
+    png = axes.figure_png(timeline.plot_timeline(recording, context_id))
     table = html_table([_texts(row) for row in costs(recording, record).rows], _COLUMNS)
-    alt = descriptions.describe_timeline(recording, context_id)
+    alt = alt_text.describe_timeline(recording, context_id)
     return {"text/plain": line} | with_picture(
         f"<div>{html.escape(line)}</div>", png, alt, f"figures of {record.name}", table
     )
@@ -74,12 +69,12 @@ def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
     """
     if not recording.contexts:
         return {"text/plain": "Nothing has been recorded yet."}
-    made, rows, notes = _session(recording)
-    brief = [[row[place] for place in _BRIEF] for row in rows]
-    table = text_table(brief, [_COLUMNS[place] for place in _BRIEF])
+    session_costs, rows, notes = _session(recording)
+    brief = [[row[column] for column in _BRIEF] for row in rows]
+    table = text_table(brief, [_COLUMNS[column] for column in _BRIEF])
     bundle = {"text/plain": "\n".join([table, *notes])}
     if figure:
-        script = scripts.dashboard_script(_payload(recording, made))
+        script = assets.dashboard_script(_payload(recording, session_costs))
         bundle |= _costs_picture(recording, rows, notes, script)
     return bundle
 
@@ -88,70 +83,56 @@ def costs_view(recording: Recording) -> tuple[str, str]:
     """The HTML of `costs_bundle` without its script, and the JSON that the script works with, if there is anything."""
     if not recording.contexts:
         return "<div>Nothing has been recorded yet.</div>", ""
-    made, rows, notes = _session(recording)
+    session_costs, rows, notes = _session(recording)
     view = _costs_picture(recording, rows, notes, "")["text/html"]
-    return view, scripts.dashboard_json(_payload(recording, made))
+    return view, assets.dashboard_json(_payload(recording, session_costs))
 
 
 def _session(recording: Recording) -> tuple[Costs, list[tuple[str, ...]], list[str]]:
     """What each cell and task cost: as figures, as the rows of the table, and what stands below it."""
-    made = costs(recording, recording.contexts[0])
-    rows = [*map(_texts, made.rows), _overhead_row(recording)]
-    return made, rows, [_shares(recording), *_left_out(made), _CAVEAT]
+    session_costs = costs(recording, recording.contexts[0])
+    rows = [*map(_texts, session_costs.rows), _overhead_row(recording)]
+    return session_costs, rows, [_shares(recording), *_left_out(session_costs), _CAVEAT]
 
 
 def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
-    from thag_nb.plotting import alt_text as descriptions
-    from thag_nb.plotting import axes
-    from thag_nb.plotting import stack as stacks
+    from thag_nb.plotting import alt_text, axes, stack
 
     table = f'<div style="overflow: auto; max-height: 480px">{html_table(rows, _COLUMNS)}</div>'
     below = "".join(f'<div style="font-size: 90%; opacity: 0.8">{html.escape(note)}</div>' for note in notes)
-    png = axes.figure_png(stacks.plot_stack(recording))
-    return with_picture("", png, descriptions.describe_stack(recording), None, table + below + script)
+    png = axes.figure_png(stack.plot_stack(recording))
+    return with_picture("", png, alt_text.describe_stack(recording), None, table + below + script)
 
 
-def _payload(recording: Recording, made: Costs) -> dict[str, Any]:
+def _payload(recording: Recording, session_costs: Costs) -> dict[str, Any]:
     """What the script in `costs_bundle` works with: numbers for the rows of the table, and curves."""
-    from thag_nb.browser import scene as scenes
+    from thag_nb.browser.scene import detail_scene, packed, stack_scene
 
-    drawn = [scenes.stack_scene(recording, recording.contexts[0])]
-    start = drawn[0].values.size
+    scenes = [stack_scene(recording, recording.contexts[0])]
+    start = scenes[0].values.size
     rows: list[dict[str, Any]] = []
-    detailed = {row.context_id for row in sorted(made.rows, key=lambda row: -row.peak_bytes)[:_DETAILS]}
-    for row in made.rows:
-        described: dict[str, Any] = {"id": row.context_id, "parent": row.parent_id, "values": _values(row)}
-        if row.contexts == 1 and row.context_id in detailed:
+    with_detail = {row.context_id for row in sorted(session_costs.rows, key=lambda row: -row.peak_bytes)[:_DETAILS]}
+    for row in session_costs.rows:
+        entry: dict[str, Any] = {"id": row.context_id, "parent": row.parent_id, "values": _values(row)}
+        if row.contexts == 1 and row.context_id in with_detail:
             record = recording.find(row.context_id)
-            detail = scenes.detail_scene(recording, record)
-            described |= {"words": summary_line(record), "detail": {"header": detail.header, "start": start}}
-            drawn.append(detail)
+            detail = detail_scene(recording, record)
+            entry |= {"words": summary_line(record), "detail": {"header": detail.header, "start": start}}
+            scenes.append(detail)
             start += detail.values.size
-        rows.append(described)
+        rows.append(entry)
     overhead = [None] * len(_COLUMNS)
     rows.append({"id": -1, "parent": -2, "values": overhead})
-    return {"scene": drawn[0].header, "buffer": scenes.packed(drawn), "groups": _GROUPS, "rows": rows}
+    return {"scene": scenes[0].header, "buffer": packed(scenes), "groups": _GROUPS, "rows": rows}
 
 
 def _kept_bytes(record: ContextRecord) -> int:
     return record.retained_bytes if record.state == "ended" else record.live_bytes
 
 
-def _values(cost: Cost) -> list[Any]:
-    """A row's numbers, in the order of `_COLUMNS`."""
-    return [
-        cost.name,
-        cost.peak_bytes,
-        cost.self_peak_bytes,
-        cost.kept_bytes,
-        cost.live_bytes,
-        cost.self_live_bytes,
-        cost.total_bytes,
-        cost.self_total_bytes,
-        cost.allocations,
-        cost.foreign_frees,
-        cost.duration_ns,
-    ]
+def _values(cost: Cost) -> tuple[Any, ...]:
+    """A row's name and numbers, in the order of `_COLUMNS`."""
+    return cost[-len(_COLUMNS) :]
 
 
 def _texts(cost: Cost) -> tuple[str, ...]:
@@ -184,19 +165,7 @@ def _shares(recording: Recording) -> str:
     return " · ".join(parts)
 
 
-def _left_out(made: Costs) -> list[str]:
-    if not made.left_out:
+def _left_out(session_costs: Costs) -> list[str]:
+    if not session_costs.left_out:
         return []
-    return [f"... and {made.left_out:,} contexts of lower peak; thag_nb.contexts() has them all"]
-
-
-def with_picture(above: str, png: bytes, alt: str, summary: str | None, below: str) -> Bundle:
-    """HTML with a picture between what stands above and below it, the latter folded under a `summary` if there is one.
-
-    The alternative text stands in the HTML because notebooks ignore it anywhere else.
-    """
-    encoded = base64.b64encode(png).decode("ascii")
-    image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
-    if summary is not None:
-        below = f"<details><summary>{html.escape(summary)}</summary>{below}</details>"
-    return {"text/html": f"<div>{above}{image}{below}</div>", "image/png": encoded}
+    return [f"... and {session_costs.left_out:,} contexts of lower peak; thag_nb.contexts() has them all"]

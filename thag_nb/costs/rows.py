@@ -12,7 +12,7 @@ _MOST_ALIKE = 4  # of one name under one parent that have a row each
 
 
 class Cost(NamedTuple):
-    """One row: a context, or several of one name under one parent.
+    """One row: a context, or several of one name under one parent. From ``name`` on, it is as the table has it.
 
     ``context_id`` is that of the first of them, and ``parent_id`` that of the row above.
     Sizes are bytes, as in `ContextRecord`. ``kept_bytes`` is what was live when the context ended, None while it is
@@ -23,8 +23,8 @@ class Cost(NamedTuple):
     context_id: int
     parent_id: int
     depth: int
-    name: str
     contexts: int
+    name: str
     peak_bytes: int
     self_peak_bytes: int
     kept_bytes: int | None
@@ -51,8 +51,8 @@ def costs(recording: Recording, top: ContextRecord, *, most: int = MOST_ROWS) ->
     kept first, then those of highest peak and what they are nested in.
     """
     rows = _nested(recording, top)
-    kept = _highest(rows, most)
-    return Costs(tuple(kept), sum(row.contexts for row in rows) - sum(row.contexts for row in kept))
+    selected = _highest(rows, most)
+    return Costs(tuple(selected), sum(row.contexts for row in rows) - sum(row.contexts for row in selected))
 
 
 def _nested(recording: Recording, top: ContextRecord) -> list[Cost]:
@@ -89,8 +89,8 @@ def _cost(alike: list[ContextRecord], depth: int, parent_id: int) -> Cost:
         context_id=first.context_id,
         parent_id=parent_id,
         depth=depth,
-        name=first.name if len(alike) == 1 else f"{first.name} ×{len(alike):,}",
         contexts=len(alike),
+        name=first.name if len(alike) == 1 else f"{first.name} ×{len(alike):,}",
         peak_bytes=max(record.peak_bytes for record in alike),
         self_peak_bytes=max(record.self_peak_bytes for record in alike),
         kept_bytes=sum(record.retained_bytes for record in alike) if ended else None,
@@ -113,11 +113,11 @@ def _highest(rows: list[Cost], most: int) -> list[Cost]:
         del above[row.depth :]
         parents[row.context_id] = above[:]
         above.append(row)
-    kept: set[int] = set()
+    selected: set[int] = set()
     # What stands directly under the top comes first: of a cell with many tasks the tasks go, and not other cells.
     for row in sorted(rows, key=lambda row: (row.depth > 1, -row.peak_bytes)):
         wanted = {row.context_id, *(parent.context_id for parent in parents[row.context_id])}
-        if len(kept | wanted) > most:
+        if len(selected | wanted) > most:
             break
-        kept |= wanted
-    return [row for row in rows if row.context_id in kept]
+        selected |= wanted
+    return [row for row in rows if row.context_id in selected]

@@ -1,12 +1,12 @@
-"""Who still holds what, as a person sees it below a cell: contexts, their largest holders, lines that let go."""
+"""What is shown of holders below a cell: contexts, who holds most of each, and the lines that let go."""
 
 from __future__ import annotations
 
 import html
 from typing import NamedTuple
 
-from thag_nb.holders.walk import Held
-from thag_nb.mimebundle import html_table, text_table
+from thag_nb.mimebundle import Bundle, html_table, text_table
+from thag_nb.recordings.model import Held
 from thag_nb.units import format_bytes
 
 _COLUMNS = ("context", "holder", "held", "share", "released by", "also held by")
@@ -30,7 +30,7 @@ class _Line(NamedTuple):
     shared_with: tuple[str, ...] = ()
 
 
-def retained_bundle(held: tuple[Held, ...]) -> dict[str, str]:
+def retained_bundle(held: tuple[Held, ...]) -> Bundle:
     """Who still holds what, the context that holds most first: its largest holders, and the others as one row.
 
     Without those that hold little, which are one row, so that what is shown adds up to the row "together".
@@ -41,13 +41,13 @@ def retained_bundle(held: tuple[Held, ...]) -> dict[str, str]:
     if not contexts:
         return {"text/plain": "Nothing that was allocated is still held."}
     largest = sorted(contexts.values(), key=lambda rows: -_sum(rows))
-    shown = _shown(largest)
-    rows = [line for of_context in largest[:shown] for line in _rows(of_context)]
+    count = _count_selected(largest)
+    rows = [line for of_context in largest[:count] for line in _rows(of_context)]
     notes = []
-    if shown < len(largest):
-        rest_bytes = sum(map(_sum, largest[shown:]))
-        rows.append(_row(_others(len(largest) - shown), held=format_bytes(rest_bytes)))
-        notes.append(f"The {_others(len(largest) - shown)} hold little; thag_nb.retained() has all of them.")
+    if count < len(largest):
+        rest_bytes = sum(map(_sum, largest[count:]))
+        rows.append(_row(_others(len(largest) - count), held=format_bytes(rest_bytes)))
+        notes.append(f"The {_others(len(largest) - count)} hold little; thag_nb.retained() has all of them.")
     if len(largest) > 1:
         rows.append(_row("together", held=format_bytes(_sum(held))))
     columns = len(_COLUMNS) if any(row[-1] for row in rows) else len(_COLUMNS) - 1
@@ -63,12 +63,12 @@ def _sum(rows: list[Held] | tuple[Held, ...]) -> int:
     return sum(row.held_bytes for row in rows)
 
 
-def _shown(largest: list[list[Held]]) -> int:
+def _count_selected(largest: list[list[Held]]) -> int:
     """How many of the largest contexts have rows of their own."""
     everything = sum(map(_sum, largest))
     large = sum(_sum(rows) * _LITTLE >= everything for rows in largest)
-    shown = min(max(large, _CONTEXTS_AT_LEAST), _CONTEXTS_AT_MOST)
-    return len(largest) if len(largest) <= shown + 1 else shown  # a row for one other would be no shorter
+    count = min(max(large, _CONTEXTS_AT_LEAST), _CONTEXTS_AT_MOST)
+    return len(largest) if len(largest) <= count + 1 else count  # a row for one other would be no shorter
 
 
 def _others(count: int) -> str:
@@ -79,14 +79,14 @@ def _rows(held: list[Held]) -> list[tuple[str, ...]]:
     """The holders of one context that matter, its name and sum on top."""
     total = _sum(held)
     lines = sorted(_lines(held), key=lambda line: -line.held_bytes)
-    shown = [line for place, line in enumerate(lines[:_HOLDERS]) if not place or _matters(line, total)]
-    rest = [line for line in lines if line not in shown]
+    selected = [line for index, line in enumerate(lines[:_HOLDERS]) if not index or _matters(line, total)]
+    rest = [line for line in lines if line not in selected]
     if len(rest) == 1 and rest[0].released_by:  # takes no more room by its name
-        shown += rest
+        selected += rest
     elif rest:
         count = sum(line.holders for line in rest)
-        shown.append(_Line(f"{count:,} smaller", sum(line.held_bytes for line in rest), count))
-    return [_row(held[0].name, held=format_bytes(total)), *(_line_row(line, total) for line in shown)]
+        selected.append(_Line(f"{count:,} smaller", sum(line.held_bytes for line in rest), count))
+    return [_row(held[0].name, held=format_bytes(total)), *(_line_row(line, total) for line in selected)]
 
 
 def _matters(line: _Line, total: int) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from thag_nb.errors import NamespaceError
-
-HolderKind = Literal["variable", "closure", "output", "traceback", "module", "cache", "object", "cycle", "unexplained"]
+from thag_nb.recordings.model import HolderKind
 
 
 class Holder(NamedTuple):
@@ -41,10 +40,10 @@ class Namespace:
         names: dict[int, list[str]] = {}
         for name, value in variables:
             names.setdefault(id(value), []).append(name)
-        shown = {id(value) for _, value in self._output_holders()}
+        output_ids = {id(value) for _, value in self._output_holders()}
         for name, value in variables:
             kind: HolderKind = "closure" if type(value) is FunctionType and value.__closure__ else "variable"
-            yield Holder(name, kind, _deletion(names[id(value)], shown=id(value) in shown)), value
+            yield Holder(name, kind, _deletion(names[id(value)], is_output=id(value) in output_ids)), value
         yield from self._output_holders()
 
     def _variables(self) -> list[tuple[str, Any]]:
@@ -62,8 +61,8 @@ class Namespace:
         if self.shell is None:
             return
         for number, value in self.outputs.items():
-            known = dict.get(self.names, f"_{number}") is value
-            yield Holder(f"Out[{number}]", "output", f"{_XDEL}_{number}" if known else f"del Out[{number}]"), value
+            is_named = dict.get(self.names, f"_{number}") is value
+            yield Holder(f"Out[{number}]", "output", f"{_XDEL}_{number}" if is_named else f"del Out[{number}]"), value
         numbered = {id(value) for value in self.outputs.values()}
         for name in _UNDERSCORES:
             if id(dict.get(self.names, name)) not in numbered:
@@ -71,12 +70,12 @@ class Namespace:
 
     def traceback_holder(self) -> tuple[Holder, list[Any]]:
         """What the last exception holds: `sys` keeps it, and the shell keeps its traceback."""
-        kept = [name for name in ("last_exc", "last_value", "last_traceback") if hasattr(sys, name)]
-        objects = [getattr(sys, name) for name in kept]
-        lines = [f"{' = '.join(f'sys.{name}' for name in kept)} = None"] if kept else []
-        shown = getattr(self.shell, "InteractiveTB", None)
-        if shown is not None:
-            objects.append(getattr(shown, "tb", None))
+        attributes = [name for name in ("last_exc", "last_value", "last_traceback") if hasattr(sys, name)]
+        objects = [getattr(sys, name) for name in attributes]
+        lines = [f"{' = '.join(f'sys.{name}' for name in attributes)} = None"] if attributes else []
+        formatter = getattr(self.shell, "InteractiveTB", None)
+        if formatter is not None:
+            objects.append(getattr(formatter, "tb", None))
             lines.append("get_ipython().InteractiveTB.tb = None")
         # IPython's frames are in it, and one of them keeps the exception.
         line = f"import gc, sys; {'; '.join(lines)}; gc.collect();" if lines else ""
@@ -84,7 +83,7 @@ class Namespace:
 
 
 _UNDERSCORES = ("_", "__", "___")
-_XDEL = "%xdel "  # knows all places where IPython keeps an output
+_XDEL = "%xdel "  # knows wherever IPython keeps an output
 
 
 def _running_shell() -> Any:
@@ -101,9 +100,9 @@ def _outputs(names: dict[str, Any]) -> dict[int, Any]:
     return {number: value for number, value in list(outputs.items()) if type(number) is int}
 
 
-def _deletion(names: list[str], *, shown: bool) -> str:
-    """The line that deletes a value of these names; `shown` says that IPython has it as an output as well."""
-    if shown:
+def _deletion(names: list[str], *, is_output: bool) -> str:
+    """The line that deletes a value of these names; `is_output` says that IPython has it as an output as well."""
+    if is_output:
         return f"{_XDEL}{names[0]}"
     return f"del {', '.join(name if name.isidentifier() else f'globals()[{name!r}]' for name in names)}"
 
@@ -147,7 +146,7 @@ _TYPE_NAME: Callable[[type], str] = vars(type)["__name__"].__get__
 def _is_users(name: str, names: dict[str, Any]) -> bool:
     """Whether a module is the user's own work: from a file that is not installed."""
     file = names.get("__file__")
-    if type(file) is not str or any(place in file for place in ("site-packages", "dist-packages")):
+    if type(file) is not str or any(folder in file for folder in ("site-packages", "dist-packages")):
         return False
     return package_of(name) not in _NOT_USERS
 

@@ -19,13 +19,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType, FunctionType, ModuleType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from thag_nb import _native
 from thag_nb.holders.roots import (
     MODULE_DICT,
     Holder,
-    HolderKind,
     Modules,
     Namespace,
     collected,
@@ -35,21 +34,8 @@ from thag_nb.holders.roots import (
     type_package,
     with_article,
 )
-from thag_nb.recordings.model import ContextRecord, Recording, Wanted
+from thag_nb.recordings.model import ContextRecord, Held, Recording, Wanted
 from thag_nb.runtime.dispatcher import read
-
-
-class Held(NamedTuple):
-    """What one holder keeps of one context's own live bytes. `shared_with` are other holders that reach into it."""
-
-    context_id: int
-    name: str
-    holder: str
-    kind: HolderKind
-    held_bytes: int
-    released_by: str
-    shared_with: tuple[str, ...]
-
 
 Progress = Callable[[int], object]
 

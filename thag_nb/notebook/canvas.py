@@ -1,4 +1,4 @@
-"""Views that the browser draws by itself, for those who have anywidget."""
+"""Widgets that the browser draws by itself: the live view, and the dashboard inside other widgets."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import json
 import anywidget
 import traitlets
 
-from thag_nb.browser import assets as scripts
+from thag_nb.browser import assets
 from thag_nb.browser.scene import Scene
-from thag_nb.costs import report as reports
+from thag_nb.costs.report import costs_view
 from thag_nb.recordings.model import Recording
-from thag_nb.recordings.resampling import COLUMNS
 
 
 class LiveCanvas(anywidget.AnyWidget):
     """The live view: each scene is sent as a header and a buffer, and drawn over there."""
 
-    columns = COLUMNS
-    _esm = scripts.live_module()
+    _esm = assets.live_module()
     header = traitlets.Unicode().tag(sync=True)
     buffer = traitlets.Bytes().tag(sync=True)
 
@@ -32,12 +30,12 @@ class LiveCanvas(anywidget.AnyWidget):
 class DashboardCanvas(anywidget.AnyWidget):
     """The dashboard inside other widgets."""
 
-    _esm = scripts.dashboard_module()
+    _esm = assets.dashboard_module()
     view = traitlets.Unicode().tag(sync=True)
     payload = traitlets.Unicode().tag(sync=True)
 
     def show(self, recording: Recording) -> None:
         """Show what each cell and task cost."""
-        view, payload = reports.costs_view(recording)
+        view, payload = costs_view(recording)
         with self.hold_sync():
             self.view, self.payload = view, payload

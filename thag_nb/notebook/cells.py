@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from thag_nb import _native
 from thag_nb.errors import NoCellError
 from thag_nb.runtime import hooks
-from thag_nb.runtime.contexts import Allocator, AllocatorContext, ContextGuard, prepare_guard
+from thag_nb.runtime.contexts import (
+    Allocator,
+    AllocatorContext,
+    ContextGuard,
+    base_id,
+    end_unentered,
+    prepare_guard,
+    set_foreground,
+)
 from thag_nb.runtime.rss import Sampler
 from thag_nb.runtime.tasks import untracked
 
@@ -62,9 +69,7 @@ class _Cell:
         # Its flow may have ended already, in a Context of its own: nobody will restore through these guards.
         self.close_opened()
         if self.guard is not None:
-            if self.guard.entering is None:  # somebody interrupted the beginning: end what was never entered
-                _native.hold(self.guard.context.id)
-                _native.release(self.guard.context.id)
+            end_unentered(self.guard)  # if somebody interrupted the beginning
             self.guard.close(orphan=False)
 
 
@@ -104,7 +109,7 @@ class Cells:
                 cell = running.pop()
                 cell.close()
                 to_report += cell.to_report
-        _native.set_foreground(_native.ROOT_ID)
+        set_foreground()
         self._sampler.stop()
         return to_report
 
@@ -120,13 +125,13 @@ class Cells:
             to_report += missed.to_report
         with untracked():
             hooks.repair()
-            parent_id = None if running else _native.base_id()
+            parent_id = None if running else base_id()
             name = self._name(execution, running[-1].guard if running else None)
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
             running.append(_Cell(execution, guard, _runner(), to_report=to_report))
             self._sampler.wake()
         guard.enter(detach=len(running) == 1)
-        _native.set_foreground(guard.context.id)
+        set_foreground(guard.context)
 
     def end(self, result: ExecutionResult | None) -> None:
         """post_run_cell: close the cell and report the tasks that ended with it."""
@@ -138,7 +143,7 @@ class Cells:
             self._remember(running, result)
         to_report = self._close_down_to(running, execution)
         outer = running[-1].guard if running else None
-        _native.set_foreground(_native.ROOT_ID if outer is None else outer.context.id)
+        set_foreground(None if outer is None else outer.context)
         with untracked():
             if not any(self._running.values()):
                 self._sampler.rest()
@@ -182,12 +187,12 @@ class Cells:
         """Close the cell of this execution and what runs above it, but not what awaits there; their tasks to report."""
         to_report: list[AllocatorContext] = []
         for cell in reversed(running[:]):
-            found = execution is None or cell.execution is execution
-            if found or not cell.awaits():
+            matches = execution is None or cell.execution is execution
+            if matches or not cell.awaits():
                 running.remove(cell)
                 cell.close()
                 to_report = cell.to_report + to_report
-            if found:
+            if matches:
                 break
         return to_report
 
@@ -211,7 +216,7 @@ class Cells:
                 running[-1].to_report.append(guard.context)
         guard.enter()
         if guard.context.allocator is Allocator.TASK_AWARE:
-            _native.set_foreground(guard.context.id)
+            set_foreground(guard.context)
         return guard
 
     def report_running(self) -> AllocatorContext | None:

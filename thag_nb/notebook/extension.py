@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from traitlets import TraitError
 
 from thag_nb.notebook.magics import ThagNb
+from thag_nb.recordings.model import work_names
 from thag_nb.runtime import dispatcher, hooks, marks
 from thag_nb.runtime.tasks import untracked
 
@@ -57,7 +58,7 @@ def _complete_retained(_shell: InteractiveShell, _event: Any) -> list[str]:
 
 def _complete_compare(_shell: InteractiveShell, _event: Any) -> list[str]:
     """The option, and the names of cells and tasks, those with blanks in quotes."""
-    names = {record.name for record in dispatcher.read().contexts if record.kind in ("cell", "task")}
+    names = set(work_names(dispatcher.read()))
     return [*sorted(f'"{name}"' if " " in name else name for name in names), "--with"]
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from IPython.display import DisplayHandle, display
 
-from thag_nb.browser import scene as scenes
+from thag_nb.browser.scene import stack_scene
 from thag_nb.errors import UnknownContextError
-from thag_nb.notebook import widgets
+from thag_nb.mimebundle import Bundle
+from thag_nb.notebook.canvas import LiveCanvas
 from thag_nb.recordings.model import ContextRecord
 from thag_nb.recordings.resampling import window_of
 from thag_nb.runtime import dispatcher
@@ -28,7 +29,7 @@ class LiveView:
     """Shows one context and what is started under it on a view, until it is stopped. Charged to nobody."""
 
     def __init__(self, context_id: int, view: Any, interval_s: float) -> None:
-        """`view` is of `widgets.live_view`; `interval_s` is the time between two pictures at least, in seconds."""
+        """`view` is a `LiveCanvas`; `interval_s` is the time between two pictures at least, in seconds."""
         self._context_id = context_id
         self._view = view
         self._interval_s = interval_s
@@ -57,8 +58,8 @@ class LiveView:
         """Show what is true now; False once the context has ended. Raises `UnknownContextError` if it was dropped."""
         recording = dispatcher.read()
         record = recording.find(self._context_id)
-        window = window_of(recording, record)._replace(columns=self._view.columns)
-        scene = scenes.stack_scene(recording, record, window=window)
+        window = window_of(recording, record)
+        scene = stack_scene(recording, record, window=window)
         self._view.show(scene, _words(record, self._before))
         self._before = record
         return record.state == "open"
@@ -77,11 +78,11 @@ class LiveView:
                 rest_s = max(self._interval_s, _REST * (time.thread_time() - began_s))
 
 
-class Shown:
+class LiveDisplay:
     """A live view on the page: displayed when it is made, moving from `start` until something takes its place."""
 
     def __init__(self, context_id: int, interval_s: float) -> None:
-        widget = widgets.live_view()
+        widget = LiveCanvas()
         self._view = LiveView(context_id, widget, interval_s)
         self._view.publish()
         self._handle: DisplayHandle = display(widget, display_id=True)
@@ -94,7 +95,7 @@ class Shown:
         """Let it stand still and take it off the page. Twice is once."""
         self._view.stop()
 
-    def replace(self, bundle: dict[str, str]) -> None:
+    def replace(self, bundle: Bundle) -> None:
         """Put something that can be saved in its place."""
         self._view.stop()
         self._handle.update(bundle, raw=True)

@@ -14,12 +14,13 @@ from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
 from traitlets import Bool, Float, observe
 
-from thag_nb.comparison import differences as comparisons
-from thag_nb.comparison import report as comparison_reports
-from thag_nb.costs import report as reports
+from thag_nb.comparison import differences
+from thag_nb.comparison.report import comparison_bundle
+from thag_nb.costs.report import costs_bundle, summary_line, task_bundle
 from thag_nb.errors import NoCellError, NothingToCompareError, RecordingFileError, UnknownContextError
-from thag_nb.holders import report as holder_reports
-from thag_nb.holders import walk as holders
+from thag_nb.holders import walk
+from thag_nb.holders.report import retained_bundle
+from thag_nb.mimebundle import Bundle
 from thag_nb.notebook.cells import Cells
 from thag_nb.notebook.progress import Progress
 from thag_nb.recordings.model import Recording
@@ -54,7 +55,7 @@ class ThagNb(Magics):
         self.cells = Cells(shell, self.report)
         self._plots: dict[int, bool] = {}
         self._unasked: set[int] = set()  # cells with a live view because all have one
-        self._lives: dict[int, live.Shown] = {}
+        self._lives: dict[int, live.LiveDisplay] = {}
 
     @magic_arguments()
     @argument("name", nargs="*", help="what to call the task; quotes are optional")
@@ -75,7 +76,7 @@ class ThagNb(Magics):
         scope = task(" ".join(options.name))
         if options.live and self._shows_pictures():
             with untracked():
-                from thag_nb.notebook import live  # noqa: F401 - loads pandas and more, which is not the task's time
+                from thag_nb.notebook import live  # noqa: F401 - loads NumPy and more, which is not the task's time
         quiet = options.quiet or self.quiet
         guard = self.cells.open_until_end(scope.guard, report=options.live or not quiet)
         self._plots[guard.context.id] = self.plots and not options.no_plot
@@ -96,7 +97,7 @@ class ThagNb(Magics):
         """Show what each cell and task cost, as a table and over time."""
         self._refuse_arguments("thag", line)
         with untracked():
-            display(reports.costs_bundle(dispatcher.read(), figure=self._shows_pictures()), raw=True)
+            display(costs_bundle(dispatcher.read(), figure=self._shows_pictures()), raw=True)
 
     @magic_arguments()
     @argument("name", nargs="*", help="whose memory; quotes are optional. Without it, of everything that has ended")
@@ -109,8 +110,8 @@ class ThagNb(Magics):
         name = " ".join(options.name)
         user_ns = self._shell.user_ns
         with untracked(), Progress(notebook=self._shows_pictures()) as progress:
-            held = holders.find(name or None, collect=options.collect, namespace=user_ns, progress=progress)
-            progress.replace(holder_reports.retained_bundle(held))
+            held = walk.find(name or None, collect=options.collect, namespace=user_ns, progress=progress)
+            progress.replace(retained_bundle(held))
 
     @magic_arguments()
     @argument("name", nargs="*", help="what to call the moment; quotes are optional")
@@ -141,11 +142,11 @@ class ThagNb(Magics):
             raise UsageError(f"%thag_compare takes at most two names, not {len(names)}; put one with blanks in quotes")
         with untracked():
             sides = self._sides(names, None if options.saved is None else _load(options.saved))
-            rows = comparisons.compare(*sides)
+            rows = differences.compare(*sides)
             # Of all names, the one whose peak differs most is drawn: the first. If its peak does not, there is none.
-            drawn = sides[2] is not None or (bool(rows) and comparisons.verdict(rows[0]) in ("better", "worse"))
-            aligned = comparisons.aligned(*sides) if drawn and self._shows_pictures() else None
-            display(comparison_reports.comparison_bundle(rows, aligned), raw=True)
+            has_picture = sides[2] is not None or (bool(rows) and differences.verdict(rows[0]) in ("better", "worse"))
+            aligned = differences.aligned(*sides) if has_picture and self._shows_pictures() else None
+            display(comparison_bundle(rows, aligned), raw=True)
 
     def _sides(
         self, names: list[str], saved: Recording | None
@@ -181,12 +182,12 @@ class ThagNb(Magics):
         """Write this session as a page: costs, who still holds what, and the status, to be opened anywhere."""
         options = self._options(self.thag_report, line)
         with untracked():
-            from thag_nb.costs import page as pages  # loads matplotlib, which %load_ext does without
+            from thag_nb.costs import page  # loads matplotlib, which %load_ext does without
 
             with Progress(notebook=self._shows_pictures()) as progress:
                 path = Path(options.file).expanduser()
                 try:
-                    pages.write(path, recording=None, overwrite=options.overwrite, progress=progress)
+                    page.write(path, recording=None, overwrite=options.overwrite, progress=progress)
                 except RecordingFileError as error:
                     raise UsageError(f"%thag_report: {error}".replace("overwrite=True", "--overwrite")) from None
                 progress.replace({"text/plain": f"wrote {options.file}"})
@@ -242,9 +243,9 @@ class ThagNb(Magics):
         with untracked():
             from thag_nb.notebook import live  # loads ipywidgets, which %load_ext does without
 
-            shown = self._lives[context.id] = live.Shown(context.id, self.live_interval)
+            view = self._lives[context.id] = live.LiveDisplay(context.id, self.live_interval)
             try:
-                shown.start()
+                view.start()
             except RuntimeError as error:  # there are too many threads
                 self._lives.pop(context.id).replace({"text/plain": f"no live view: {error}"})
 
@@ -253,14 +254,14 @@ class ThagNb(Magics):
         if not ended:
             return
         lives = {context.id: self._lives.pop(context.id) for context in ended if context.id in self._lives}
-        for shown in lives.values():
-            shown.stop()  # all of them, before anything else can go wrong
+        for view in lives.values():
+            view.stop()  # all of them, before anything else can go wrong
         pictures = {context.id: self._plots.pop(context.id, self.plots) for context in ended}
         few = len(ended) <= _REPORTS_WITH_PICTURES and self._shows_pictures()
         unasked, self._unasked = self._unasked, set()
         recording = dispatcher.read()
-        for place, context in enumerate(ended):
-            if place >= len(ended) - _REPORTS or context.id in lives:
+        for index, context in enumerate(ended):
+            if index >= len(ended) - _REPORTS or context.id in lives:
                 picture = pictures[context.id] and few and (context.id not in unasked or _is_long(recording, context))
                 bundle = _task_bundle(recording, context, figure=picture)
                 _show(bundle, instead_of=lives.get(context.id))
@@ -304,20 +305,20 @@ def _is_long(recording: Recording, context: AllocatorContext) -> bool:
     return next(durations_ns, 0) >= _LONG_NS
 
 
-def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: bool) -> reports.Bundle:
+def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: bool) -> Bundle:
     """What is shown of a task. A report must come, whatever somebody has done to matplotlib's settings or to us."""
     try:
-        return reports.task_bundle(recording, context.id, figure=figure)
+        return task_bundle(recording, context.id, figure=figure)
     except UnknownContextError:
         return {"text/plain": f"{context.name} · its figures were forgotten by a reset"}
     except (Exception, KeyboardInterrupt) as error:  # whoever presses Stop now means the cell, which has ended
         if not figure:
             raise
-        line = reports.summary_line(recording.find(context.id))
+        line = summary_line(recording.find(context.id))
         return {"text/plain": f"{line}\nno picture: {type(error).__name__} {error}".rstrip()}
 
 
-def _show(bundle: reports.Bundle, instead_of: live.Shown | None) -> None:
+def _show(bundle: Bundle, instead_of: live.LiveDisplay | None) -> None:
     if instead_of is None:
         display(bundle, raw=True)
     else:

@@ -9,6 +9,8 @@ from typing import Self
 
 from IPython.display import DisplayHandle, display
 
+from thag_nb.mimebundle import Bundle
+
 _PATIENCE_S = 1.0  # what takes less shows nothing
 _INTERVAL_S = 0.5
 
@@ -38,7 +40,7 @@ class Progress:
             self._handle.update({"text/plain": line}, raw=True)
         self._due_s = time.monotonic() + _INTERVAL_S
 
-    def replace(self, bundle: dict[str, str]) -> None:
+    def replace(self, bundle: Bundle) -> None:
         """Show what it was all for, in the place of the line if there is one."""
         if self._handle is None:
             self._wipe()

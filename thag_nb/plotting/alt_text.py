@@ -1,11 +1,10 @@
-"""Pictures in words, for those who do not see them: who, for how long, the peak and when, what is left."""
+"""The alternative texts of pictures: whose memory, for how long, its peak and when that was, what is left."""
 
 from __future__ import annotations
 
-from thag_nb.plotting.text import short
-from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted, Wanted
+from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted, Wanted, curve_in_words
 from thag_nb.recordings.resampling import descendants, peak_ns
-from thag_nb.units import format_bytes, format_duration
+from thag_nb.units import format_bytes, format_duration, short
 
 NOTHING = "Nothing has been recorded yet."
 
@@ -38,16 +37,11 @@ def describe_stack(recording: Recording, wanted: Wanted | None = None) -> str:
 
 
 def _sentence(recording: Recording, record: ContextRecord) -> str:
-    ended = record.state == "ended"
-    left = f"{format_bytes(record.retained_bytes)} retained at its end" if ended else _live_now(record)
-    return (
-        f"Live bytes of {short(record.name)} over {format_duration(record.duration_ns)}: "
-        f"peak {format_bytes(record.peak_bytes)}{_when(recording, record)}, {left}."
-    )
-
-
-def _live_now(record: ContextRecord) -> str:
-    return f"{format_bytes(record.live_bytes)} live now"
+    if record.state == "ended":
+        left = f"{format_bytes(record.retained_bytes)} retained at its end"
+    else:
+        left = f"{format_bytes(record.live_bytes)} live now"
+    return curve_in_words(record, short(record.name), left, when=_when(recording, record))
 
 
 def _when(recording: Recording, record: ContextRecord) -> str:

@@ -93,14 +93,14 @@ def scale(axes: Axes, clock: Clock, top_bytes: float) -> None:
     axes.set_xlim(0, span)
     axes.set_ylim(0, top)
     axes.yaxis.set_major_locator(_BinaryLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _place: _byte_tick(size)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _position: _byte_tick(size)))
     _scale_time(axes, span)
 
 
 def _scale_time(axes: Axes, span: float) -> None:
     _, unit, per_second = next(row for row in _TIME_UNITS if span < row[0])
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=_MINUTE_STEPS if unit == "min" else _TIME_STEPS))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _place: f"{seconds * per_second:.6g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _position: f"{seconds * per_second:.6g}"))
     axes.set_xlabel(f"time since start ({unit})")
 
 
@@ -119,7 +119,7 @@ class _BinaryLocator(Locator):
 
     def tick_values(self, vmin: float, vmax: float) -> list[float]:
         step = 2 ** max(ceil(log2(max(vmax - vmin, 1) / 4)), 0)
-        return [float(step * place) for place in range(ceil(vmin / step), floor(vmax / step) + 1)]
+        return [float(step * number) for number in range(ceil(vmin / step), floor(vmax / step) + 1)]
 
 
 def figure_png(axes: Axes, dpi: int = 100) -> bytes:

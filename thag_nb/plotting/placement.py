@@ -1,4 +1,4 @@
-"""Places for words in a picture: above the axes, beside a point, within an area; never over each other or a line."""
+"""Where words find room in a picture: above the axes, beside a point, within an area; not over each other or a line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PAD_PIXELS = 2
 
 def place_above(axes: Axes, texts: Sequence[tuple[Words, float]], renderer: RendererBase) -> Iterator[Words]:
     """Put words above the axes, to the right of their point if `side` is positive; yields those without room."""
-    taken = np.empty((0, 4))
+    obstacles = np.empty((0, 4))
     left, right = axes.bbox.x0 - 4, axes.bbox.x1 + 4
     for text, side in texts:
         if text.axes is None:
@@ -39,8 +39,8 @@ def place_above(axes: Axes, texts: Sequence[tuple[Words, float]], renderer: Rend
         for row in range(_ROWS):
             text.put((side, 1.0 + _ROW_POINTS * row))
             box = text.box(renderer)
-            if not overlaps(box[np.newaxis], taken).any():
-                taken = np.vstack([taken, box + np.array([-_GAP_PIXELS, 0, _GAP_PIXELS, 0])])
+            if not overlaps(box[np.newaxis], obstacles).any():
+                obstacles = np.vstack([obstacles, box + np.array([-_GAP_PIXELS, 0, _GAP_PIXELS, 0])])
                 break
         else:
             yield text
@@ -56,27 +56,27 @@ def place_beside(
     upright = np.vstack([np.empty((0, 4)), *(_upright(axes, line) for line in lines)])
     dots = [axes.transData.transform(text.xy) for text in texts if not text.anchors]
     filled = np.vstack([filled, *([x - 4, y - 4, x + 4, y + 4] for x, y in dots)])
-    placed = np.empty((0, 4))
+    word_boxes = np.empty((0, 4))
     ties = np.empty((0, 4))
     for text in texts:
         if text.axes is None:
             continue
         text.put((1.0, 0.0))
         size = np.diff(text.box(renderer).reshape(2, 2), axis=0)[0]
-        taken = np.vstack([filled, placed, ties])
+        obstacles = np.vstack([filled, word_boxes, ties])
         anchors = text.anchors or [text.xy]
         dots = [axes.transData.transform(anchor) for anchor in anchors]
-        found = [_nearest(axes, dot, size, taken, placed, upright) for dot in dots]
-        best = min(range(len(found)), key=lambda place: found[place].distance)
-        if np.isinf(found[best].distance):
+        spots = [_nearest(axes, dot, size, obstacles, word_boxes, upright) for dot in dots]
+        best = min(range(len(spots)), key=lambda number: spots[number].distance)
+        if np.isinf(spots[best].distance):
             yield text
             continue
         text.move(anchors[best])
-        text.put(found[best].offset, tied=len(found[best].tie) > 0)
-        placed, ties = np.vstack([placed, found[best].box]), np.vstack([ties, found[best].tie])
+        text.put(spots[best].offset, tied=len(spots[best].tie) > 0)
+        word_boxes, ties = np.vstack([word_boxes, spots[best].box]), np.vstack([ties, spots[best].tie])
 
 
-class _Place(NamedTuple):
+class _Spot(NamedTuple):
     """Where words may be: their offset in points, their box, the boxes of their tie, and how bad that is."""
 
     distance: float
@@ -85,30 +85,30 @@ class _Place(NamedTuple):
     tie: Boxes = np.empty((0, 4))
 
 
-def _nearest(axes: Axes, dot: Boxes, size: Boxes, taken: Boxes, words: Boxes, upright: Boxes) -> _Place:
-    """The nearest free place for words of a size in pixels; infinitely far if there is none."""
+def _nearest(axes: Axes, dot: Boxes, size: Boxes, obstacles: Boxes, words: Boxes, upright: Boxes) -> _Spot:
+    """The nearest free spot for words of a size in pixels; infinitely far if there is none."""
     shift = _OFFSETS * axes.figure.figure.dpi / 72
     corner = dot + shift - size * np.stack([_OFFSETS[:, 0] < 0, np.full(len(_OFFSETS), 0.5)], axis=1)
-    places = np.hstack([corner, corner + size])
-    inside = (places[:, :2] >= axes.bbox.min).all(axis=1) & (places[:, 2:] <= axes.bbox.max).all(axis=1)
-    near = [places.min(axis=0)[:2], places.max(axis=0)[2:]]
-    taken = taken[overlaps(taken, np.reshape(near, (1, 4))).any(axis=1)]
-    free: Any = inside & ~overlaps(places, taken).any(axis=1)
+    boxes = np.hstack([corner, corner + size])
+    inside = (boxes[:, :2] >= axes.bbox.min).all(axis=1) & (boxes[:, 2:] <= axes.bbox.max).all(axis=1)
+    near = [boxes.min(axis=0)[:2], boxes.max(axis=0)[2:]]
+    obstacles = obstacles[overlaps(obstacles, np.reshape(near, (1, 4))).any(axis=1)]
+    free: Any = inside & ~overlaps(boxes, obstacles).any(axis=1)
     distance = np.abs(_OFFSETS[:, 0]) + 2 * np.abs(_OFFSETS[:, 1] - 5)
-    distance = distance + _CROSSING_POINTS * overlaps(places, upright).sum(axis=1)
+    distance = distance + _CROSSING_POINTS * overlaps(boxes, upright).sum(axis=1)
     for best in np.argsort(distance, kind="stable"):
         if not free[best]:
             continue
-        tie = _tie(dot, places[best]) if np.abs(_OFFSETS[best]).max() > _NEAR_POINTS else np.empty((0, 4))
+        tie = _tie(dot, boxes[best]) if np.abs(_OFFSETS[best]).max() > _NEAR_POINTS else np.empty((0, 4))
         if not overlaps(tie, words).any():
             offset = (float(_OFFSETS[best, 0]), float(_OFFSETS[best, 1]))
-            return _Place(float(distance[best]), offset, places[best], tie)
-    return _Place(np.inf)
+            return _Spot(float(distance[best]), offset, boxes[best], tie)
+    return _Spot(np.inf)
 
 
-def _tie(dot: Boxes, place: Boxes) -> Boxes:
+def _tie(dot: Boxes, box: Boxes) -> Boxes:
     """Boxes along the line between a dot and words."""
-    middle = (place[:2] + place[2:]) / 2
+    middle = (box[:2] + box[2:]) / 2
     points = dot + np.linspace(0.1, 1, 24)[:, np.newaxis] * (middle - dot)
     return np.hstack([points - 1, points + 1])
 
@@ -151,10 +151,10 @@ def _pieces(line: Line2D) -> Boxes:
         corners = np.stack([points[1:, 0], points[:-1, 1]], axis=1)
         points = np.insert(points, np.arange(1, len(points)), corners, axis=0)
     elif len(points) < 1000:  # slanted ones are not as wide as their boxes
-        places = np.linspace(0, len(points) - 1, 8 * len(points))
-        points = np.stack([np.interp(places, np.arange(len(points)), column) for column in points.T], axis=1)
-    places = line.get_transform().transform(points)
-    return np.hstack([np.minimum(places[:-1], places[1:]), np.maximum(places[:-1], places[1:])])
+        finer = np.linspace(0, len(points) - 1, 8 * len(points))
+        points = np.stack([np.interp(finer, np.arange(len(points)), column) for column in points.T], axis=1)
+    ends = line.get_transform().transform(points)
+    return np.hstack([np.minimum(ends[:-1], ends[1:]), np.maximum(ends[:-1], ends[1:])])
 
 
 def place_within(

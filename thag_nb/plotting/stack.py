@@ -14,14 +14,13 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from thag_nb.palette import GREY, OTHERS, ROOT, Style, styles
-from thag_nb.plotting import placement as places
-from thag_nb.plotting import text as labels
+from thag_nb.plotting import placement
 from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
-from thag_nb.plotting.event_lines import Drawn, draw_collections, draw_moments, marks, starts
-from thag_nb.plotting.text import KEY_LETTERS, Words, short
-from thag_nb.recordings import resampling as curves
-from thag_nb.recordings.model import ContextRecord, Recording, Wanted
-from thag_nb.units import format_bytes
+from thag_nb.plotting.event_lines import EventArtists, draw_collections, draw_event_lines, mark_lines, start_lines
+from thag_nb.plotting.text import Boxes, Words, arrange, write, write_note
+from thag_nb.recordings import resampling
+from thag_nb.recordings.model import ContextRecord, Recording, Wanted, is_work, work_names
+from thag_nb.units import KEY_LETTERS, format_bytes, short
 
 # Dark dashes on a light line: one of the two is seen on any page and on any area.
 _RESIDENT_COLOURS = ("#C4C4C4", "#444444")
@@ -91,18 +90,18 @@ def plot_stack(
     if wanted is None and not recording.contexts:
         axes = axes_for(ax, figsize, pyplot=pyplot)
         scale(axes, Clock(0, 0), 0)
-        labels.write(axes, "nothing has been recorded yet", (0.5, 0.5), ha="center")
+        write(axes, "nothing has been recorded yet", (0.5, 0.5), ha="center")
         return axes
     top = recording.contexts[0] if wanted is None else recording.find(wanted)
-    window = curves.window_of(recording, top)
-    window = window._replace(end_ns=max(window.end_ns, curves.peak_ns(recording, top)))
-    stack = curves.stack(recording, top, window=window)
+    window = resampling.window_of(recording, top)
+    window = window._replace(end_ns=max(window.end_ns, resampling.peak_ns(recording, top)))
+    stack = resampling.stack(recording, top, window=window)
     axes = axes_for(ax, figsize, pyplot=pyplot)
     _draw(axes, recording, top, stack)
     return axes
 
 
-def _draw(axes: Axes, recording: Recording, top: ContextRecord, stack: curves.Stack) -> None:
+def _draw(axes: Axes, recording: Recording, top: ContextRecord, stack: resampling.Stack) -> None:
     clock = Clock(int(stack.window.edges_ns[0]), int(stack.window.edges_ns[-1]))
     areas, resident = _areas(recording, top, stack), _resident(recording, top, stack)
     tallest = 0 if resident is None else min(int(resident.size_bytes.max()), _TALLEST_RESIDENT * top.peak_bytes)
@@ -123,26 +122,26 @@ def _draw(axes: Axes, recording: Recording, top: ContextRecord, stack: curves.St
                 linestyle=dashes,
                 zorder=4,
             )
-    children = [record for record in recording.children(top.context_id) if record.kind in ("cell", "task")]
-    drawn = draw_moments(axes, [*marks(recording, [top]), *starts(children)], clock)
+    children = [record for record in recording.children(top.context_id) if is_work(record)]
+    event_artists = draw_event_lines(axes, [*mark_lines(recording, [top]), *start_lines(children)], clock)
     note = draw_collections(axes, recording, clock)
     beside = _write_beside(axes, recording, top, clock, resident)
-    _annotate(axes, areas, drawn, beside, labels.write_note(axes, [note] if note else []), clock, stack)
+    _annotate(axes, areas, event_artists, beside, write_note(axes, [note] if note else []), clock, stack)
 
 
 # What is drawn
 
 
-def _areas(recording: Recording, top: ContextRecord, stack: curves.Stack) -> list[_Area]:
-    looks = styles(recording)
+def _areas(recording: Recording, top: ContextRecord, stack: resampling.Stack) -> list[_Area]:
+    looks = styles(work_names(recording))
     records = {record.context_id: record for record in recording.contexts}
-    count = len(curves.descendants(recording, top.context_id)) - len(stack.layers) + 2
+    count = len(resampling.descendants(recording, top.context_id)) - len(stack.layers) + 2
     bottom = np.zeros(stack.window.columns, np.int64)
     areas = []
     for layer in stack.layers:
         ceiling = bottom + np.maximum(layer.live_bytes, 0)
         most_bytes = int((ceiling - bottom).max())
-        if layer.context_id == curves.OTHERS_ID:
+        if layer.context_id == resampling.OTHERS_ID:
             name, style = f"{count:,} {layer.name if count > 1 else 'other'}", OTHERS
         else:
             name, style = layer.name, looks.get(layer.name, ROOT)
@@ -154,13 +153,13 @@ def _areas(recording: Recording, top: ContextRecord, stack: curves.Stack) -> lis
     return areas
 
 
-def _resident(recording: Recording, top: ContextRecord, stack: curves.Stack) -> _Resident | None:
+def _resident(recording: Recording, top: ContextRecord, stack: resampling.Stack) -> _Resident | None:
     window = stack.window
     samples = np.array([sample for sample in recording.resident if window.start_ns <= sample.time_ns <= window.end_ns])
     if not len(samples):
         return None
     times_ns, size_bytes = samples.T.astype(np.int64)
-    live_bytes = curves.lives(recording, top, window)
+    live_bytes = resampling.lives(recording, top, window)
     column = np.clip(np.searchsorted(window.edges_ns, times_ns, side="right") - 1, 0, window.columns - 1)
     more_bytes = int((size_bytes - live_bytes[column]).min())
     less_bytes = more_bytes if more_bytes * _SHIFTED_PART > top.peak_bytes else 0
@@ -193,19 +192,19 @@ def _write_beside(
     axes: Axes, recording: Recording, top: ContextRecord, clock: Clock, resident: _Resident | None
 ) -> dict[Words, Artist]:
     """The words that stand beside their points, and what stands for them in a key."""
-    peak = (float(clock.seconds(curves.peak_ns(recording, top))), float(top.peak_bytes))
+    peak = (float(clock.seconds(resampling.peak_ns(recording, top))), float(top.peak_bytes))
     words = f"peak {format_bytes(top.peak_bytes)}"
     axes.plot(*peak, "o", color=GREY, markersize=4, zorder=6, clip_on=False)
     beside: dict[Words, Artist] = {
-        labels.write(axes, words, peak, xycoords="data", size=LABEL_POINTS, tie=GREY): Line2D(
+        write(axes, words, peak, xycoords="data", size=LABEL_POINTS, tie=GREY): Line2D(
             [], [], color=GREY, linewidth=0.8, marker="o", markersize=3.5, label=words
         )
     }
     if resident is not None:
         times, sizes = clock.seconds(resident.times_ns), resident.size_bytes
         spread = np.unique(np.linspace(len(times) - 1, 0, _RESIDENT_ANCHORS).astype(int))[::-1]
-        anchors = [(float(times[place]), float(min(sizes[place], axes.get_ylim()[1]))) for place in spread]
-        text = labels.write(axes, resident.words, anchors[0], xycoords="data", tie=GREY)
+        anchors = [(float(times[index]), float(min(sizes[index], axes.get_ylim()[1]))) for index in spread]
+        text = write(axes, resident.words, anchors[0], xycoords="data", tie=GREY)
         text.anchors = anchors
         beside[text] = Line2D([], [], color=GREY, linewidth=1.0, linestyle=_RESIDENT_DASHES, label=resident.words)
     for text in beside:
@@ -216,39 +215,37 @@ def _write_beside(
 def _annotate(
     axes: Axes,
     areas: list[_Area],
-    drawn: Drawn,
+    event_artists: EventArtists,
     beside: dict[Words, Artist],
     note: Words | None,
     clock: Clock,
-    stack: curves.Stack,
+    stack: resampling.Stack,
 ) -> None:
     highest = max((int(stack.high_bytes.max()), *(area.most_bytes for area in areas)))
     named = [area for area in areas if area.most_bytes * _LABELLED_PART >= highest and area.most_bytes]
     within = {_write_name(axes, area): area for area in reversed(named)}
     seconds = clock.seconds(stack.window.edges_ns)
 
-    def place(renderer: RendererBase) -> Iterable[Words]:
-        yield from places.place_above(axes, drawn.texts, renderer)
-        places.place_note(axes, note, renderer)
+    def place_words(renderer: RendererBase) -> Iterable[Words]:
+        yield from placement.place_above(axes, event_artists.texts, renderer)
+        placement.place_note(axes, note, renderer)
         for text, area in within.items():
             if text.axes is not None and not _put_within(axes, text, area, seconds, renderer):
                 yield text
-        filled = np.vstack([places.boxes_of_lines(axes, drawn.lines), _boxes(axes, areas, seconds)])
-        yield from places.place_beside(axes, list(beside), filled, drawn.lines, renderer)
-        places.cut(axes, drawn.lines, [*within, *beside], renderer)
+        filled = np.vstack([placement.boxes_of_lines(axes, event_artists.lines), _boxes(axes, areas, seconds)])
+        yield from placement.place_beside(axes, list(beside), filled, event_artists.lines, renderer)
+        placement.cut(axes, event_artists.lines, [*within, *beside], renderer)
 
     def entries(lost: Sequence[Words]) -> list[Artist]:
-        placed = {area.name for text, area in within.items() if text not in lost}
-        homeless = {area.name: area for text, area in within.items() if text in lost and area.name not in placed}
+        names_within = {area.name for text, area in within.items() if text not in lost}
+        homeless = {area.name: area for text, area in within.items() if text in lost and area.name not in names_within}
         return [area.handle() for area in homeless.values()] + [beside[text] for text in lost if text in beside]
 
-    labels.arrange(axes, place, entries)
+    arrange(axes, place_words, entries)
 
 
 def _write_name(axes: Axes, area: _Area) -> Words:
-    text = labels.write(
-        axes, short(area.name, KEY_LETTERS), (0, 0), xycoords="data", colour=area.style.ink, ha="center"
-    )
+    text = write(axes, short(area.name, KEY_LETTERS), (0, 0), xycoords="data", colour=area.style.ink, ha="center")
     text.set_in_layout(False)
     return text
 
@@ -257,14 +254,14 @@ def _put_within(axes: Axes, text: Words, area: _Area, seconds: NDArray[np.float6
     """Put a name where its area is highest, if it is high enough."""
     left, bottom = axes.transData.transform(np.stack([seconds, _closed(area.bottom)], axis=1)).T
     _, top = axes.transData.transform(np.stack([seconds, _closed(area.top)], axis=1)).T
-    at = places.place_within(text, left, bottom[:-1], top[:-1], renderer)
+    at = placement.place_within(text, left, bottom[:-1], top[:-1], renderer)
     if at is not None:
         x, y = axes.transData.inverted().transform(at)
         text.move((float(x), float(y)))
     return at is not None
 
 
-def _boxes(axes: Axes, areas: list[_Area], seconds: NDArray[np.float64]) -> labels.Boxes:
+def _boxes(axes: Axes, areas: list[_Area], seconds: NDArray[np.float64]) -> Boxes:
     """What is filled, as boxes in pixels."""
     corners = (
         axes.transData.transform(np.stack([seconds[:-1], areas[0].bottom], axis=1)),

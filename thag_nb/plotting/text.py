@@ -1,7 +1,7 @@
-"""Words in a picture: where they have room, and a key beside the axes for those that have none.
+"""Words in a picture: how they are written and moved, and a key beside the axes for those that find no room.
 
 Whether there is room depends on how large the axes are once everything around them has been measured, and that may
-change until the picture is drawn. So words are put in their places once at first, and again whenever the axes moved.
+change until the picture is drawn. So room is looked for once at first, and again whenever the axes moved.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ Boxes = NDArray[np.float64]
 
 SMALL_POINTS = 7
 
-NAME_LETTERS = 28
-KEY_LETTERS = 18  # a key takes its room from the axes
 _KEY_ENTRIES = 12
 _ROUNDS = 4
 
@@ -42,12 +40,6 @@ _FALLBACKS = (
     *("Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS"),
     *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Noto Emoji", "Symbola", "Unifont"),
 )
-
-
-def short(name: str, letters: int = NAME_LETTERS) -> str:
-    """A name in one line that is not too long for a picture."""
-    words = " ".join(name.split())
-    return words if len(words) <= letters else f"{words[: letters - 1]}…"
 
 
 class Words(Annotation):
@@ -159,15 +151,16 @@ def _letters(path: str) -> frozenset[int]:
 
 # Arranging
 
-Place = Callable[[RendererBase], Iterable[Words]]
+PlaceWords = Callable[[RendererBase], Iterable[Words]]
 
 
-def arrange(axes: Axes, place: Place, entries: Callable[[Sequence[Words]], Sequence[Artist]]) -> None:
-    """Put words in their places with `place`, which says for which there was no room, and again when the axes move.
+def arrange(axes: Axes, place_words: PlaceWords, entries: Callable[[Sequence[Words]], Sequence[Artist]]) -> None:
+    """Put words where they have room, and again when the axes move.
 
-    Those that have no room at first are taken out. `entries` makes a key of them: lines or patches with labels.
+    `place_words` does that and says for which there was none. Those that have no room at first are taken out, and
+    `entries` makes a key of them: lines or patches with labels.
     """
-    keeper = _Keeper(axes, place)
+    keeper = _Keeper(axes, place_words)
     axes.add_artist(keeper)
     lost: list[Words] = []
     key: Legend | None = None
@@ -186,23 +179,23 @@ def arrange(axes: Axes, place: Place, entries: Callable[[Sequence[Words]], Seque
 
 
 class _Keeper(Artist):
-    """Draws nothing, and puts the words in their places before they are drawn, if the axes have moved since."""
+    """Draws nothing, and puts the words where they have room before they are drawn, if the axes have moved since."""
 
-    def __init__(self, axes: Axes, place: Place) -> None:
+    def __init__(self, axes: Axes, place_words: PlaceWords) -> None:
         super().__init__()
         self.set(zorder=-1000, in_layout=False)
         self.lost: list[Words] = []
         self._axes = axes
-        self._place = place
-        self._known: tuple[float, ...] = ()
+        self._place_words = place_words
+        self._geometry: tuple[float, ...] = ()
 
     def draw(self, renderer: RendererBase) -> None:
         """Nothing to see."""
         axes = self._axes
-        known = (*axes.bbox.extents, *axes.get_xlim(), *axes.get_ylim(), axes.figure.figure.dpi)
-        if known != self._known:
-            self._known = known
-            self.lost = list(self._place(renderer))
+        geometry = (*axes.bbox.extents, *axes.get_xlim(), *axes.get_ylim(), axes.figure.figure.dpi)
+        if geometry != self._geometry:
+            self._geometry = geometry
+            self.lost = list(self._place_words(renderer))
             for text in self.lost:
                 text.show(False)
         self.stale = False

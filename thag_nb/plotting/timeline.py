@@ -16,15 +16,13 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from thag_nb.palette import GREY, styles
-from thag_nb.plotting import placement as places
-from thag_nb.plotting import text as labels
+from thag_nb.plotting import placement
 from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_axes, scale
-from thag_nb.plotting.event_lines import AFTER, BEFORE, Moment, draw_collections, draw_moments, marks
-from thag_nb.plotting.text import KEY_LETTERS, NAME_LETTERS, Words, short
-from thag_nb.recordings.frames import bucket_rows
-from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted
-from thag_nb.recordings.resampling import peak_ns
-from thag_nb.units import format_bytes
+from thag_nb.plotting.event_lines import AFTER, BEFORE, EventLine, draw_collections, draw_event_lines, mark_lines
+from thag_nb.plotting.text import Boxes, Words, arrange, write, write_note
+from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted, is_work, work_names
+from thag_nb.recordings.resampling import bucket_rows, peak_ns
+from thag_nb.units import KEY_LETTERS, NAME_LETTERS, format_bytes, short
 
 MOST_CONTEXTS = 8
 
@@ -109,8 +107,8 @@ def plot_timeline(
     Raises `UnknownContextError`, and `AxesError` if `ax` is something else.
     """
     check_axes(ax)
-    chosen, below, notes = _choose(recording, wanted, all)
-    curves = _curves(recording, chosen, below)
+    selected, below, notes = _choose(recording, wanted, all)
+    curves = _curves(recording, selected, below)
     axes = axes_for(ax, figsize, pyplot=pyplot)
     clock = _clock(curves)
     scale(axes, clock, 1.2 * max((curve.record.peak_bytes for curve in curves), default=0))
@@ -130,7 +128,7 @@ def plot_comparison(
 ) -> Axes:
     """Draw two contexts that start at the same moment over each other, as `plot_timeline` does.
 
-    `aligned` is made by `comparisons.aligned`. Raises `AxesError` if `ax` is something else.
+    `aligned` is made by `differences.aligned`. Raises `AxesError` if `ax` is something else.
     """
     return plot_timeline(aligned, ax=ax, figsize=figsize, pyplot=pyplot)
 
@@ -143,42 +141,38 @@ def _choose(
 ) -> tuple[list[ContextRecord], list[ContextRecord], list[str | None]]:
     """The contexts to draw, those in the background leading; those below them; and what to say of the others."""
     if wanted is None:
-        shown, note = _highest(record for record in recording.contexts if _is_work(record))
-        return [record for record in recording.contexts if record.kind == "root"] + shown, [], [note]
-    found = recording.choose(wanted, all=all)
-    shown, note = _highest(found)
+        selected, note = _highest(record for record in recording.contexts if is_work(record))
+        return [record for record in recording.contexts if record.kind == "root"] + selected, [], [note]
+    records = recording.choose(wanted, all=all)
+    selected, note = _highest(records)
     if isinstance(wanted, list | tuple) and not isinstance(wanted, ContextRecord) and not hasattr(wanted, "id"):
-        return shown, [], [note]
-    drawn = {record.context_id for record in shown}
-    below = [record for record in recording.contexts if record.parent_id in drawn and _is_work(record)]
-    below = [record for record in below if record.context_id not in drawn]
+        return selected, [], [note]
+    selected_ids = {record.context_id for record in selected}
+    below = [record for record in recording.contexts if record.parent_id in selected_ids and is_work(record)]
+    below = [record for record in below if record.context_id not in selected_ids]
     if len(below) > MOST_CONTEXTS:
-        return shown, [], [note, f"{len(below):,} started under {short(shown[0].name)} not drawn"]
-    return shown, below, [note]
-
-
-def _is_work(record: ContextRecord) -> bool:
-    return record.kind in ("cell", "task")
+        return selected, [], [note, f"{len(below):,} started under {short(selected[0].name)} not drawn"]
+    return selected, below, [note]
 
 
 def _highest(records: Iterable[ContextRecord]) -> tuple[list[ContextRecord], str | None]:
     """The contexts of highest peak, oldest first, and what to say of the others."""
     ranked = sorted(records, key=lambda record: record.peak_bytes, reverse=True)
-    shown = sorted(ranked[:MOST_CONTEXTS], key=lambda record: record.context_id)
-    left_out = len(ranked) - len(shown)
-    return shown, f"{left_out:,} of lower peak not drawn" if left_out else None
+    selected = sorted(ranked[:MOST_CONTEXTS], key=lambda record: record.context_id)
+    left_out = len(ranked) - len(selected)
+    return selected, f"{left_out:,} of lower peak not drawn" if left_out else None
 
 
-def _curves(recording: Recording, chosen: list[ContextRecord], below: list[ContextRecord]) -> list[_Curve]:
-    looks = styles(recording)
+def _curves(recording: Recording, selected: list[ContextRecord], below: list[ContextRecord]) -> list[_Curve]:
+    looks = styles(work_names(recording))
     markers = dict(zip(looks, cycle(_MARKERS), strict=False))
     seen: dict[str, int] = {}
     curves = []
-    for record in [*chosen, *below]:
+    for record in [*selected, *below]:
         rows = bucket_rows(recording, record.context_id)
         if not len(rows):
             continue
-        if record.name in looks and _is_work(record):
+        if record.name in looks and is_work(record):
             style, again = looks[record.name], seen.get(record.name, 0)
             seen[record.name] = again + 1
             dash, width = (style.dash + again) % len(DASHES), 1.0 if record in below else 1.6
@@ -224,8 +218,8 @@ def _line(curve: _Curve) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if curve.is_brief:
         record = curve.record
         before = 0 if curve.rows[0, 1] <= 0 else int(curve.rows[0, 1])
-        kept = record.retained_bytes if record.state == "ended" else record.live_bytes
-        return np.array([curve.start_ns, curve.peak_ns, curve.end_ns]), np.array([before, kept, kept])
+        left_bytes = record.retained_bytes if record.state == "ended" else record.live_bytes
+        return np.array([curve.start_ns, curve.peak_ns, curve.end_ns]), np.array([before, left_bytes, left_bytes])
     return np.append(curve.rows[:, 0], curve.end_ns), np.append(curve.rows[:, 3], curve.rows[-1, 3])
 
 
@@ -276,24 +270,23 @@ def _rectangles(
 def _annotate(axes: Axes, recording: Recording, curves: list[_Curve], clock: Clock, notes: list[str]) -> None:
     if not curves:
         words = "nothing to draw" if recording.contexts else "nothing has been recorded yet"
-        labels.write(axes, words, (0.5, 0.5), ha="center")
-    shown = [curve.record for curve in curves]
-    moments = marks(recording, shown)
+        write(axes, words, (0.5, 0.5), ha="center")
+    events = mark_lines(recording, [curve.record for curve in curves])
     if len(curves) > 1:
-        begun, ended = _boundaries(curves)
-        moments = [*moments, *begun, *ended]
-    drawn = draw_moments(axes, moments, clock)
+        starts, ends = _boundaries(curves)
+        events = [*events, *starts, *ends]
+    event_artists = draw_event_lines(axes, events, clock)
     peaks = {_write_peak(axes, curve, clock): curve for curve in _worth_a_label(curves)}
     nameless = [curve for curve in curves if curve not in peaks.values()]
-    note = labels.write_note(axes, notes)
+    note = write_note(axes, notes)
 
-    def place(renderer: RendererBase) -> Iterable[Words]:
-        yield from places.place_above(axes, drawn.texts, renderer)
-        places.place_note(axes, note, renderer)
-        lines = places.boxes_of_lines(axes, drawn.lines)
+    def place_words(renderer: RendererBase) -> Iterable[Words]:
+        yield from placement.place_above(axes, event_artists.texts, renderer)
+        placement.place_note(axes, note, renderer)
+        lines = placement.boxes_of_lines(axes, event_artists.lines)
         filled = np.vstack([lines, *(_spikes(axes, curve, clock) for curve in curves)])
-        yield from places.place_beside(axes, list(peaks), filled, drawn.lines, renderer)
-        places.cut(axes, drawn.lines, peaks, renderer)
+        yield from placement.place_beside(axes, list(peaks), filled, event_artists.lines, renderer)
+        placement.cut(axes, event_artists.lines, peaks, renderer)
 
     def entries(lost: Sequence[Words]) -> list[Artist]:
         names = {text.get_text() for text in lost if text not in peaks}
@@ -301,19 +294,19 @@ def _annotate(axes: Axes, recording: Recording, curves: list[_Curve], clock: Clo
         lost_curves = lost_peaks + [curve for curve in nameless if short(curve.record.name) in names]
         return [curve.handle() for curve in sorted(lost_curves, key=lambda curve: -curve.record.peak_bytes)]
 
-    labels.arrange(axes, place, entries)
+    arrange(axes, place_words, entries)
 
 
-def _boundaries(curves: list[_Curve]) -> tuple[list[Moment], list[Moment]]:
+def _boundaries(curves: list[_Curve]) -> tuple[list[EventLine], list[EventLine]]:
     """Where each cell and task starts, and where it ends."""
-    work = sorted((curve for curve in curves if _is_work(curve.record)), key=lambda curve: curve.start_ns)
-    begun = [Moment(curve.start_ns, short(curve.record.name), AFTER, curve.look.colour) for curve in work]
-    ended = [
-        Moment(curve.end_ns, f"{short(curve.record.name)} end", BEFORE, curve.look.colour)
+    work = sorted((curve for curve in curves if is_work(curve.record)), key=lambda curve: curve.start_ns)
+    starts = [EventLine(curve.start_ns, short(curve.record.name), AFTER, curve.look.colour) for curve in work]
+    ends = [
+        EventLine(curve.end_ns, f"{short(curve.record.name)} end", BEFORE, curve.look.colour)
         for curve in work
         if curve.record.state == "ended"
     ]
-    return begun, ended
+    return starts, ends
 
 
 def _worth_a_label(curves: list[_Curve]) -> list[_Curve]:
@@ -326,14 +319,14 @@ def _worth_a_label(curves: list[_Curve]) -> list[_Curve]:
 def _write_peak(axes: Axes, curve: _Curve, clock: Clock) -> Words:
     peak = (float(clock.seconds(curve.peak_ns)), float(curve.record.peak_bytes))
     words = curve.words(NAME_LETTERS)
-    text = labels.write(axes, words, peak, xycoords="data", size=LABEL_POINTS, tie=curve.look.colour)
+    text = write(axes, words, peak, xycoords="data", size=LABEL_POINTS, tie=curve.look.colour)
     text.set_in_layout(False)
     return text
 
 
-def _spikes(axes: Axes, curve: _Curve, clock: Clock) -> labels.Boxes:
+def _spikes(axes: Axes, curve: _Curve, clock: Clock) -> Boxes:
     """What stands out of a line: the highest of each bucket, as boxes in pixels."""
     seconds = clock.seconds(np.array([curve.peak_ns]) if curve.is_brief else curve.rows[:, 0])
     rows = curve.rows[: len(seconds)]
-    places = [axes.transData.transform(np.stack([seconds, rows[:, field]], axis=1)) for field in (1, 2)]
-    return np.hstack(places)
+    corners = [axes.transData.transform(np.stack([seconds, rows[:, field]], axis=1)) for field in (1, 2)]
+    return np.hstack(corners)

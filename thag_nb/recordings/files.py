@@ -34,14 +34,13 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from operator import le, lt
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
-from thag_nb import _native
 from thag_nb.errors import RecordingFileError
+from thag_nb.units import is_name
 
 FORMAT = "thag_nb recording"
 VERSION = 2
@@ -60,7 +59,6 @@ _WORDS = {
     ("marks", "kind"): ("mark", "collection"),
 }
 _NEVER_NEGATIVE = {("marks", "duration_ns"), ("resident", "resident_bytes")}
-_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # breaks of lines, and lone surrogates
 _SWAPS_BYTES = sys.byteorder == "big"
 
 _MARK = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{FORMAT}"'.encode())
@@ -73,20 +71,9 @@ _TAKE_ANOTHER = "give a file that Recording.save wrote"
 _SAVE_AGAIN = "save it again, or take another copy"
 
 
-@contextmanager
-def _untracked() -> Iterator[None]:
-    """Recordings are charged to nobody, and so is the work of keeping them."""
-    entering = _native.enter(_native.SYSTEM_ID, False)
-    try:
-        yield
-    finally:
-        entering.leave(True)
-
-
 # Imports go down only: the types of recordings and rows are handed in, as they are to the native core.
 
 
-@_untracked()
 def save(recording: Any, rows: Rows, path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Write a `Recording` of these rows. Raises `RecordingFileError`, and OSError where the system refuses."""
     name = os.fsdecode(path)
@@ -122,7 +109,6 @@ def write(name: str, data: bytes, *, what: str, is_one: Callable[[bytes], bool],
         raise OSError(error.errno, error.strerror, name) from None
 
 
-@_untracked()
 def load(recording_type: Callable[..., _RecordingType], rows: Rows, path: str | os.PathLike[str]) -> _RecordingType:
     """The recording in a file, as a `Recording` of these rows.
 
@@ -232,8 +218,8 @@ def _content(recording: Any, rows: Rows) -> dict[str, Any]:
     }
 
 
-def _columns(found: tuple[Any, ...], row_type: Any) -> dict[str, list[Any]]:
-    return {field: [row[place] for row in found] for place, field in enumerate(row_type._fields)}
+def _columns(records: tuple[Any, ...], row_type: Any) -> dict[str, list[Any]]:
+    return {field: [row[index] for row in records] for index, field in enumerate(row_type._fields)}
 
 
 def _rows(columns: dict[str, list[Any]], row_type: Any) -> tuple[Any, ...]:
@@ -342,15 +328,10 @@ def _fits(table: str, field: str, value: object) -> bool:
     if (table, field) in _WORDS:
         return value in _WORDS[table, field]
     if field == "name":
-        return _is_name(value)
+        return is_name(value)
     if field == "buckets":
         return _is_timeline(value)
     return _is_integer(value) and ((table, field) not in _NEVER_NEGATIVE or value >= 0)
-
-
-def _is_name(value: object) -> bool:
-    """Whether a context or a mark can be called so: not empty, on one line, and something that can be encoded."""
-    return isinstance(value, str) and value.strip() != "" and _NOT_IN_NAMES.search(value) is None
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

@@ -1,4 +1,4 @@
-"""Recordings as pandas frames, their columns fixed and written once."""
+"""Recordings as pandas frames, with a column for each field of what they show."""
 
 from __future__ import annotations
 
@@ -8,39 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Index, Series, array
 
-from thag_nb.comparison.differences import Difference
-from thag_nb.holders.walk import Held
-from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted
+from thag_nb.recordings.model import ContextRecord, Difference, Held, Recording, SeveralWanted
+from thag_nb.recordings.resampling import BUCKET_FIELDS, bucket_rows
 
 _TEXT_COLUMNS = ("name", "kind", "allocator", "state")
 
-CONTEXT_COLUMNS = (
-    "name",
-    "kind",
-    "parent_id",
-    "allocator",
-    "state",
-    "live_bytes",
-    "peak_bytes",
-    "total_bytes",
-    "self_live_bytes",
-    "self_peak_bytes",
-    "self_total_bytes",
-    "allocations",
-    "frees",
-    "foreign_frees",
-    "retained_bytes",
-    "started_ns",
-    "duration_ns",
-)
-
+CONTEXT_COLUMNS = ContextRecord._fields[1:]  # the first is the index
 TIMELINE_COLUMNS = ("time", "context_id", "name", "low_bytes", "high_bytes", "live_bytes", "self_live_bytes")
-
-RETAINED_COLUMNS = ("context_id", "name", "holder", "kind", "held_bytes", "released_by", "shared_with")
-
-COMPARISON_COLUMNS = ("name", "figure", "before", "after", "difference", "ratio")
-
-BUCKET_FIELDS = 5
+RETAINED_COLUMNS = Held._fields
+COMPARISON_COLUMNS = Difference._fields
 
 
 def contexts_frame(recording: Recording) -> DataFrame:
@@ -102,17 +78,14 @@ def comparison_frame(rows: Iterable[Difference]) -> DataFrame:
     integers of pandas that may be missing, for ``before, after, difference``; float64 for ``ratio``, NaN where there is
     none. No rows give the same types.
     """
-    kept = tuple(rows)
-    columns: dict[str, object] = {column: _texts(getattr(row, column) for row in kept) for column in ("name", "figure")}
+    differences = tuple(rows)
+    columns: dict[str, object] = {
+        column: _texts(getattr(row, column) for row in differences) for column in ("name", "figure")
+    }
     for column in ("before", "after", "difference"):
-        columns[column] = array([getattr(row, column) for row in kept], dtype="Int64")
-    columns["ratio"] = np.array([row.ratio for row in kept], dtype=np.float64)  # None becomes NaN
+        columns[column] = array([getattr(row, column) for row in differences], dtype="Int64")
+    columns["ratio"] = np.array([row.ratio for row in differences], dtype=np.float64)  # None becomes NaN
     return DataFrame(columns, columns=list(COMPARISON_COLUMNS))
-
-
-def bucket_rows(recording: Recording, context_id: int) -> NDArray[np.int64]:
-    """The context's buckets as int64 rows in the order of `TimelineBucket`, shape (buckets, 5). Not writable."""
-    return np.frombuffer(recording.timelines[context_id], dtype=np.int64).reshape(-1, BUCKET_FIELDS)
 
 
 _NO_BUCKETS = np.empty((0, BUCKET_FIELDS), dtype=np.int64)

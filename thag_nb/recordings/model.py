@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from operator import index
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ from thag_nb.units import format_bytes, format_duration
 
 Kind = Literal["root", "cell", "task", "system"]
 State = Literal["open", "ended"]
+HolderKind = Literal["variable", "closure", "output", "traceback", "module", "cache", "object", "cycle", "unexplained"]
 
 _BUCKET = struct.Struct("=5q")
 
@@ -92,6 +94,38 @@ class ResidentSize(NamedTuple):
     resident_bytes: int
 
 
+class Held(NamedTuple):
+    """What one holder keeps of one context's own live bytes.
+
+    ``name`` is the context's, ``released_by`` the line that would let go, empty where there is none, and
+    ``shared_with`` are other holders that reach into the same bytes.
+    """
+
+    context_id: int
+    name: str
+    holder: str
+    kind: HolderKind
+    held_bytes: int
+    released_by: str
+    shared_with: tuple[str, ...]
+
+
+class Difference(NamedTuple):
+    """One figure of a context, before and after.
+
+    ``name`` is that of both contexts, or ``slow -> fast``. ``figure`` is a field of `ContextRecord`, whose units hold;
+    ``retained_bytes`` of a context that is still open is what is live. ``difference`` is after less before, and
+    ``ratio`` after by before; None where before is 0. A name that is missing on one side has None there and in both.
+    """
+
+    name: str
+    figure: str
+    before: int | None
+    after: int | None
+    difference: int | None
+    ratio: float | None
+
+
 class Recording(NamedTuple):
     """All contexts at one moment, oldest first, the root leading.
 
@@ -127,13 +161,13 @@ class Recording(NamedTuple):
     def find_all(self, wanted: Wanted) -> tuple[ContextRecord, ...]:
         """The contexts of this id or name, oldest first. Raises `UnknownContextError` if there is none."""
         if isinstance(wanted, str):
-            found = tuple(record for record in self.contexts if record.name == wanted)
+            records = tuple(record for record in self.contexts if record.name == wanted)
         else:
             context_id = id_from(wanted)
-            found = tuple(record for record in self.contexts if record.context_id == context_id)
-        if not found:
+            records = tuple(record for record in self.contexts if record.context_id == context_id)
+        if not records:
             raise UnknownContextError(wanted, self._names())
-        return found
+        return records
 
     def choose(self, wanted: SeveralWanted = None, *, all: bool = False) -> tuple[ContextRecord, ...]:
         """The contexts that one or a list or tuple of names, ids and contexts stand for, oldest first; all for None.
@@ -144,8 +178,8 @@ class Recording(NamedTuple):
             return self.contexts
         is_context = id_from(wanted) != 0  # which is a tuple too
         several: Any = wanted if isinstance(wanted, list | tuple) and not is_context else (wanted,)
-        found = {record for one in several for record in (self.find_all(one) if all else (self.find(one),))}
-        return tuple(sorted(found, key=lambda record: record.context_id))
+        records = {record for one in several for record in (self.find_all(one) if all else (self.find(one),))}
+        return tuple(sorted(records, key=lambda record: record.context_id))
 
     def _names(self) -> list[str]:
         """All names, tasks first and the newest of them leading."""
@@ -176,7 +210,8 @@ class Recording(NamedTuple):
         """
         from thag_nb.recordings import files  # only now: importing thag_nb does without JSON
 
-        files.save(self, _ROWS, path, overwrite=overwrite)
+        with _Files.around():
+            files.save(self, _ROWS, path, overwrite=overwrite)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Recording:
@@ -187,10 +222,41 @@ class Recording(NamedTuple):
         """
         from thag_nb.recordings import files
 
-        return files.load(Recording, _ROWS, path)
+        with _Files.around():
+            return files.load(Recording, _ROWS, path)
 
 
 _ROWS: Mapping[str, type[tuple[Any, ...]]] = {"contexts": ContextRecord, "marks": Mark, "resident": ResidentSize}
+
+
+def is_work(record: ContextRecord) -> bool:
+    """Whether a context is a cell or a task, and not the root or the system context."""
+    return record.kind in ("cell", "task")
+
+
+def work_names(recording: Recording) -> Iterator[str]:
+    """The names of cells and tasks, the oldest first."""
+    return (record.name for record in recording.contexts if is_work(record))
+
+
+def curve_in_words(record: ContextRecord, name: str, left: str, *, when: str = "") -> str:
+    """What a picture of a context's live bytes shows, for those who do not see it.
+
+    It says how the context is called there, how high its peak was and `when`, and what of it is `left`.
+    """
+    peak = f"peak {format_bytes(record.peak_bytes)}{when}"
+    return f"Live bytes of {name} over {format_duration(record.duration_ns)}: {peak}, {left}."
+
+
+class _Files:
+    """What saving and loading happens inside of. Who is charged for that work is for the runtime to know."""
+
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+def surround_files(around: Callable[[], AbstractContextManager[object]]) -> None:
+    """Save and load recordings inside of what `around` gives, from now on."""
+    _Files.around = around
 
 
 def pack_timeline(buckets: Iterable[TimelineBucket]) -> bytes:

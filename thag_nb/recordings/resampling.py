@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from thag_nb.recordings.frames import bucket_rows
-from thag_nb.recordings.model import ContextRecord, Recording
+from thag_nb.recordings.model import ContextRecord, Recording, TimelineBucket
 
 OTHERS_ID = 0  # what stands for all contexts that have no layer of their own
 COLUMNS = 600
 MOST_LAYERS = 8
 
-_START, _LOW, _HIGH, _LIVE, _SELF_LIVE = range(5)
+BUCKET_FIELDS = len(TimelineBucket._fields)
+_START, _LOW, _HIGH, _LIVE, _SELF_LIVE = range(BUCKET_FIELDS)
 
 
 class Window(NamedTuple):
@@ -57,6 +57,11 @@ class Stack(NamedTuple):
     high_bytes: NDArray[np.int64]
 
 
+def bucket_rows(recording: Recording, context_id: int) -> NDArray[np.int64]:
+    """The context's buckets as int64 rows in the order of `TimelineBucket`, shape (buckets, 5). Not writable."""
+    return np.frombuffer(recording.timelines[context_id], dtype=np.int64).reshape(-1, BUCKET_FIELDS)
+
+
 def stack(recording: Recording, top: ContextRecord, *, most: int = MOST_LAYERS, window: Window | None = None) -> Stack:
     """The live bytes of `top`, with a layer for each of `most` contexts under it.
 
@@ -69,10 +74,9 @@ def stack(recording: Recording, top: ContextRecord, *, most: int = MOST_LAYERS, 
     below = descendants(recording, top.context_id)
     holding = sorted(below, key=lambda record: record.self_live_bytes, reverse=True)[: most // 2]
     highest = sorted(below, key=lambda record: (record in holding, record.self_peak_bytes), reverse=True)
-    shown = highest[:most]
-    shown = [top, *sorted(shown, key=lambda record: record.context_id)]
-    layers = [Layer(record.context_id, record.name, _last(recording, record, edges, _SELF_LIVE)) for record in shown]
-    if len(shown) <= len(below):
+    selected = [top, *sorted(highest[:most], key=lambda record: record.context_id)]
+    layers = [Layer(record.context_id, record.name, _last(recording, record, edges, _SELF_LIVE)) for record in selected]
+    if len(selected) <= len(below):
         layers.append(Layer(OTHERS_ID, "others", _others(recording, top, layers, edges)))
     return Stack(window, tuple(layers), highs(recording, top, window))
 
@@ -107,8 +111,8 @@ def highs(recording: Recording, record: ContextRecord, window: Window) -> NDArra
     """The highest inclusive live bytes in each column, shape (columns,). No spike is lost, however short."""
     edges = window.edges_ns
     live = _last(recording, record, edges, _LIVE)
-    held = np.concatenate([_before(recording, record, edges[:1], _LIVE), live[:-1]])  # from the column before
-    high = np.maximum(live, held)
+    at_begin = np.concatenate([_before(recording, record, edges[:1], _LIVE), live[:-1]])  # from the column before
+    high = np.maximum(live, at_begin)
     rows = bucket_rows(recording, record.context_id)
     column = np.searchsorted(edges, rows[:, _START], side="right") - 1
     column[rows[:, _START] == edges[-1]] = window.columns - 1
@@ -129,8 +133,8 @@ def _others(
 
     Buckets of different contexts end at different moments, so within one the rest could be less than nothing.
     """
-    shown = np.sum([layer.live_bytes for layer in layers], axis=0, dtype=np.int64)
-    return np.asarray(np.maximum(_last(recording, top, edges, _LIVE) - shown, 0), np.int64)
+    in_layers = np.sum([layer.live_bytes for layer in layers], axis=0, dtype=np.int64)
+    return np.asarray(np.maximum(_last(recording, top, edges, _LIVE) - in_layers, 0), np.int64)
 
 
 def _last(recording: Recording, record: ContextRecord, edges: NDArray[np.int64], field: int) -> NDArray[np.int64]:

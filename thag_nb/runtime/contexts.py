@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
 from thag_nb import _native
 from thag_nb.errors import AllocatorError, ContextNameError, MarkNameError, UnknownContextError
-from thag_nb.recordings.model import Kind, id_from
+from thag_nb.recordings.model import Kind, id_from, surround_files
 from thag_nb.runtime import hooks
+from thag_nb.units import is_name
 
 
 class Allocator(enum.Enum):
@@ -35,17 +37,9 @@ class AllocatorContext(NamedTuple):
 
 def check_name(name: object, error: type[ContextNameError | MarkNameError] = ContextNameError) -> str:
     """The name, if it can be one; else raises `error`."""
-    if not isinstance(name, str) or not name.strip():
-        raise error(name)
-    # Quick for nearly all; joiners of emoji and other spaces are allowed though they do not count as printable.
-    if not name.isprintable() and any(map(_breaks_a_line, name)):
+    if not is_name(name):
         raise error(name)
     return name
-
-
-def _breaks_a_line(letter: str) -> bool:
-    """Control characters and line separators, and lone surrogates, which cannot even be encoded."""
-    return letter < " " or "\x7f" <= letter < "\xa0" or letter in "\u2028\u2029" or "\ud800" <= letter < "\ue000"
 
 
 class ContextRegistry:
@@ -174,6 +168,49 @@ def push_allocator_context(allocator: Allocator, name: str | None = None) -> Con
         hooks.ensure_started()
     guard.enter()
     return guard
+
+
+def set_foreground(context: AllocatorContext | None = None) -> None:
+    """Who is charged for threads that no Python flow reaches; the root for None."""
+    _native.set_foreground(_native.ROOT_ID if context is None else context.id)
+
+
+def base_id() -> int:
+    """The context that one to be entered with `detach` would be started under."""
+    return _native.base_id()
+
+
+def end_unentered(guard: ContextGuard) -> None:
+    """End the context of a guard that was interrupted before it was inside."""
+    if guard.entering is None:
+        _native.hold(guard.context.id)
+        _native.release(guard.context.id)
+
+
+class _Unrecorded:
+    """Leaves the shared system context at the end of a block."""
+
+    __slots__ = ("_entering",)
+
+    def __init__(self, entering: _native.Entering) -> None:
+        self._entering = entering
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self._entering.leave(True)
+
+
+def unrecorded() -> AbstractContextManager[None]:
+    """Record nothing of our own work from here to the end of the ``with`` block that this is called for.
+
+    Unlike `untracked`, it costs the context that it is called in nothing at all: it is made inside already.
+    """
+    return _Unrecorded(_native.enter(_native.SYSTEM_ID, False))
+
+
+surround_files(unrecorded)
 
 
 def current_context() -> AllocatorContext:

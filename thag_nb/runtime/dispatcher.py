@@ -6,8 +6,7 @@ import sys
 
 from thag_nb import _native
 from thag_nb.recordings.model import ContextRecord, Recording, Status
-from thag_nb.runtime import hooks, marks, propagation
-from thag_nb.runtime import rss as resident
+from thag_nb.runtime import hooks, marks, numpy_hook, propagation, rss
 from thag_nb.runtime.contexts import Allocator, push_allocator_context
 
 
@@ -44,7 +43,7 @@ def reset() -> None:
     """
     _native.reset()
     marks.forget()
-    resident.forget()
+    rss.forget()
 
 
 def read() -> Recording:
@@ -52,7 +51,7 @@ def read() -> Recording:
 
     In a notebook also the process's RSS over time, with a sample of now.
     """
-    return _native.read(Recording, ContextRecord, marks.all(), resident.all())
+    return _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot())
 
 
 def status() -> Status:
@@ -100,7 +99,7 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
         )
     if hooks.forgotten_bytes():
         notes.append(f"{hooks.forgotten_bytes():,} bytes from before the last start() are no longer followed")
-    problem = hooks.numpy_problem()
+    problem = numpy_hook.problem()
     if problem is not None:
         notes.append(problem)
     notes += [sentence.format(health[count]) for count, sentence in _IMPERFECTIONS.items() if health[count]]

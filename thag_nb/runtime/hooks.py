@@ -1,77 +1,29 @@
-"""Putting the hooks in and taking them out: CPython's domains at once, NumPy when it is there."""
+"""The hooks in Python's allocators: put in, taken out, and put in again where somebody has removed them."""
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
-import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from thag_nb import _native
 from thag_nb.errors import DispatcherError
+from thag_nb.runtime import numpy_hook
 
 if TYPE_CHECKING:
-    # Not at run time: the base classes would bring a third of all that importing this costs.
-    from collections.abc import Callable, Sequence
-    from importlib.abc import Loader
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from collections.abc import Callable
 
 _CPYTHON_DOMAINS = 3
-_NUMPY_CORES = ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath")  # since NumPy 2.0, and before
-_AFTER_NUMPY_CORE = "numpy.linalg"  # where it is loaded, so is the core, by whatever name
-
-
-class _NumpyLoader:
-    """Loads NumPy's core as its own loader would, and hooks its data handler right after."""
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def __getattr__(self, name: str) -> Any:
-        """Whoever looks meanwhile finds what the core's own loader has."""
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        if _native.is_recording():
-            attach_numpy()
-
-
-class _NumpyFinder:
-    """Waits for NumPy's core to be imported, and steps aside for everything else."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in _NUMPY_CORES:
-            return None
-        _stop_waiting(self)
-        others = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-        found = (finder.find_spec(fullname, path, target) for finder in others)
-        spec = next((spec for spec in found if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            spec.loader = cast("Loader", _NumpyLoader(spec.loader))
-        return spec
 
 
 class _State:
     """What this module did to the process, and has to undo."""
 
-    finder: _NumpyFinder | None = None
     exit_registered = False
     exiting = False
     reattached = 0
     forgotten_bytes = 0
     frees_missed = False
-    numpy_problem: str | None = None
     companion: Callable[[], None] | None = None
 
 
@@ -93,7 +45,7 @@ def start() -> None:
         atexit.register(_exit)
         os.register_at_fork(after_in_child=_native.after_fork)
         _State.exit_registered = True
-    attach_numpy()
+    numpy_hook.attach()
     if _State.companion is not None:
         _State.companion()
 
@@ -121,14 +73,12 @@ def accompany(companion: Callable[[], None] | None) -> None:
 
 def stop() -> None:
     """Stop recording and take the hooks out where nobody stands on top of them. Twice is once."""
-    if _State.finder is not None:
-        _stop_waiting(_State.finder)
+    numpy_hook.stop_waiting()
     was_recording = _native.is_recording()
     reached = _native.stop()
     if was_recording or reached == 0:
         # Blocks freed from here on are not repaid in a domain that no longer reaches us.
         _State.frees_missed = _State.exit_registered and reached < _CPYTHON_DOMAINS
-    _State.numpy_problem = None
 
 
 def _exit() -> None:
@@ -143,25 +93,6 @@ def repair() -> None:
         start()
 
 
-def attach_numpy() -> None:
-    """Hook NumPy's data handler if NumPy is loaded; else wait for it to be imported."""
-    core = _numpy_core()
-    if core is not None:
-        _attach_numpy_core(core)
-    elif _State.finder is None:
-        _State.finder = _NumpyFinder()
-        sys.meta_path.insert(0, _State.finder)
-
-
-def _numpy_core() -> ModuleType | None:
-    for name in _NUMPY_CORES:
-        core = sys.modules.get(name)
-        # Each NumPy has a stand-in by the other name. That of NumPy 2 must not be asked: it raises, and complains.
-        if core is not None and "_ARRAY_API" in vars(core):
-            return core
-    return None
-
-
 def reattached() -> int:
     """How many times a domain was hooked again after somebody had removed us."""
     return _State.reattached
@@ -170,28 +101,3 @@ def reattached() -> int:
 def forgotten_bytes() -> int:
     """Bytes that were live at a stop and are no longer followed."""
     return _State.forgotten_bytes
-
-
-def numpy_problem() -> str | None:
-    """Why NumPy's array data is not seen, or None."""
-    unseen = _native.is_recording() and _AFTER_NUMPY_CORE in sys.modules and _native.hooks()["numpy"] == "absent"
-    if _State.numpy_problem is None and unseen:
-        return "NumPy's array data is not seen: its core was not found where it is known to be"
-    return _State.numpy_problem
-
-
-def _attach_numpy_core(core: ModuleType) -> None:
-    if _State.finder is not None:
-        _stop_waiting(_State.finder)
-    try:
-        _native.attach_numpy(core._ARRAY_API)
-        _State.numpy_problem = None
-    except ValueError as error:
-        _State.numpy_problem = f"NumPy's array data is not seen: {error}"
-
-
-def _stop_waiting(finder: _NumpyFinder) -> None:
-    with contextlib.suppress(ValueError):  # somebody has cleared the path
-        sys.meta_path.remove(finder)
-    if _State.finder is finder:
-        _State.finder = None

@@ -14,13 +14,13 @@ from operator import attrgetter
 from thag_nb import _native
 from thag_nb.errors import MarkNameError
 from thag_nb.recordings.model import Mark
-from thag_nb.runtime.contexts import check_name
+from thag_nb.runtime.contexts import check_name, unrecorded
 
-_KEPT = 10_000
+_MOST = 10_000
 
 # Apart, so that many collections push out no mark. Other threads see appending and copying as one step each.
-_named: deque[Mark] = deque(maxlen=_KEPT)
-_collections: deque[Mark] = deque(maxlen=_KEPT)
+_named: deque[Mark] = deque(maxlen=_MOST)
+_collections: deque[Mark] = deque(maxlen=_MOST)
 
 
 def mark(name: str) -> None:
@@ -29,26 +29,20 @@ def mark(name: str) -> None:
     Raises `MarkNameError` for a name that is not a non-empty str of one line.
     """
     time_ns, context_id = _native.now(), _native.current_id()
-    entering = _native.enter(_native.SYSTEM_ID, False)
-    try:
+    with unrecorded():
         check_name(name, MarkNameError)
         if _native.is_recording():
             # A copy: the name itself belongs to the context that made it, which would hold it as long as the mark.
             copy = str.encode(name).decode()
             _named.append(Mark(time_ns, context_id, copy, "mark", 0))
-    finally:
-        entering.leave(True)
 
 
-def all() -> tuple[Mark, ...]:
+def snapshot() -> tuple[Mark, ...]:
     """What is kept, oldest first."""
     if not _named and not _collections:
         return ()
-    entering = _native.enter(_native.SYSTEM_ID, False)
-    try:
+    with unrecorded():
         return tuple(sorted([*_named, *_collections], key=attrgetter("time_ns")))
-    finally:
-        entering.leave(True)
 
 
 def forget() -> None:

@@ -39,7 +39,7 @@ class _Wrapping:
         self._owner = owner
         self._name = name
         self._wrap = wrap
-        self._found: Any = _MISSING
+        self._own_entry: Any = _MISSING
         self._wrapper: Callable[..., Any] | None = None
         self.on = False
 
@@ -47,7 +47,7 @@ class _Wrapping:
         self.on = True
         if self._wrapper is not None:
             return  # still there, under somebody else's
-        self._found = self._owner.__dict__.get(self._name, _MISSING)
+        self._own_entry = self._owner.__dict__.get(self._name, _MISSING)
         original = getattr(self._owner, self._name)
         carrying = self._wrap(original)
 
@@ -62,10 +62,10 @@ class _Wrapping:
         self.on = False
         if self._wrapper is None or self._owner.__dict__.get(self._name) is not self._wrapper:
             return
-        if self._found is _MISSING:
+        if self._own_entry is _MISSING:
             delattr(self._owner, self._name)
         else:
-            setattr(self._owner, self._name, self._found)
+            setattr(self._owner, self._name, self._own_entry)
         self._wrapper = None
 
 
@@ -121,13 +121,13 @@ def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> Call
 
     def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
         def carrying(*args: Any, **kwargs: Any) -> Any:
-            flow, given = _here(), list(args)
+            flow, arguments = _here(), list(args)
             for name, (position, carry) in parameters.items():
-                if position < len(given):
-                    given[position] = carry(given[position], flow)
+                if position < len(arguments):
+                    arguments[position] = carry(arguments[position], flow)
                 elif name in kwargs:
                     kwargs[name] = carry(kwargs[name], flow)
-            return method(*given, **kwargs)
+            return method(*arguments, **kwargs)
 
         return carrying
 
@@ -155,12 +155,12 @@ class _Run:
     It is put past the thread's own `__setattr__`, and takes itself off, so that the thread does not keep itself alive.
     """
 
-    __slots__ = ("_flow", "_found", "_thread")
+    __slots__ = ("_flow", "_own_entry", "_thread")
 
     def __init__(self, thread: threading.Thread, flow: _Flow) -> None:
         self._thread = thread
         self._flow = flow
-        self._found = vars(thread).get("run", _MISSING)
+        self._own_entry = vars(thread).get("run", _MISSING)
         vars(thread)["run"] = self
 
     def __call__(self) -> None:
@@ -172,10 +172,10 @@ class _Run:
             self._take_off()
 
     def _take_off(self) -> None:
-        if self._found is _MISSING:
+        if self._own_entry is _MISSING:
             vars(self._thread).pop("run", None)
         else:
-            vars(self._thread)["run"] = self._found
+            vars(self._thread)["run"] = self._own_entry
 
 
 def _has_fixed_run(thread: threading.Thread) -> bool:

@@ -1,4 +1,4 @@
-"""The process's resident set size (RSS) over time: sampled, for what live bytes are not.
+"""The process's resident set size (RSS) over time: sampled, to be seen beside live bytes.
 
 Samples are bounded: when there are too many, every other one goes, and from then on there is twice the time between
 them. Without a lock: whoever adds a sample puts a longer tuple in place, and if two threads do so at the same moment,
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from thag_nb import _native
 from thag_nb.recordings.model import ResidentSize
+from thag_nb.runtime.contexts import unrecorded
 
 if TYPE_CHECKING:
     import threading  # only here: importing thag_nb must not bring threading along
 
-_KEPT = 4096
+_MOST_SAMPLES = 4096
 _INTERVAL_S = 0.1  # between two samples, at first
 
 
@@ -49,10 +50,10 @@ class _Series:
         samples = self.samples
         if samples and sample.time_ns <= samples[-1].time_ns:
             return  # another thread was quicker
-        if [kept.resident_bytes for kept in samples[-2:]] == [sample.resident_bytes] * 2:
+        if [newest.resident_bytes for newest in samples[-2:]] == [sample.resident_bytes] * 2:
             samples = samples[:-1]
         samples = (*samples, sample)
-        if len(samples) > _KEPT:
+        if len(samples) > _MOST_SAMPLES:
             samples = samples[::2]
             self.interval_s *= 2
         self.samples = samples
@@ -65,17 +66,14 @@ class _State:
     samplers: tuple[Sampler, ...] = ()
 
 
-def all() -> tuple[ResidentSize, ...]:
+def snapshot() -> tuple[ResidentSize, ...]:
     """What there is, oldest first; where there is a sampler, with a sample as of now."""
     samples = _State.series.samples  # before the one of now, which is later
     if not _State.samplers:
         return samples
-    entering = _native.enter(_native.SYSTEM_ID, False)
-    try:
+    with unrecorded():
         sample = _take()
         return samples if sample is None else (*samples, sample)
-    finally:
-        entering.leave(True)
 
 
 def forget() -> None:
@@ -103,12 +101,9 @@ class Sampler:
         """Start the thread, at rest. Twice is once."""
         if self._thread is not None:
             return
-        entering = _native.enter(_native.SYSTEM_ID, False)  # contexts follow into threads
-        try:
+        with unrecorded():  # contexts follow into threads
             if read() is not None:
                 self._start()
-        finally:
-            entering.leave(True)
 
     def _start(self) -> None:
         import threading
@@ -142,13 +137,10 @@ class Sampler:
             thread.join()
 
     def _run(self) -> None:
-        entering = _native.enter(_native.SYSTEM_ID, False)
-        try:
+        with unrecorded():
             while self._awake.wait() and not self._stopping.wait(_State.series.interval_s):
                 if self._awake.is_set():
                     self._add()
-        finally:
-            entering.leave(True)
 
     @staticmethod
     def _add() -> None:

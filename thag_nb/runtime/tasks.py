@@ -116,8 +116,8 @@ class Scope(ABC):
         """For whoever leaves what somebody else entered: what this flow is in, or else what was entered first."""
         entered = [(caller, guard) for caller, guards in list(self._entered.items()) for guard in guards[:]]
         around = [entry for entry in reversed(entered) if entry[1].is_around()]
-        taken = (self._take(caller, guard) for caller, guard in around + entered)
-        return next((guard for guard in taken if guard is not None), None)
+        candidates = (self._take(caller, guard) for caller, guard in around + entered)
+        return next((guard for guard in candidates if guard is not None), None)
 
     def __call__(self, function: Function) -> Function:
         """Decorate a function, coroutine function, generator or async generator; each call is one use.
@@ -175,7 +175,7 @@ class Scope(ABC):
                 resume = [generator.send, None]
                 while True:
                     try:
-                        resume = [generator.send, (yield inside(*_taken_out(resume)))]
+                        resume = [generator.send, (yield inside(*_take_out(resume)))]
                     except _Finished as finished:
                         return finished.value
                     except BaseException as error:
@@ -194,7 +194,7 @@ class Scope(ABC):
                 resume = [_first_asend, generator]
                 while True:
                     try:
-                        resume = [generator.asend, (yield await inside.wait_for(*_taken_out(resume)))]
+                        resume = [generator.asend, (yield await inside.wait_for(*_take_out(resume)))]
                     except _Finished:
                         return
                     except BaseException as error:
@@ -225,11 +225,11 @@ class _Finished(Exception):  # noqa: N818 - not an error
         self.value = value
 
 
-def _taken_out(resume: list[Any]) -> list[Any]:
+def _take_out(resume: list[Any]) -> list[Any]:
     """What is to be resumed and with what, no longer held by the one who waits."""
-    taken = resume[:]
+    call = resume[:]
     resume.clear()
-    return taken
+    return call
 
 
 def _first_asend(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
