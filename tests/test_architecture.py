@@ -135,20 +135,25 @@ def test_entering_a_room_loads_nothing() -> None:
 
 
 C_SOURCES = {path: path.read_text("utf-8") for path in (PACKAGE / "native").rglob("*.[ch]")}
+HEADERS = {path.name: path for path in C_SOURCES if path.suffix == ".h"}
+
+
+def _unit(path: Path) -> str:
+    """``core/contexts``: a C file and its header are one."""
+    return f"{path.parent.name}/{path.stem}"
 
 
 def _included(source: str) -> set[str]:
-    """The names of our own files that a C file includes, without their endings."""
-    return {Path(name).stem for name in re.findall(r'^\s*#\s*include\s*"(.+)"', source, re.MULTILINE)}
+    """The units of our own whose headers a C file includes."""
+    return {_unit(HEADERS[name]) for name in re.findall(r'^\s*#\s*include\s*"(.+)"', source, re.MULTILINE)}
 
 
 def test_c_files_include_what_is_below_them() -> None:
-    folders = {path.stem: path.parent.name for path in C_SOURCES}
     breaches = [
-        f"{path.name} includes {name}"
+        f"{_unit(path)} includes {name}"
         for path, source in C_SOURCES.items()
         for name in _included(source)
-        if folders[name] not in {path.parent.name, *NATIVE[path.parent.name]}
+        if Path(name).parent.name not in {path.parent.name, *NATIVE[path.parent.name]}
     ]
     assert breaches == []
 
@@ -156,7 +161,7 @@ def test_c_files_include_what_is_below_them() -> None:
 def test_no_includes_go_round_in_a_circle() -> None:
     units: dict[str, set[str]] = {}
     for path, source in C_SOURCES.items():
-        units.setdefault(path.stem, set()).update(_included(source) - {path.stem})
+        units.setdefault(_unit(path), set()).update(_included(source) - {_unit(path)})
     TopologicalSorter(units).prepare()
 
 

@@ -157,8 +157,7 @@ class _Walk:
         return tuple(
             self.holders[other].name
             for other, touched in self._touched.get(place, {}).items()
-            if _lets_go_apart(self.holders[other], first)
-            and self._walk.reaches(place, touched, context_id, enough)
+            if _lets_go_apart(self.holders[other], first) and self._walk.reaches(place, touched, context_id, enough)
         )
 
     def _go(self, user: Namespace) -> None:
