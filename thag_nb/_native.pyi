@@ -172,8 +172,8 @@ def owner_of(address: int, /) -> tuple[int, int] | None:
 class Walk:
     """A walk from holder to holder, and from each to all that it holds. It keeps no object alive.
 
-    Of each object that it came to know, it knows on behalf of which holder it was visited, by the holder's number; or that
-    it was not visited yet; or that it is excluded.
+    Of each object that it came across, it knows on behalf of which holder it was visited, by the holder's number; or
+    that it was not visited yet; or that it is excluded.
     """
 
     def __init__(self, types: tuple[object, object, object, object, object, object], /) -> None:

@@ -299,3 +299,20 @@ def test_a_numpy_that_is_not_as_we_know_it_is_told_until_it_is_hooked(monkeypatc
     thag_nb.start()
     assert thag_nb.status().hooks["numpy"] == "on top"
     assert "NumPy" not in str(thag_nb.status())
+
+
+@pytest.mark.parametrize("begin", ["thag_nb.start()", "thag_nb.task('load').__enter__()"])
+def test_without_the_gil_nothing_is_begun_and_one_sentence_says_why(begin):
+    code = f"""
+        import sys, thag_nb
+        from thag_nb import _native
+        sys._is_gil_enabled = lambda: False
+        try:
+            {begin}
+        except thag_nb.ThagError as error:
+            print(error)
+        print(set(_native.hooks().values()), _native.is_recording(), thag_nb.status().state)
+    """
+    said, state = python(code).splitlines()
+    assert said.startswith("nothing can be recorded while the GIL is off; ")
+    assert state == "{'absent'} False off"

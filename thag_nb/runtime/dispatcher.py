@@ -17,7 +17,7 @@ def start(*, threads: bool | None = None) -> None:
     ``Thread.start``, ``ThreadPoolExecutor.submit`` and their like are wrapped, and again at every later start, until
     one says ``threads=False``. ``%load_ext thag_nb`` asks for it.
 
-    Raises `DispatcherError` if a domain cannot be hooked.
+    Raises `DispatcherError` if a domain cannot be hooked, and where the GIL is off.
     """
     if threads is not None:
         hooks.accompany(propagation.install if threads else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from thag_nb import _native
@@ -30,10 +31,15 @@ class _State:
 def start() -> None:
     """Hook and record. Twice is once, unless somebody has removed us meanwhile: then hook again.
 
-    Raises `DispatcherError` if a domain cannot be hooked.
+    Raises `DispatcherError` if a domain cannot be hooked, and where the GIL is off.
     """
     if _State.exiting:
         return
+    if not _gil_is_on():
+        raise DispatcherError(
+            "nothing can be recorded while the GIL is off; start Python without -X gil=0 and PYTHON_GIL=0, "
+            "then importing thag_nb turns the GIL on"
+        )
     was_recording = _native.is_recording()
     if _State.frees_missed:
         _State.forgotten_bytes += _native.forget()
@@ -48,6 +54,12 @@ def start() -> None:
     numpy_hook.attach()
     if _State.companion is not None:
         _State.companion()
+
+
+def _gil_is_on() -> bool:
+    """False on a free-threaded build that was told to do without the GIL whatever is imported: the core relies on it."""
+    is_enabled: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)  # since 3.13
+    return is_enabled is None or is_enabled()
 
 
 def ensure_started() -> None:

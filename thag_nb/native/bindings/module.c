@@ -54,24 +54,9 @@ thag_named_tuple(PyObject *type, PyObject *fields)
 
 /* ---- hooks ---- */
 
-/* A free-threaded interpreter may run with its GIL off; then nobody is alone in the attached lane. */
-static bool
-gil_is_off(void)
-{
-#ifdef Py_GIL_DISABLED
-    PyObject *enabled = PyObject_CallMethod(PyImport_AddModule("sys"), "_is_gil_enabled", NULL);
-    bool off = enabled == Py_False;
-    Py_XDECREF(enabled);
-    return off;
-#else
-    return false;
-#endif
-}
-
 static PyObject *
 native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    thag_flow_state.gil_off = gil_is_off();
     if (origin_ns == 0) {
         origin_ns = thag_clock_read();
         thag_lifecycle_restart(thag_contexts.root);

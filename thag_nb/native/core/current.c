@@ -122,9 +122,8 @@ thag_bookkeeping_end(int collector_was_on)
 static void
 cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *context)
 {
-    /* Nothing is known at once while not recording, or without a GIL. */
-    bool known = thag_is_recording() && !thag_flow_state.gil_off;
-    thread->tstate = known ? (PyThreadState *)tstate : NULL;
+    /* Nothing is known at once while not recording. */
+    thread->tstate = thag_is_recording() ? (PyThreadState *)tstate : NULL;
     thread->tstate_id = tstate->id;
     thread->contextvars = tstate->context;
     thread->contextvars_version = tstate->context_ver;
@@ -200,7 +199,7 @@ mapping_look_up(PyObject *contextvars, thag_context *otherwise)
 static thag_flow
 flow_look_up(thag_thread *thread, PyThreadState *tstate)
 {
-    bool attached = tstate->interp == thag_flow_state.interpreter && !thag_flow_state.gil_off;
+    bool attached = tstate->interp == thag_flow_state.interpreter;
     if (!thag_is_recording()) {
         return (thag_flow){.context = NULL, .attached = attached};
     }

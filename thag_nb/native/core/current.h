@@ -34,7 +34,6 @@ typedef struct {
 typedef struct {
     thag_context *_Atomic foreground;   /* for threads that no Python flow reaches */
     PyInterpreterState *interpreter;    /* the one whose flows we know */
-    bool gil_off;                       /* a free-threaded build that runs without its GIL */
     _Atomic int64_t stale_lookups;      /* look-ups without the GIL that had to use the last known context */
     _Atomic int64_t orphans;            /* guards that were not innermost when they were left */
     _Atomic int64_t failed_restores;    /* guards that could not restore for lack of memory */
