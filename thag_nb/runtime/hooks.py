@@ -57,7 +57,7 @@ def start() -> None:
 
 
 def _gil_is_on() -> bool:
-    """False on a free-threaded build that was told to do without the GIL whatever is imported: the core relies on it."""
+    """False on a free-threaded build that was told to keep the GIL off whatever is imported: the core relies on it."""
     is_enabled: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)  # since 3.13
     return is_enabled is None or is_enabled()
 
