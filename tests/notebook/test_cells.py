@@ -255,9 +255,13 @@ def test_runs_that_a_reset_forgot_are_not_compared():
 
 def test_runs_that_are_remembered_are_bounded():
     code = """
-        from thag_nb.notebook.cells import _RUNS
-        for number in range(_RUNS + 10):
-            known._runs.append((number, "one"))
-        print(json.dumps(len(known._runs) == _RUNS))
+        from thag_nb.notebook import cells as module
+        module._RUNS = 3  # 4096 take long to run
+        shell.run_line_magic("reload_ext", "thag_nb")
+        known = extension._loaded[id(shell)].magics.cells
+        for number in range(1, 4):
+            run("a = 1", "one")
+            run("b = 1", "two")
+        print(json.dumps([before("In[6]"), before("In[5]"), before("In[4]"), before("In[3]")]))
     """
-    assert runs(code) is True
+    assert runs(code) == ["In[4]", None, None, None]

@@ -2,12 +2,14 @@ import threading
 import time
 
 import pytest
-from handmade import MIB, SECOND, context
+from handmade import MIB, SECOND, context, pack, recording, root
 
 import thag_nb
 from thag_nb.browser.scene import Scene
 from thag_nb.errors import UnknownContextError
 from thag_nb.notebook import live
+from thag_nb.recordings.model import ContextRecord
+from thag_nb.runtime import dispatcher
 
 SIZE = 1_234_567
 LOAD = "%load_ext thag_nb\nimport thag_nb"
@@ -32,6 +34,14 @@ class Page:
 
     def close(self) -> None:
         self.closed = True
+
+
+def until_threads_are(expected: set[threading.Thread]) -> None:
+    """Wait for a thread to end by itself."""
+    end = time.monotonic() + 30
+    while set(threading.enumerate()) != expected:
+        assert time.monotonic() < end, threading.enumerate()
+        time.sleep(0.01)
 
 
 def test_publishing_shows_the_context_and_what_is_under_it() -> None:
@@ -76,39 +86,50 @@ def test_a_view_is_never_part_of_what_it_shows() -> None:
 
 
 def test_a_view_of_what_a_reset_has_dropped_ends_quietly(recwarn) -> None:
-    page = Page()
+    page, before = Page(), set(threading.enumerate())
     with thag_nb.task("gone") as gone:
         view = live.LiveView(gone.id, page, 0.01)
     view.start()
     thag_nb.reset()
     with pytest.raises(UnknownContextError):
         view.publish()
-    view._thread.join(10)
-    assert not view._thread.is_alive()
+    until_threads_are(before)
     view.stop()
     assert not recwarn.list
 
 
-def test_words_tell_the_rate_since_the_last_picture() -> None:
+def words_for(monkeypatch: pytest.MonkeyPatch, *records: ContextRecord) -> list[str]:
+    """What a view says when these are read one after the other."""
+    page, taken = Page(), iter(records)
+    bucket = pack((0, 0, MIB, MIB, MIB))
+    monkeypatch.setattr(dispatcher, "read", lambda: recording((root(), bucket), (next(taken), bucket), taken_ns=SECOND))
+    view = live.LiveView(records[0].context_id, page, 1.0)
+    for _ in records:
+        view.publish()
+    return [words for _, words in page.shown]
+
+
+def test_words_tell_the_rate_since_the_last_picture(monkeypatch) -> None:
     first = context(3, "load", live_bytes=MIB, peak_bytes=2 * MIB, duration_ns=SECOND, total_bytes=MIB, allocations=10)
     then = first._replace(duration_ns=3 * SECOND, total_bytes=5 * MIB, allocations=30)
-    assert live._words(then, first) == ("load · live 1.0 MiB · peak 2.0 MiB · 3.00 s · 2.0 MiB/s in 10 allocations/s")
-    assert live._words(first, None) == "load · live 1.0 MiB · peak 2.0 MiB · 1.00 s"
+    assert words_for(monkeypatch, first, then) == [
+        "load · live 1.0 MiB · peak 2.0 MiB · 1.00 s",
+        "load · live 1.0 MiB · peak 2.0 MiB · 3.00 s · 2.0 MiB/s in 10 allocations/s",
+    ]
 
 
-def test_words_tell_no_rate_across_a_reset() -> None:
+def test_words_tell_no_rate_across_a_reset(monkeypatch) -> None:
     first = context(3, "load", duration_ns=SECOND, total_bytes=5 * MIB, allocations=30)
     then = first._replace(duration_ns=2 * SECOND, total_bytes=MIB, allocations=10)
-    assert live._words(then, first) == "load · live 0 B · peak 0 B · 2.00 s"
+    assert words_for(monkeypatch, first, then)[1] == "load · live 0 B · peak 0 B · 2.00 s"
 
 
 def test_a_view_ends_with_its_context_though_nobody_stops_it() -> None:
-    page = Page()
+    page, before = Page(), set(threading.enumerate())
     with thag_nb.task("ended") as ended:
         view = live.LiveView(ended.id, page, 0.01)
         view.start()
-    view._thread.join(30)
-    assert not view._thread.is_alive()
+    until_threads_are(before)
     assert len(page.shown) >= 1
 
 
