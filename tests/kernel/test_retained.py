@@ -4,6 +4,9 @@ from typing import Any
 
 import kernels
 import pytest
+from limits import BYTEARRAYS_UNEXPLAINED
+
+pytestmark = BYTEARRAYS_UNEXPLAINED
 
 LINES = {
     "variable": ["v = bytearray(2_000_000)"],

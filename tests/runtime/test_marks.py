@@ -319,7 +319,7 @@ def test_a_collection_costs_its_context_only_what_cpython_makes_for_any_callback
     assert len(collections()) >= 200
     assert abs(ours.total_bytes - others.total_bytes) <= 200
     assert ours.live_bytes == others.live_bytes
-    assert 0 <= ours.live_bytes - quiet.live_bytes <= 200  # one block on a free list of CPython's
+    assert 0 <= ours.live_bytes - quiet.live_bytes <= 300  # one dict on a free list of CPython's
     assert ours.peak_bytes - quiet.peak_bytes < 1000
     assert_sums_hold()
 
