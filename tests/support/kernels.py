@@ -113,7 +113,7 @@ def serve() -> None:
         os.environ["IPYTHONDIR"] = folder
         for line in sys.stdin:
             request = json.loads(line)
-            limit = request["seconds"] * (len(request["notebook"]["cells"]) + 1)
+            limit = LONGEST_S + request["seconds"] * len(request["notebook"]["cells"])
             faulthandler.dump_traceback_later(limit, exit=True)  # should this side hang
             print(json.dumps(answer(**request)), file=answers, flush=True)
             faulthandler.cancel_dump_traceback_later()
