@@ -10,6 +10,7 @@ import pytest
 from blocks import RAW, SIZE
 from figures import assert_sums_hold, of
 from processes import python
+from sizes import fewer
 
 import thag_nb
 from thag_nb import Allocator, AllocatorContext, _native
@@ -114,7 +115,7 @@ def test_a_guard_left_twice_or_dropped_changes_nothing_more():
 
 
 def test_ten_thousand_nested_contexts_unwind_without_recursion():
-    guards = [push("deep") for _ in range(10_000)]
+    guards = [push("deep") for _ in range(fewer(10_000))]
     while guards:
         guards.pop().close()
     assert thag_nb.current_context().name == "root"
@@ -269,25 +270,26 @@ def test_opening_and_ending_many_contexts_costs_records_only():
     thag_nb.reset()
 
 
-@pytest.mark.skipif("tsan" in os.environ.get("LD_PRELOAD", ""), reason="ThreadSanitizer holds signals back")
 def test_a_million_contexts_have_ids_of_their_own_and_cost_records_only():
-    code = """
+    count = fewer(1_000_000)
+    code = f"""
         import thag_nb
         from thag_nb import _native
         thag_nb.start()
         overhead, seen = sum(_native.overhead().values()), 0
-        for _ in range(1_000_000):
+        for _ in range({count}):
             with thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "many") as context:
                 assert context.id > seen
                 seen = context.id
         grown = sum(_native.overhead().values()) - overhead
-        assert seen == 1_000_002 and grown < 1_000_000 * 512, (seen, grown)
+        assert seen == {count} + 2 and grown < {count} * 512, (seen, grown)
         thag_nb.reset()
         print(len(thag_nb.read().contexts), sum(_native.overhead().values()) - overhead < grown / 2)
     """
     assert python(code) == "2 True\n"
 
 
+@pytest.mark.skipif("tsan" in os.environ.get("LD_PRELOAD", ""), reason="ThreadSanitizer holds signals back")
 def test_an_interrupt_anywhere_in_opening_and_closing_a_task_leaves_the_right_context():
     """Interrupts from a timer land between any two instructions."""
     code = """
@@ -353,6 +355,8 @@ def test_a_value_in_our_variable_that_is_not_ours_is_the_root():
 
 
 def test_work_that_reschedules_itself_in_a_task_does_not_nest_for_ever():
+    most = fewer(2000)
+
     async def main() -> int:
         loop, ticks, done = asyncio.get_running_loop(), 0, asyncio.Event()
 
@@ -360,13 +364,13 @@ def test_work_that_reschedules_itself_in_a_task_does_not_nest_for_ever():
             nonlocal ticks
             ticks += 1
             with thag_nb.task("tick"):
-                loop.call_soon(tick if ticks < 2000 else done.set)
+                loop.call_soon(tick if ticks < most else done.set)
 
         tick()
         await done.wait()
         return ticks
 
-    assert asyncio.run(main()) == 2000
+    assert asyncio.run(main()) == most
     parents = {record.context_id: record.parent_id for record in thag_nb.read().contexts}
     depth, context_id = 0, max(parents)
     while context_id:
@@ -422,7 +426,7 @@ def test_resets_while_other_threads_open_tasks_break_neither():
 
 def test_the_records_of_dropped_contexts_are_given_back_and_their_blocks_stay_exact():
     def round_of_work(keep: list[bytearray]) -> None:
-        for number in range(10_000):
+        for number in range(fewer(10_000)):
             with thag_nb.task("passing"):
                 if number % 1000 == 0:
                     keep.append(bytearray(SIZE))

@@ -7,6 +7,7 @@ import pytest
 from blocks import RAW, RAW_WITHOUT_GIL, SIZE
 from figures import assert_sums_hold, of
 from processes import python
+from sizes import fewer
 
 import thag_nb
 from thag_nb import _native
@@ -306,7 +307,7 @@ def test_a_forked_child_keeps_its_owners_and_starts_its_own_timelines():
 
 
 def test_two_hundred_forks_from_a_busy_process_leave_no_child_hanging_and_all_sums_right():
-    code = """
+    code = f"""
         import os, signal, sys, threading, thag_nb
         sys.path.insert(0, "tests/support")
         from blocks import RAW_WITHOUT_GIL
@@ -322,7 +323,7 @@ def test_two_hundred_forks_from_a_busy_process_leave_no_child_hanging_and_all_su
         threads = [threading.Thread(target=work) for work in (with_gil, without_gil, without_gil)]
         for thread in threads: thread.start()
         failed = 0
-        for _ in range(200):
+        for _ in range({fewer(200)}):
             child = os.fork()
             if child == 0:
                 signal.alarm(20)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from blocks import SIZE
 from figures import assert_sums_hold, of
+from sizes import fewer
 
 import thag_nb
 from thag_nb import _native
@@ -333,7 +334,8 @@ def test_three_tasks_that_interleave_at_every_await_are_charged_exactly_their_ow
 
 
 def test_ten_thousand_gathered_tasks_are_each_charged_exactly_their_own():
-    count, keep = 10_000, [None] * 10_000
+    count = fewer(10_000)
+    keep = [None] * count
 
     async def work(number: int) -> int:
         with thag_nb.task("one of many") as context:
