@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import python
 
 import thag_nb
 from benchmarks import __main__ as command
-from benchmarks import cells, contexts, instructions, machine, pairs, picture, table
+from benchmarks import contexts, instructions, machine, pairs, picture, table
 from benchmarks.child import RECORDERS
 from benchmarks.instructions import Count
 from benchmarks.measure import (
-    ROOT,
     Child,
     ChildError,
     Measurement,
@@ -254,11 +251,3 @@ def test_contexts_are_measured_in_whole_tables() -> None:
         "| ",
     ]
     assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
-
-
-@pytest.mark.skipif(bool(cells.missing()), reason="cells run in a real kernel, and there is none")
-def test_cells_of_every_kind_are_timed_in_real_kernels() -> None:
-    code = "import json; from benchmarks import cells; print(json.dumps(cells.measure(1, 1)))"
-    times = json.loads(python(code, PYTHONPATH=str(ROOT)))
-    assert {kind: len(values) for kind, values in times.items()} == dict.fromkeys(cells.KINDS, 1)
-    assert len(cells.markdown(times).splitlines()) == 2 + len(cells.KINDS)

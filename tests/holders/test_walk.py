@@ -3,12 +3,13 @@
 import functools
 import gc
 import json
+import sys
 import textwrap
 from typing import Any
 
-import kernels
 import pytest
 from figures import of
+from limits import BYTEARRAYS_UNEXPLAINED, FROZENDICTS_UNEXPLAINED
 from processes import python
 
 import thag_nb
@@ -216,7 +217,13 @@ def values() -> dict[str, Any]:
     return json.loads(python(code))
 
 
-@pytest.mark.parametrize("name", VALUES)
+if sys.version_info >= (3, 15):
+    VALUES["frozendict"] = "frozendict({i: str(i) for i in range(5000)})"
+OF_BYTEARRAYS = ("bytearray", "bytearray with its front cut off", "memoryview")
+MARKS = {**dict.fromkeys(OF_BYTEARRAYS, BYTEARRAYS_UNEXPLAINED), "frozendict": FROZENDICTS_UNEXPLAINED}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in VALUES])
 def test_what_a_value_is_made_of_is_found(values, name):
     held = dict(values[name])
     assert held["value"] >= 0.95 * sum(held.values()) > 1000
@@ -295,6 +302,7 @@ def test_a_module_of_the_users_holds_by_its_variables_and_a_library_as_a_whole(t
     ]
 
 
+@BYTEARRAYS_UNEXPLAINED
 @pytest.mark.usefixtures("dispatcher")
 def test_garbage_is_told_and_collected_on_request():
     gc.disable()
@@ -428,6 +436,7 @@ def test_a_walk_tells_whether_it_came_across_a_root_again():
     assert [walk.follow(holder, [thing], [], True)[-1] for holder, thing in enumerate([one, loop])] == [False, True]
 
 
+@BYTEARRAYS_UNEXPLAINED
 def test_the_magic_prints_a_table():
     code = textwrap.dedent(SHELL) + textwrap.dedent("""
         check("with thag_nb.task('load'):\\n    table = bytearray(3 << 20)")
@@ -443,71 +452,6 @@ def test_the_magic_prints_a_table():
     assert printed.count("del table") == 3
     assert "UnknownContextError: no context is called 'nosuch'; known: load" in printed
     assert "UsageError: %thag_retained: unrecognized arguments: --nosuch; see %thag_retained?" in printed
-
-
-LINES = {
-    "variable": ["v = bytearray(2_000_000)"],
-    "two names": ["v1 = v2 = bytearray(2_000_000)"],
-    "variable that was shown": ["shown = np.zeros(300_000)\nshown"],
-    "last output": ["np.zeros(300_000)"],
-    "last output but two": ["np.zeros(300_000)", "1", "2"],
-    "underscore": ["_ = bytearray(2_000_000)"],
-    "closure": ["def make():\n    d = bytearray(2_000_000)\n    return lambda: d\nf = make()"],
-    "closure that calls itself": [
-        "def again():\n    d = bytearray(2_000_000)\n    def g(n): return g(n - 1) if n else d\n    return g\n"
-        "g = again()"
-    ],
-    "model that knows itself": [
-        "class Model: pass\nmodel = Model(); model.me = model; model.d = bytearray(2_000_000)",
-    ],
-    "output that knows itself": ["Model.d = None\nm = Model(); m.me = m; m.d = bytearray(2_000_000)\nm"],
-    "class": ["class Table:\n    rows = bytearray(2_000_000)"],
-    "exception": [
-        "def caught():\n    d = bytearray(2_000_000)\n    try: 1/0\n    except Exception as e: kept = e\n"
-        "    return kept\nerror = caught()",
-    ],
-    "cache": ["@functools.lru_cache\ndef cached(n): return bytearray(n)\ncached(2_000_000);"],
-    "module": ["mine.table = bytearray(2_000_000)"],
-    "cycle": ["q = [bytearray(2_000_000)]; q.append(q); del q"],
-    "chained traceback": [
-        "def fail():\n    d = bytearray(2_000_000)\n    try: 1/0\n    except Exception as e: raise ValueError from e\n"
-        "fail()"
-    ],
-    "traceback": ["def fail():\n    d = bytearray(2_000_000)\n    1/0\nfail()"],
-}
-BEFORE = """
-%load_ext thag_nb
-import functools, gc, json, sys, types, numpy as np
-gc.disable()
-mine = sys.modules['mine'] = types.ModuleType('mine')
-mine.__file__ = '/mine.py'
-import thag_nb
-"""
-
-
-@pytest.fixture(scope="module")
-def executed() -> dict[str, list[Any]]:
-    """Live bytes before and after each line was executed as the person finds it, and the lines."""
-    cells, answers = [BEFORE], {}
-    for name, sources in LINES.items():
-        cells += [f"%thag_task {name}\n{sources[0]}", *sources[1:]]
-        cells += [
-            f"rows = thag_nb.retained({name!r}).itertuples()",
-            "line = next(row.released_by for row in rows if row.held_bytes > 10**6 and row.released_by)",
-            f"before = thag_nb.read().find({name!r}).self_live_bytes",
-            "get_ipython().run_cell(line, store_history=True);",
-            f"print(json.dumps([before, thag_nb.read().find({name!r}).self_live_bytes, line]))",
-        ]
-        answers[name] = len(cells) - 1
-    shown = kernels.run(*cells)
-    return {name: kernels.value(shown[place]) for name, place in answers.items()}
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_the_line_lets_go_in_a_kernel_as_it_stands_without_the_collector(executed, name):
-    before, after, line = executed[name]
-    assert before > 2_000_000
-    assert before - after > 1_950_000, line
 
 
 def test_looking_for_garbage_leaves_the_dead_objects_of_asyncio_alone():

@@ -1,14 +1,15 @@
 import threading
 import time
 
-import kernels
 import pytest
-from handmade import MIB, SECOND, context
+from handmade import MIB, SECOND, context, pack, recording, root
 
 import thag_nb
 from thag_nb.browser.scene import Scene
 from thag_nb.errors import UnknownContextError
 from thag_nb.notebook import live
+from thag_nb.recordings.model import ContextRecord
+from thag_nb.runtime import dispatcher
 
 SIZE = 1_234_567
 LOAD = "%load_ext thag_nb\nimport thag_nb"
@@ -31,6 +32,14 @@ class Page:
 
     def close(self) -> None:
         self.closed = True
+
+
+def until_threads_are(expected: set[threading.Thread]) -> None:
+    """Wait for a thread to end by itself."""
+    end = time.monotonic() + 30
+    while set(threading.enumerate()) != expected:
+        assert time.monotonic() < end, threading.enumerate()
+        time.sleep(0.01)
 
 
 def test_publishing_shows_the_context_and_what_is_under_it() -> None:
@@ -75,39 +84,50 @@ def test_a_view_is_never_part_of_what_it_shows() -> None:
 
 
 def test_a_view_of_what_a_reset_has_dropped_ends_quietly(recwarn) -> None:
-    page = Page()
+    page, before = Page(), set(threading.enumerate())
     with thag_nb.task("gone") as gone:
         view = live.LiveView(gone.id, page, 0.01)
     view.start()
     thag_nb.reset()
     with pytest.raises(UnknownContextError):
         view.publish()
-    view._thread.join(10)
-    assert not view._thread.is_alive()
+    until_threads_are(before)
     view.stop()
     assert not recwarn.list
 
 
-def test_words_tell_the_rate_since_the_last_picture() -> None:
+def words_for(monkeypatch: pytest.MonkeyPatch, *records: ContextRecord) -> list[str]:
+    """What a view says when these are read one after the other."""
+    page, taken = Page(), iter(records)
+    bucket = pack((0, 0, MIB, MIB, MIB))
+    monkeypatch.setattr(dispatcher, "read", lambda: recording((root(), bucket), (next(taken), bucket), taken_ns=SECOND))
+    view = live.LiveView(records[0].context_id, page, 1.0)
+    for _ in records:
+        view.publish()
+    return [words for _, words in page.shown]
+
+
+def test_words_tell_the_rate_since_the_last_picture(monkeypatch) -> None:
     first = context(3, "load", live_bytes=MIB, peak_bytes=2 * MIB, duration_ns=SECOND, total_bytes=MIB, allocations=10)
     then = first._replace(duration_ns=3 * SECOND, total_bytes=5 * MIB, allocations=30)
-    assert live._words(then, first) == ("load · live 1.0 MiB · peak 2.0 MiB · 3.00 s · 2.0 MiB/s in 10 allocations/s")
-    assert live._words(first, None) == "load · live 1.0 MiB · peak 2.0 MiB · 1.00 s"
+    assert words_for(monkeypatch, first, then) == [
+        "load · live 1.0 MiB · peak 2.0 MiB · 1.00 s",
+        "load · live 1.0 MiB · peak 2.0 MiB · 3.00 s · 2.0 MiB/s in 10 allocations/s",
+    ]
 
 
-def test_words_tell_no_rate_across_a_reset() -> None:
+def test_words_tell_no_rate_across_a_reset(monkeypatch) -> None:
     first = context(3, "load", duration_ns=SECOND, total_bytes=5 * MIB, allocations=30)
     then = first._replace(duration_ns=2 * SECOND, total_bytes=MIB, allocations=10)
-    assert live._words(then, first) == "load · live 0 B · peak 0 B · 2.00 s"
+    assert words_for(monkeypatch, first, then)[1] == "load · live 0 B · peak 0 B · 2.00 s"
 
 
 def test_a_view_ends_with_its_context_though_nobody_stops_it() -> None:
-    page = Page()
+    page, before = Page(), set(threading.enumerate())
     with thag_nb.task("ended") as ended:
         view = live.LiveView(ended.id, page, 0.01)
         view.start()
-    view._thread.join(30)
-    assert not view._thread.is_alive()
+    until_threads_are(before)
     assert len(page.shown) >= 1
 
 
@@ -142,83 +162,3 @@ def test_publishing_rests_fifty_times_as_long_as_it_took(monkeypatch) -> None:
         monkeypatch.setattr(time, "thread_time", lambda: next(moments))
         view._run()
     assert rests == [0.125, pytest.approx(5.0), 0.125]
-
-
-def test_in_a_kernel_the_static_report_takes_the_place_of_the_view() -> None:
-    cells = kernels.run(
-        LOAD,
-        "%%thag_task shown --live\nkept = bytearray(5 << 20)",
-        "%thag_live\nwith thag_nb.task('inner'):\n    more = bytearray(3 << 20)",
-        "import threading\n[thread.name for thread in threading.enumerate() if 'live view' in thread.name]",
-        "%thag_live maybe",
-        "%thag_live on",
-        "1/0",
-        "%thag_live off",
-        "'silent again'",
-    )
-    by_task, by_line, threads, wrong, switched, failing, _, silent = cells[1:]
-    for found, start in ((by_task, "shown · peak 5.0 MiB"), (by_line, "In[3] · peak 3.0 MiB"), (switched, "In[6] · ")):
-        (bundle,) = found.displays
-        assert set(bundle) == {"text/plain", "text/html", "image/png"}
-        assert bundle["text/plain"].startswith(start)
-    assert threads.displays[0]["text/plain"] == "[]"
-    assert "%thag_live takes `on`, `off` or nothing, not 'maybe'" in wrong.text + wrong.traceback
-    assert failing.error == "division by zero"
-    assert failing.displays[0]["text/plain"].startswith("In[7] · ")
-    assert len(silent.displays) == 1
-
-
-def test_defaults_are_set_like_any_other_of_ipython() -> None:
-    cells = kernels.run(
-        LOAD,
-        "%config ThagNb.plots = False",
-        "%%thag_task one\npass",
-        "%config ThagNb.quiet = True",
-        "%%thag_task two\npass",
-        "%config ThagNb.live_interval = 'soon'",
-        "%config ThagNb",
-    )
-    assert set(cells[2].displays[0]) == {"text/plain"}
-    assert cells[4] == kernels.Cell()
-    assert "live_interval" in cells[5].traceback + cells[5].text
-    assert all(word in cells[6].text for word in ("ThagNb.plots", "ThagNb.quiet", "ThagNb.live"))
-
-
-def test_whatever_happens_to_the_report_it_comes_and_nothing_is_left() -> None:
-    left = """
-import threading
-from ipywidgets.widgets import widget
-print(len(widget._instances), [t.name for t in threading.enumerate() if "live view" in t.name],
-      [record.name for record in thag_nb.read().contexts if record.state == "open" and record.kind != "root"][1:-1])
-"""
-    cells = kernels.run(
-        LOAD,
-        "%thag_live",
-        left,
-        "%thag_task a --live\nx = 1\n%thag_task b\n%thag_reset",
-        "import matplotlib; matplotlib.rcParams['text.usetex'] = True",
-        "%%thag_task no_latex --live\nblock = bytearray(1 << 20)",
-        "import threading; start = threading.Thread.start\n"
-        "def fails(thread): raise RuntimeError('no more threads')\n"
-        "threading.Thread.start = fails",
-        "%%thag_task without --live\n'the cell goes on'",
-        "threading.Thread.start = start",
-        left,
-        "%thag_task c --live\n%thag_task d\n%thag_reset\n%unload_ext thag_nb",
-        "%thag",
-        left,
-    )
-    forgotten, ended = cells[3].displays
-    assert forgotten["text/plain"] == "a · its figures were forgotten by a reset"
-    assert ended["text/plain"].startswith("b · ")
-    (no_picture,) = cells[5].displays
-    assert no_picture["text/plain"].startswith("no_latex · peak 1.0 MiB")
-    shown = [display["text/plain"] for display in cells[7].displays]
-    assert "no live view: no more threads" in shown
-    assert "'the cell goes on'" in shown
-    assert [found.error for found in cells if found.error] == []
-    assert [display["text/plain"][:2] for display in cells[10].displays] == ["c ", "d "]
-    assert "%thag" in cells[11].text + cells[11].traceback
-    assert "not found" in cells[11].text + cells[11].traceback
-    assert cells[9].text == cells[2].text
-    assert cells[12].text.split()[1] == "[]"

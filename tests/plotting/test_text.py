@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from thag_nb.plotting import text
 from thag_nb.plotting.text import arrange, write
 
 
@@ -20,16 +22,17 @@ def test_letters_that_the_font_lacks_do_not_warn(words: str) -> None:
 
 
 def test_a_font_that_has_the_letters_is_taken_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {"there": "Noto Sans CJK SC", "else": "Unifont"}
-    installed = [font_manager.FontEntry(fname=path, name=name) for path, name in names.items()]
-    letters = {"there": frozenset(map(ord, "数据")), "else": frozenset(map(ord, "数"))}
-    monkeypatch.setattr(text.fontManager, "ttflist", installed)
-    monkeypatch.setattr(text.font_manager, "findfont", lambda _: "usual")
-    monkeypatch.setattr(text, "_letters", lambda path: letters.get(path, frozenset(map(ord, "é"))))
-    assert text._families("数据")[1:] == ["Noto Sans CJK SC"]
-    assert text._families("é") is None
-    assert text._families("plain") is None
-    assert text._families("訓") is None
+    def family(words: str) -> list[str]:
+        return write(Figure().add_subplot(), words, (0.5, 0.5)).get_fontfamily()
+
+    # Two fonts that matplotlib brings, under names that are looked for. Of these letters one has both, the other one.
+    names = {"STIXGeneral.ttf": "Noto Sans CJK SC", "STIXGeneralItalic.ttf": "Unifont"}
+    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    installed = [font_manager.FontEntry(fname=str(folder / file), name=name) for file, name in names.items()]
+    usual = [font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*usual, *installed])
+    assert family("\u210aの") == [*family("plain"), "Noto Sans CJK SC"]
+    assert family("é") == family("訓") == family("plain")
 
 
 def test_words_that_found_no_room_are_taken_out_and_are_in_the_key() -> None:

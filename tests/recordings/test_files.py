@@ -17,15 +17,16 @@ import pandas as pd
 import pytest
 from figures import of
 from handmade import EMPTY, MIB, MS, SECOND, busy, context, marked, pack, recording, root
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from processes import python
 
 import thag_nb
 from thag_nb import ContextRecord, Mark, Recording, ResidentSize
-from thag_nb.errors import NotARecordingError, RecordingFileError
+from thag_nb.errors import ContextNameError, NotARecordingError, RecordingFileError
 from thag_nb.recordings import files
 from thag_nb.recordings.frames import contexts_frame, timeline_frame
+from thag_nb.runtime.contexts import check_name
 
 LARGEST = 2**63 - 1
 NAMES = ["run.json", "run.json.gz"]
@@ -124,6 +125,24 @@ recordings = st.builds(
 def test_whatever_a_recording_holds_comes_back(tmp_path: Path, source: Recording, name: str) -> None:
     source.save(tmp_path / name)
     assert Recording.load(tmp_path / name) == source
+
+
+@given(name=texts)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(name="")
+@example(name=" \u2003")
+@example(name="\u2028")
+@example(name="👩\u200d🔬")
+def test_a_name_can_be_kept_that_a_context_can_have(tmp_path: Path, name: str) -> None:
+    content = content_of(busy(), tmp_path / "run.json")
+    content["contexts"]["name"][-1] = name
+    path = write(tmp_path / "named.json", content)
+    try:
+        check_name(name)
+    except ContextNameError:
+        assert "a value of name in its contexts is " in told(path)
+    else:
+        assert Recording.load(path).contexts[-1].name == name
 
 
 @pytest.mark.usefixtures("dispatcher")

@@ -31,11 +31,10 @@ def no_marks_and_no_callback_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def quick_collections() -> Iterator[None]:
-    """The collector goes through nothing but what is made from here on."""
+def quick_collections() -> None:
+    """The collector goes through nothing but what is made from here on; nor need it in the tests after this one."""
+    gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def names() -> list[str]:
@@ -320,7 +319,7 @@ def test_a_collection_costs_its_context_only_what_cpython_makes_for_any_callback
     assert len(collections()) >= 200
     assert abs(ours.total_bytes - others.total_bytes) <= 200
     assert ours.live_bytes == others.live_bytes
-    assert 0 <= ours.live_bytes - quiet.live_bytes <= 200  # one block on a free list of CPython's
+    assert 0 <= ours.live_bytes - quiet.live_bytes <= 300  # one dict on a free list of CPython's
     assert ours.peak_bytes - quiet.peak_bytes < 1000
     assert_sums_hold()
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from blocks import SIZE
 from figures import assert_sums_hold, of
+from sizes import fewer
 
 import thag_nb
 from thag_nb import _native
@@ -216,7 +217,7 @@ def test_a_decorated_object_is_charged_for_the_work_of_its_call_and_not_only_for
 
 
 @pytest.mark.parametrize("make_decorator", [lambda: thag_nb.task("refused"), thag_nb.untracked])
-@pytest.mark.parametrize("value", [3, None, property(), bytearray, functools.partialmethod(print)], ids=repr)
+@pytest.mark.parametrize("value", [3, None, property(), bytearray, functools.partialmethod(print)], ids=type)
 def test_what_is_not_a_function_is_refused_when_it_is_decorated(make_decorator, value):
     with pytest.raises(DecorationError) as error:
         make_decorator()(value)
@@ -333,7 +334,8 @@ def test_three_tasks_that_interleave_at_every_await_are_charged_exactly_their_ow
 
 
 def test_ten_thousand_gathered_tasks_are_each_charged_exactly_their_own():
-    count, keep = 10_000, [None] * 10_000
+    count = fewer(10_000)
+    keep = [None] * count
 
     async def work(number: int) -> int:
         with thag_nb.task("one of many") as context:
@@ -349,11 +351,13 @@ def test_ten_thousand_gathered_tasks_are_each_charged_exactly_their_own():
     ids = asyncio.run(main())
     owners = [_native.owner_of(id(block)) for block in keep]
     assert owners == [(context_id, sys.getsizeof(block)) for context_id, block in zip(ids, keep, strict=True)]
-    # Beside its block a task may own an object or two that went to one of the interpreter's free lists.
+    # Beside its block a task may own an object or two that went to one of the interpreter's free lists. Since 3.14 ints
+    # have one: what a task gives back there stays its own, though the id of the next task's context lies in it.
+    an_int = 32 if sys.version_info >= (3, 14) else 0
     records = {record.context_id: record for record in thag_nb.read().contexts}
     beside = [records[owner].self_live_bytes - size for owner, size in owners]
     assert all(0 <= extra < 1_000 for extra in beside)
-    assert sum(extra == 0 for extra in beside) > 0.99 * count
+    assert sum(extra <= an_int for extra in beside) > 0.99 * count
     thag_nb.reset()
 
 

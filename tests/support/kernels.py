@@ -1,10 +1,15 @@
 """Real Jupyter kernels, driven cell by cell."""
 
-import contextlib
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +18,10 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 ROOT = Path(__file__).parents[2]
+LONGEST_S = 60  # the slowest cell takes a few
 
 
 class ThisPython(KernelSpecManager):
@@ -40,22 +46,56 @@ class Cell:
         return "".join(self.texts)
 
 
-def run(*sources: str | tuple[str, str], allow_errors: bool = True) -> list[Cell]:
+def run(*sources: str | tuple[str, str], allow_errors: bool = True, seconds: int = LONGEST_S) -> list[Cell]:
     """Run the cells in a fresh kernel; without `allow_errors`, stop at the first that fails, as Run All does.
 
     A source may come with the id of its cell, as a front end sends it: two sources of one id are one cell, edited.
-
-    The client has threads of its own, so it runs in a process of its own: this one counts what its threads allocate.
+    A cell that takes longer than `seconds` fails the test, and so does a kernel that dies.
     """
     notebook = nbformat.v4.new_notebook(cells=[_code_cell(source) for source in sources])
-    command = [sys.executable, __file__, "--allow-errors" if allow_errors else "--stop-at-errors"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    source = nbformat.writes(notebook)
-    client = subprocess.run(
-        command, input=source, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert client.returncode == 0, client.stderr
-    return [_cell(cell) for cell in nbformat.reads(client.stdout, as_version=4).cells]
+    answer = _client().ask({"notebook": notebook, "allow_errors": allow_errors, "seconds": seconds})
+    assert "error" not in answer, answer["error"]
+    return [_cell(cell) for cell in nbformat.from_dict(answer["notebook"]).cells]
+
+
+@functools.cache
+def _client() -> Client:
+    """One for all kernels: starting it takes longer than starting a kernel."""
+    return Client()
+
+
+class Client:
+    """The process that drives the kernels. It has threads of its own, whose allocations would be counted in ours."""
+
+    def __init__(self) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """It ends with what it reads from."""
+        self._process.stdin.close()
+        self._process.wait(LONGEST_S)
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The notebook as it was executed, or why it could not be. A client that dies is replaced for the next test."""
+        try:
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+            return json.loads(self._process.stdout.readline())
+        except (BrokenPipeError, json.JSONDecodeError):
+            _client.cache_clear()
+            self._process.kill()
+            self._process.wait()
+            self._errors.seek(0)
+            return {"error": f"the client of the kernels died: {self._errors.read()[-4000:]}"}
 
 
 def _code_cell(source: str | tuple[str, str]) -> Any:
@@ -65,15 +105,38 @@ def _code_cell(source: str | tuple[str, str]) -> Any:
     return nbformat.v4.new_code_cell(code, metadata={"cellId": cell_id})  # the ids of nbformat must be unique
 
 
-def execute() -> None:
-    """Run the notebook on standard input, and write it with its outputs to standard output."""
-    notebook = nbformat.reads(sys.stdin.read(), as_version=4)
+def serve() -> None:
+    """Answer the requests on standard input, one a line, until it ends. A kernel sees no file of the person's."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # where the kernels print what is none of their cells'
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["IPYTHONDIR"] = folder
+        for line in sys.stdin:
+            request = json.loads(line)
+            limit = LONGEST_S + request["seconds"] * len(request["notebook"]["cells"])
+            faulthandler.dump_traceback_later(limit, exit=True)  # should this side hang
+            print(json.dumps(answer(**request)), file=answers, flush=True)
+            faulthandler.cancel_dump_traceback_later()
+
+
+def answer(notebook: dict[str, Any], allow_errors: bool, seconds: int) -> dict[str, Any]:
+    """The notebook as a fresh kernel left it."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
-    client = NotebookClient(notebook, km=manager, allow_errors="--allow-errors" in sys.argv, timeout=300)
+    client = NotebookClient(
+        nbformat.from_dict(notebook),
+        km=manager,
+        allow_errors=allow_errors,
+        timeout=seconds,
+        shutdown_kernel="immediate",
+    )
     client.on_cell_execute = lambda cell, **_: setattr(client.kc.session, "metadata", _identity(cell))
-    with contextlib.suppress(CellExecutionError):  # the cells after it have no outputs, which is what tests look at
-        client.execute()
-    print(nbformat.writes(notebook))
+    try:
+        client.execute(cleanup_kc=True)
+    except CellExecutionError:
+        pass  # the cells after it have no outputs, which is what tests look at
+    except (CellTimeoutError, DeadKernelError) as error:
+        return {"error": str(error)}
+    return {"notebook": client.nb}
 
 
 def _identity(cell: Any) -> dict[str, Any]:
@@ -99,4 +162,4 @@ def value(cell: Cell) -> Any:
 
 
 if __name__ == "__main__":
-    execute()
+    serve()

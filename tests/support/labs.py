@@ -24,6 +24,7 @@ _OPTIONS = (
     "--disable-component-update --disable-sync",
 )
 _START_SECONDS = 60
+_THEMES = "@jupyterlab/apputils-extension/themes"
 _SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
@@ -39,14 +40,11 @@ def notebook(path: Path, *sources: str) -> Path:
 
 
 @contextmanager
-def lab(folder: Path, *, dark: bool = False) -> Iterator[str]:
+def lab(folder: Path) -> Iterator[str]:
     """The address of a server on a folder, with settings, trust and home of its own."""
     home = folder / ".home"
-    theme = {"@jupyterlab/apputils-extension/themes": {"theme": "JupyterLab Dark" if dark else "JupyterLab Light"}}
-    for plugin, settings in {**_SETTINGS, **theme}.items():
-        file = home / "settings" / f"{plugin}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(settings))
+    for plugin, settings in _SETTINGS.items():
+        _set(folder, plugin, settings)
     port = _free_port()
     environment = {
         **os.environ,
@@ -71,6 +69,17 @@ def lab(folder: Path, *, dark: bool = False) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(20)
+
+
+def set_theme(folder: Path, *, dark: bool) -> None:
+    """How the pages look that are opened from now on from the server on this folder."""
+    _set(folder, _THEMES, {"theme": "JupyterLab Dark" if dark else "JupyterLab Light"})
+
+
+def _set(folder: Path, plugin: str, settings: dict[str, Any]) -> None:
+    file = folder / ".home" / "settings" / f"{plugin}.jupyterlab-settings"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings))
 
 
 def _free_port() -> int:

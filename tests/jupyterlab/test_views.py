@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import labs
 import nbformat
@@ -46,6 +45,14 @@ STATIC_CELLS = (LIVE_CELL, COSTS_CELL, TASK_CELL, DASHBOARD_CELL)
 LONGEST_MS = 120_000
 
 
+class Jupyter(NamedTuple):
+    """A server on a folder, and a browser."""
+
+    folder: Path
+    address: str
+    browser: Any
+
+
 @dataclass
 class Seen:
     """What was seen in a browser, in the order in which it happened."""
@@ -62,7 +69,7 @@ class Seen:
     columns: dict[str, list[str]] = field(default_factory=dict)
     inside: str = ""
     again: str = ""
-    folder: Path = Path()
+    path: Path = Path()
     pictures: Path = Path()
 
 
@@ -141,30 +148,29 @@ def use_dashboard(page: Any, seen: Seen) -> None:
     view.get_by_role("button", name="with what was started under it").click()
 
 
-def visit(folder: Path, seen: Seen, *, dark: bool, scale: int) -> None:
+def visit(jupyter: Jupyter, seen: Seen, *, scale: int) -> None:
     """Run the notebook, use the views, take their pictures, and save it."""
-    name = f"{'dark' if dark else 'light'}-{scale}x"
-    with labs.lab(folder, dark=dark) as address, labs.chromium() as browser:
-        page = browser.new_page(viewport={"width": 1000, "height": 1400}, device_scale_factor=scale)
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
-        labs.open_notebook(page, address, "views.ipynb")
-        labs.command(page, "notebook:run-all-cells")
-        page.wait_for_selector(".thag-canvas", timeout=LONGEST_MS)
-        watch(page, seen, 5)
-        cell(page, LIVE_CELL).screenshot(path=seen.pictures / f"live-{name}.png")
-        touch(page, seen)
-        page.wait_for_selector(f".jp-Notebook .jp-Cell:nth-child({COSTS_CELL + 1}) [data-ready]", timeout=LONGEST_MS)
-        cell(page, len(SOURCES) - 1).locator("[data-ready]").wait_for(timeout=LONGEST_MS)
-        seen.live_html = cell(page, LIVE_CELL).locator(".jp-OutputArea").inner_html()
-        use_dashboard(page, seen)
-        cell(page, COSTS_CELL).locator(".jp-OutputArea").screenshot(path=seen.pictures / f"dashboard-{name}.png")
-        seen.inside = cell(page, len(SOURCES) - 1).locator("[data-ready] .thag-legend").inner_text()
-        labs.command(page, "docmanager:save")
-        page.wait_for_function("!jupyterapp.shell.currentWidget.context.model.dirty")
-        again = browser.new_page(viewport={"width": 1000, "height": 1400})
-        labs.open_notebook(again, address, "views.ipynb")
-        cell(again, COSTS_CELL).locator("[data-ready]").wait_for(timeout=LONGEST_MS)
-        seen.again = cell(again, COSTS_CELL).locator(".thag-legend").first.inner_text()
+    look = seen.path.stem
+    page = jupyter.browser.new_page(viewport={"width": 1000, "height": 1400}, device_scale_factor=scale)
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    labs.open_notebook(page, jupyter.address, seen.path.name)
+    labs.command(page, "notebook:run-all-cells")
+    page.wait_for_selector(".thag-canvas", timeout=LONGEST_MS)
+    watch(page, seen, 5)
+    cell(page, LIVE_CELL).screenshot(path=seen.pictures / f"live-{look}.png")
+    touch(page, seen)
+    page.wait_for_selector(f".jp-Notebook .jp-Cell:nth-child({COSTS_CELL + 1}) [data-ready]", timeout=LONGEST_MS)
+    cell(page, len(SOURCES) - 1).locator("[data-ready]").wait_for(timeout=LONGEST_MS)
+    seen.live_html = cell(page, LIVE_CELL).locator(".jp-OutputArea").inner_html()
+    use_dashboard(page, seen)
+    cell(page, COSTS_CELL).locator(".jp-OutputArea").screenshot(path=seen.pictures / f"dashboard-{look}.png")
+    seen.inside = cell(page, len(SOURCES) - 1).locator("[data-ready] .thag-legend").inner_text()
+    labs.command(page, "docmanager:save")
+    page.wait_for_function("!jupyterapp.shell.currentWidget.context.model.dirty")
+    again = jupyter.browser.new_page(viewport={"width": 1000, "height": 1400})
+    labs.open_notebook(again, jupyter.address, seen.path.name)
+    cell(again, COSTS_CELL).locator("[data-ready]").wait_for(timeout=LONGEST_MS)
+    seen.again = cell(again, COSTS_CELL).locator(".thag-legend").first.inner_text()
 
 
 LOOKS = [(False, 1), (True, 2)]
@@ -172,27 +178,37 @@ if "THAG_SCREENSHOTS" in os.environ:
     LOOKS += [(False, 2), (True, 1)]
 
 
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    folder = tmp_path_factory.mktemp("jupyter")
+    with labs.lab(folder) as address, labs.chromium() as browser:
+        yield Jupyter(folder, address, browser)
+
+
 @pytest.fixture(scope="module", params=LOOKS, ids=lambda look: f"{'dark' if look[0] else 'light'}-{look[1]}x")
-def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def seen(request: pytest.FixtureRequest, jupyter: Jupyter) -> Seen:
     dark, scale = request.param
-    folder = tmp_path_factory.mktemp("dark" if dark else "light")
-    labs.notebook(folder / "views.ipynb", *SOURCES)
-    pictures = Path(os.environ.get("THAG_SCREENSHOTS") or folder / "pictures").absolute()
+    path = labs.notebook(jupyter.folder / f"{'dark' if dark else 'light'}-{scale}x.ipynb", *SOURCES)
+    pictures = Path(os.environ.get("THAG_SCREENSHOTS") or jupyter.folder / "pictures").absolute()
     pictures.mkdir(parents=True, exist_ok=True)
-    seen = Seen(folder=folder, pictures=pictures)
-    visit(folder, seen, dark=dark, scale=scale)
+    seen = Seen(path=path, pictures=pictures)
+    labs.set_theme(jupyter.folder, dark=dark)
+    visit(jupyter, seen, scale=scale)
     return seen
 
 
 @pytest.fixture(scope="module")
-def reopened(seen: Seen) -> Iterator[Any]:
+def reopened(seen: Seen, jupyter: Jupyter) -> Any:
     """The saved notebook in the page of somebody who has never run it, and does not trust it."""
-    shutil.rmtree(seen.folder / ".home")
-    with labs.lab(seen.folder) as address, labs.chromium() as browser:
-        page = browser.new_page(viewport={"width": 1000, "height": 1400}, device_scale_factor=2)
-        labs.open_notebook(page, address, "views.ipynb")
-        page.wait_for_selector(".jp-OutputArea img")
-        yield page
+    notebook = nbformat.read(seen.path, as_version=4)
+    notebook.metadata["title"] = "from elsewhere"  # a notebook that was signed is trusted, under whatever name
+    theirs = jupyter.folder / f"untrusted-{seen.path.name}"
+    nbformat.write(notebook, theirs)
+    labs.set_theme(jupyter.folder, dark=False)
+    page = jupyter.browser.new_page(viewport={"width": 1000, "height": 1400}, device_scale_factor=2)
+    labs.open_notebook(page, jupyter.address, theirs.name)
+    page.wait_for_selector(".jp-OutputArea img")
+    return page
 
 
 def test_the_view_moves_at_least_four_times_a_second_while_the_cell_runs(seen: Seen) -> None:
@@ -255,7 +271,7 @@ def test_reopened_by_its_author_the_dashboard_is_alive_again(seen: Seen) -> None
 
 
 def test_the_saved_notebook_holds_no_view_that_only_a_kernel_can_show(seen: Seen) -> None:
-    notebook = nbformat.read(seen.folder / "views.ipynb", as_version=4)
+    notebook = nbformat.read(seen.path, as_version=4)
     for place in STATIC_CELLS:
         for output in notebook.cells[place].outputs:
             assert "application/vnd.jupyter.widget-view+json" not in output.data
