@@ -1,6 +1,6 @@
 """Recordings: frozen snapshots of all contexts and their timelines, as plain data."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: the import of thag_nb would compile each field of a named tuple again.
 
 import os
 import struct
@@ -214,7 +214,7 @@ class Recording(NamedTuple):
             files.save(self, _ROWS, path, overwrite=overwrite)
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> Recording:
+    def load(path: str | os.PathLike[str]) -> "Recording":
         """The recording that `save` kept in a file, equal to the one that was saved. Nothing needs to be recording.
 
         Raises `RecordingFileError` if the file is damaged, something else or of a newer version, FileNotFoundError if

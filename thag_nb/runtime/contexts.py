@@ -1,6 +1,6 @@
 """Allocator contexts: what work runs under, and the guards that make one current."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: the import of thag_nb would compile each field of a named tuple again.
 
 import enum
 from collections.abc import Iterator
@@ -71,14 +71,14 @@ class ContextRegistry:
         return len(_native.context_ids())
 
     @staticmethod
-    def _find(context_id: object) -> _native.Description | None:
+    def _find(context_id: object) -> "_native.Description | None":
         try:
             return _native.context(id_from(context_id))
         except (ValueError, OverflowError):
             return None
 
 
-def describe(description: _native.Description) -> AllocatorContext:
+def describe(description: "_native.Description") -> AllocatorContext:
     """The context of a native description."""
     context_id, parent_id, records, (name, kind) = description
     allocator = Allocator.TASK_AWARE if records else Allocator.SYSTEM
@@ -192,7 +192,7 @@ class _Unrecorded:
 
     __slots__ = ("_entering",)
 
-    def __init__(self, entering: _native.Entering) -> None:
+    def __init__(self, entering: "_native.Entering") -> None:
         self._entering = entering
 
     def __enter__(self) -> None:
