@@ -37,7 +37,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
 cd "$copy"
-THAG_CFLAGS="$flags -g -O1 -fno-omit-frame-pointer" THAG_LDFLAGS="$flags" "$python" setup.py -q build_ext --inplace
+THAG_CFLAGS="$flags -UNDEBUG -g -O1 -fno-omit-frame-pointer" THAG_LDFLAGS="$flags" "$python" setup.py -q build_ext --inplace
 LD_PRELOAD=$libraries PYTHONPATH=$copy "${run[@]}" "$python" -m pytest -q -rs -p no:cacheprovider "${@:2}" "${tests[@]}" || failed=$?
 # What a process of the tests exits with is lost where another one runs it.
 if [ -n "${reports:-}" ] && grep -ls 'WARNING: ThreadSanitizer' "$reports"*; then
