@@ -1,8 +1,10 @@
+import contextvars
 import ctypes
 import gc
 import itertools
 import sys
 import threading
+import tracemalloc
 
 import pytest
 from blocks import ALL, DOMAINS, OBJ, RAW, RAW_WITHOUT_GIL, SIZE, Domain
@@ -272,3 +274,128 @@ def test_after_random_operations_every_block_has_its_owner_and_the_sums_hold(ope
     assert_sums_hold()
     model.close()
     assert_sums_hold()
+
+
+LANES = pytest.mark.parametrize("domain", [RAW, RAW_WITHOUT_GIL], ids=["attached", "detached"])
+
+
+@LANES
+def test_a_record_is_gone_when_the_wrapped_allocator_frees_or_moves_its_block(domain, watched, slots):
+    """Another thread may be handed the address at that moment."""
+    seen = []
+
+    def look(address: int | None) -> bool:
+        if address == slots[0]:
+            seen.append(_native.owner_of(address))
+        return True
+
+    with thag_nb.task("owner"):
+        slots[0] = domain.malloc(SIZE)
+    watched.on_realloc = watched.on_free = look
+    slots[1] = domain.realloc(slots[0], 2 * SIZE)
+    slots[0] = slots[1]
+    domain.free(slots[1])
+    watched.on_realloc = watched.on_free = None
+    assert seen == [None, None]
+
+
+@LANES
+def test_a_realloc_that_the_wrapped_allocator_refuses_puts_the_record_back(domain, watched, slots):
+    with thag_nb.task("owner") as owner:
+        slots[0] = domain.malloc(SIZE)
+    with thag_nb.task("failing"):
+        watched.on_realloc = lambda address: address != slots[0]
+        refused = domain.realloc(slots[0], 2 * SIZE)
+        watched.on_realloc = None
+    assert refused is None
+    assert _native.owner_of(slots[0]) == (owner.id, SIZE)
+    assert of("owner").foreign_frees == 0
+    assert_sums_hold()
+    domain.free(slots[0])
+
+
+@pytest.mark.usefixtures("dispatcher")
+@pytest.mark.parametrize("domain", [*ALL, RAW_WITHOUT_GIL], ids=[*DOMAINS, "without the GIL"])
+def test_a_block_resized_to_its_own_size_stays_its_owners(domain, slots):
+    with thag_nb.task("first") as first:
+        slots[0] = domain.malloc(SIZE)
+    with thag_nb.task("second"):
+        slots[0] = domain.realloc(slots[0], SIZE)
+    assert _native.owner_of(slots[0]) == (first.id, SIZE)
+    assert of("first").foreign_frees == 0
+    domain.free(slots[0])
+    assert_sums_hold()
+
+
+@pytest.mark.usefixtures("dispatcher")
+@LANES
+def test_who_frees_what_a_dropped_context_left_to_the_current_one_is_no_stranger(domain, slots):
+    with thag_nb.task("heir"):
+        with thag_nb.task("dropped"):
+            slots[0] = domain.malloc(SIZE)
+            flow = contextvars.copy_context()
+        thag_nb.reset()
+        before = of("heir").foreign_frees
+        flow.run(domain.free, slots[0])
+        assert of("heir").foreign_frees == before
+    assert_sums_hold()
+
+
+@pytest.mark.usefixtures("dispatcher")
+@LANES
+def test_who_frees_somebody_elses_block_is_counted_as_a_stranger(domain, slots):
+    with thag_nb.task("owner"):
+        slots[0] = domain.malloc(SIZE)
+        slots[1] = domain.malloc(SIZE)
+        before = of("owner").foreign_frees
+        domain.free(slots[0])
+    assert of("owner").foreign_frees == before
+    with thag_nb.task("stranger"):
+        domain.free(slots[1])
+    assert of("owner").foreign_frees == before + 1
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_a_hook_that_is_called_with_somebody_elses_word_still_finds_what_it_wraps():
+    """CPython reads function and word one after the other, and somebody may put a hook in between."""
+    hooks = _native.allocators()[0]
+    word, malloc, _, _, free = hooks
+    strange = (ctypes.c_char * 64)()
+    raw_malloc = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(malloc)
+    raw_free = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(free)
+    assert word != ctypes.addressof(strange)
+    with thag_nb.task("strange") as strange_task:
+        block = raw_malloc(ctypes.addressof(strange), SIZE)
+    assert _native.owner_of(block) == (strange_task.id, SIZE)
+    raw_free(ctypes.addressof(strange), block)
+    assert _native.owner_of(block) is None
+
+
+def test_a_domain_may_be_hooked_again_and_again_above_the_same_allocator():
+    before = _native.allocators()
+    for _ in range(1000):  # there are 256 places for hooks
+        _native.start()
+        _native.stop()
+    assert _native.allocators() == before
+
+
+def test_nothing_is_recorded_after_the_stop_though_the_hooks_are_still_called_and_guards_move(slots):
+    with thag_nb.task("recorded") as recorded:
+        pass
+    tracemalloc.start()
+    try:
+        thag_nb.stop()
+        assert thag_nb.status().state == "pass-through"
+        for domain in (RAW, OBJ, RAW_WITHOUT_GIL):
+            with thag_nb.ContextGuard(recorded) as context:
+                guard = thag_nb.ContextGuard(context)
+                guard.enter()
+                slots[0] = domain.malloc(SIZE)
+                guard.close()
+            slots[1] = domain.malloc(SIZE)
+            assert _native.owner_of(slots[0]) is _native.owner_of(slots[1]) is None
+            domain.free(slots[0])
+            domain.free(slots[1])
+    finally:
+        tracemalloc.stop()
+    thag_nb.start()

@@ -1,0 +1,54 @@
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from processes import python
+from scripted import Scripted, Watched, scripted_handler, watched_raw_domain
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+PRELUDE = f"""
+import contextvars, ctypes, os, sys, threading
+sys.path.insert(0, {str(SUPPORT)!r})
+import thag_nb
+from blocks import RAW, RAW_WITHOUT_GIL
+from figures import assert_sums_hold, of
+from thag_nb import _native
+
+library, library_without_gil = ctypes.PyDLL(None), ctypes.CDLL(None)
+library.clock_set.argtypes = [ctypes.c_int64]
+library.allocated_meanwhile.restype = ctypes.c_void_p
+"""
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    """Recording; blocks lie where the test says."""
+    with scripted_handler() as handler:
+        yield handler
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """Recording; the raw domain's reallocs and frees are seen from below the hooks."""
+    with watched_raw_domain() as allocator:
+        yield allocator
+
+
+@pytest.fixture(scope="session")
+def interposed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Runs code in an interpreter of its own, on top of support/interposed.c."""
+    compiler = shutil.which("cc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("needs a C compiler, and a loader that preloads")
+    library = tmp_path_factory.mktemp("interposed") / "interposed.so"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-pthread", "-o", library, SUPPORT / "interposed.c", "-ldl"], check=True
+    )
+    preload = f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()
+    return lambda code: python(PRELUDE + textwrap.dedent(code), LD_PRELOAD=preload)

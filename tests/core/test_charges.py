@@ -1,0 +1,142 @@
+"""The arithmetic: what is highest and lowest on the way, in either lane, and who learns of it when."""
+
+import ctypes
+import time
+
+import pytest
+from blocks import RAW, RAW_WITHOUT_GIL
+from figures import assert_sums_hold, of
+
+import thag_nb
+from thag_nb.recordings.model import ContextRecord, TimelineBucket
+
+pytestmark = pytest.mark.usefixtures("dispatcher")
+
+NOISE = 2_000  # what Python itself takes meanwhile
+SMALL, LARGE = 30_000, 300_000  # within one batch of events, and beyond
+
+LANES = pytest.mark.parametrize("domain", [RAW, RAW_WITHOUT_GIL], ids=["attached", "detached"])
+
+
+@pytest.fixture
+def slots() -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * 8)()
+
+
+def seen(name: str) -> tuple[ContextRecord, list[TimelineBucket]]:
+    recording = thag_nb.read()
+    record = recording.find(name)
+    return record, recording.timeline(record.context_id)
+
+
+@LANES
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_spike_is_in_every_peak_and_on_every_timeline_up_to_the_root(size, domain):
+    before = of("root").live_bytes
+    with thag_nb.task("around"), thag_nb.task("inner"):
+        domain.free(domain.malloc(size))
+    for name, base in (("inner", 0), ("around", 0), ("root", before)):
+        record, buckets = seen(name)
+        assert size <= record.peak_bytes - base < size + NOISE
+        assert max(bucket.high_bytes for bucket in buckets) == record.peak_bytes
+    assert size <= of("inner").self_peak_bytes < size + NOISE
+    assert of("around").self_peak_bytes < NOISE
+    assert_sums_hold()
+
+
+@LANES
+def test_a_dip_is_on_every_timeline_up_to_the_root(domain, slots):
+    with thag_nb.task("around"):
+        slots[0] = RAW.malloc(1_000_000)
+        with thag_nb.task("inner"):
+            slots[1] = RAW.malloc(1_000_000)
+            thag_nb.reset()  # what was below is forgotten
+            domain.free(slots[1])
+            slots[1] = domain.malloc(1_000_000)
+            inner, around = seen("inner")[1], seen("around")[1]
+    assert min(bucket.low_bytes for bucket in inner) < NOISE
+    assert 1_000_000 <= min(bucket.low_bytes for bucket in around) < 1_000_000 + NOISE
+    for slot in slots[:2]:
+        RAW.free(slot)
+    assert_sums_hold()
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["in the open batch", "in a batch of its own"])
+def test_spikes_one_after_the_other_in_both_lanes_are_not_taken_for_one(opened, slots):
+    with thag_nb.task("both"):
+        RAW.free(RAW.malloc(1))  # opens the batch
+        slots[0] = RAW_WITHOUT_GIL.malloc(LARGE)
+        RAW_WITHOUT_GIL.free(slots[0])
+        if opened:
+            with thag_nb.task("other"):
+                RAW.free(RAW.malloc(1))
+        slots[1] = RAW.malloc(SMALL)
+        RAW.free(slots[1])
+        slots[1] = RAW.malloc(LARGE)
+        RAW.free(slots[1])
+    assert LARGE <= of("both").peak_bytes < LARGE + NOISE
+    assert LARGE <= of("both").self_peak_bytes < LARGE + NOISE
+
+
+def test_what_a_block_moves_between_siblings_is_no_fall_and_no_rise_of_what_they_stand_under(slots):
+    with thag_nb.task("around"):
+        slots[0] = RAW.malloc(1_000_000)
+        with thag_nb.task("one"):
+            slots[1] = RAW.malloc(LARGE)
+        thag_nb.reset()
+        with thag_nb.task("one again"):
+            slots[2] = RAW.malloc(LARGE)
+        with thag_nb.task("other"):
+            slots[2] = RAW.realloc(slots[2], LARGE + 100)
+        record, buckets = seen("around")
+    rising = [bucket for bucket in buckets if bucket.live_bytes > 1_000_000 + 2 * LARGE]
+    assert record.peak_bytes < 1_000_000 + 2 * LARGE + NOISE
+    assert all(bucket.high_bytes < 1_000_000 + 2 * LARGE + NOISE for bucket in rising)
+    assert of("one again").self_live_bytes < NOISE
+    assert LARGE + 100 <= of("other").self_live_bytes < LARGE + 100 + NOISE
+    for slot in slots[:3]:
+        RAW.free(slot)
+    assert_sums_hold()
+
+
+def test_a_block_that_moves_between_siblings_draws_no_dip_on_the_timeline_above(slots):
+    with thag_nb.task("around"), thag_nb.task("one"):
+        slots[0] = RAW.malloc(1_000_000)
+        thag_nb.reset()  # the timelines begin here, on this level
+        with thag_nb.task("other"):
+            slots[0] = RAW.realloc(slots[0], 1_000_100)
+        around, one = seen("around")[1], seen("one")[1]
+    assert min(bucket.low_bytes for bucket in around) >= 1_000_000
+    assert min(bucket.low_bytes for bucket in one) >= 1_000_000  # "other" is below it
+    RAW.free(slots[0])
+
+
+@LANES
+def test_a_block_that_grows_is_counted_as_one_free_and_one_allocation(domain, slots):
+    with thag_nb.task("growing"):
+        slots[0] = domain.malloc(SMALL)
+        before = of("growing")
+        slots[1] = domain.realloc(slots[0], LARGE)
+        after = of("growing")
+    noise = after.allocations - before.allocations - 1
+    assert 0 <= noise < 50
+    assert after.frees - before.frees >= 1
+    assert after.total_bytes - before.total_bytes >= LARGE
+    assert after.allocations - after.frees <= before.allocations - before.frees + noise
+    assert after.foreign_frees == before.foreign_frees == 0
+    domain.free(slots[1])
+
+
+def test_what_follows_a_task_is_drawn_after_it(slots):
+    """Small events share a reading of the clock, but not with what came before a task was left."""
+    with thag_nb.task("around"):
+        with thag_nb.task("inner"):
+            RAW.free(RAW.malloc(100))
+            time.sleep(0.05)
+        slots[0] = RAW.malloc(30_000)
+        recording = thag_nb.read()
+    end_ns = recording.find("inner").started_ns + 50_000_000
+    around = recording.timeline("around")
+    assert max(bucket.high_bytes for bucket in around if bucket.start_ns < end_ns) < 30_000
+    assert max(bucket.high_bytes for bucket in around) >= 30_000
+    RAW.free(slots[0])

@@ -1,0 +1,187 @@
+"""Which context is current: the cache and what makes it stale, frames that outlive guards, threads without the GIL."""
+
+import contextvars
+import ctypes
+import threading
+
+import pytest
+from blocks import OBJ, RAW, RAW_WITHOUT_GIL, SIZE
+from figures import assert_sums_hold, of
+
+import thag_nb
+from thag_nb import ContextGuard, _native
+from thag_nb.runtime.contexts import registry
+
+pytestmark = pytest.mark.usefixtures("dispatcher")
+
+
+@pytest.mark.parametrize("domain", [OBJ, RAW, RAW_WITHOUT_GIL], ids=["obj", "raw", "without the GIL"])
+def test_a_contextvars_context_at_the_address_of_one_that_is_gone_is_not_taken_for_it(domain):
+    """Nothing is allocated in between: only their versions tell the two apart."""
+    with thag_nb.task("a") as a:
+        in_a = contextvars.copy_context()
+    with thag_nb.task("b") as b:
+        in_b = contextvars.copy_context()
+    blocks, rounds = (ctypes.c_void_p * 200)(), range(0, 200, 2)
+
+    def fill(place: int) -> None:
+        OBJ.free(OBJ.malloc(1))  # with the GIL, the context is looked up
+        blocks[place] = domain.malloc(SIZE)
+
+    for place in rounds:
+        flow = in_a.copy()
+        flow.run(fill, place)
+        flow = None
+        flow = in_b.copy()
+        flow.run(fill, place + 1)
+        flow = None
+    owners = [(_native.owner_of(blocks[place]), _native.owner_of(blocks[place + 1])) for place in rounds]
+    assert owners == [((a.id, SIZE), (b.id, SIZE))] * 100
+    for block in blocks:
+        domain.free(block)
+
+
+def test_a_guard_closed_elsewhere_is_passed_over_at_once_by_who_had_looked_it_up():
+    with thag_nb.task("outer") as outer:
+        guard = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "inner")
+        blocks = [OBJ.malloc(SIZE)]
+        thread = threading.Thread(target=guard.close)
+        thread.start()
+        thread.join()
+        blocks.append(OBJ.malloc(SIZE))
+        assert [_native.owner_of(block) for block in blocks] == [(guard.context.id, SIZE), (outer.id, SIZE)]
+    for block in blocks:
+        OBJ.free(block)
+
+
+def test_leaving_restores_the_nearest_context_that_was_not_left_before():
+    guards = [thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, f"{number}") for number in range(4)]
+    guards[1].close()
+    guards[2].close()
+    guards[3].close()
+    block = OBJ.malloc(SIZE)
+    assert _native.owner_of(block) == (guards[0].context.id, SIZE)
+    guards[0].close()
+    OBJ.free(block)
+
+
+def test_what_is_entered_detached_is_left_for_what_was_current_before_anything_was():
+    with thag_nb.task("around") as around:
+        first, left_open, second = (ContextGuard(registry.open(name, "task")) for name in ("first", "left", "second"))
+        first.enter(detach=True)
+        left_open.enter()
+        assert _native.base_id() == around.id
+        second.enter(detach=True)
+        assert thag_nb.current_context().name == "second"
+        second.close()
+        assert thag_nb.current_context() == around
+        left_open.close()
+        first.close()
+    assert thag_nb.current_context().name == "root"
+
+
+def test_work_handed_over_runs_in_its_context_and_does_not_keep_it_open():
+    with thag_nb.task("handed over") as context:
+        flow = _native.flow()
+    adopted = _native.adopt(flow)
+    assert thag_nb.current_context() == context
+    assert of("handed over").state == "ended"
+    assert adopted.leave(True)
+    assert of("handed over").state == "ended"
+    assert thag_nb.current_context().name == "root"
+
+
+def test_a_context_is_open_while_anybody_holds_it_and_again_when_it_is_entered_again():
+    context = registry.open("held", "task")
+    first, second = ContextGuard(context), ContextGuard(context)
+    first.enter()
+    second.enter()
+    second.close()
+    assert of("held").state == "open"
+    first.close()
+    assert of("held").state == "ended"
+    again = ContextGuard(context)
+    again.enter()
+    assert of("held").state == "open"
+    again.close()
+    assert of("held").state == "ended"
+
+
+def test_a_chain_of_flows_each_started_by_the_one_before_keeps_no_record_of_those_that_are_through():
+    """As callbacks do that schedule themselves: each inherits the frame of a task that has ended."""
+
+    def link() -> contextvars.Context:
+        with thag_nb.task("link"):
+            return contextvars.copy_context()
+
+    before = _native.overhead()["contexts"]
+    flow = contextvars.copy_context()
+    for _ in range(4 * 4096):
+        flow = flow.run(link)
+    thag_nb.reset()
+    assert _native.overhead()["contexts"] - before < 2 * 4096 * 256
+    assert flow.run(thag_nb.current_context).name == "root"
+
+
+@pytest.mark.parametrize("where", ["root", "around"])
+def test_a_thread_that_python_never_saw_is_charged_to_the_foreground(where):
+    thread, block = ctypes.c_void_p(), ctypes.c_void_p()
+    library = ctypes.CDLL(None)
+    raw_malloc = ctypes.cast(library.PyMem_RawMalloc, ctypes.c_void_p)
+    with thag_nb.task("around"):
+        foreground = of(where).context_id
+        _native.set_foreground(foreground)
+        assert library.pthread_create(ctypes.byref(thread), None, raw_malloc, ctypes.c_void_p(SIZE)) == 0
+        assert library.pthread_join(thread, ctypes.byref(block)) == 0
+        _native.set_foreground(_native.ROOT_ID)
+    assert _native.owner_of(block.value) == (foreground, SIZE)
+    RAW.free(block)
+    assert_sums_hold()
+
+
+def test_without_the_gil_a_thread_is_charged_to_its_own_context_while_another_one_has_it():
+    """On 3.11 the thread state that has the GIL is all that CPython tells."""
+    rounds, wrong, done = 300, [], threading.Event()
+
+    def without_gil() -> None:
+        with thag_nb.task("without the GIL") as own:
+            for _ in range(rounds):
+                block = RAW_WITHOUT_GIL.malloc(SIZE)
+                if _native.owner_of(block) != (own.id, SIZE):
+                    wrong.append(_native.owner_of(block))
+                RAW_WITHOUT_GIL.free(block)
+        done.set()
+
+    thread = threading.Thread(target=without_gil)
+    with thag_nb.task("busy"):
+        thread.start()
+        while not done.is_set():
+            [bytearray(100) for _ in range(50)]
+        thread.join()
+    assert wrong == []
+    assert_sums_hold()
+
+
+def test_a_thread_state_at_the_address_of_one_that_is_gone_is_not_taken_for_it(interposed):
+    """A native thread has a new one for each callback. The contextvars Context may be at the same address as well."""
+    code = """
+        other = contextvars.ContextVar("other")
+        kept, owners = [], []
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_int)
+        def work(round):
+            if round % 2 == 0:
+                kept.append(thag_nb.task("left open"))
+                kept[-1].__enter__()
+                bytearray(100)
+            else:
+                other.set(round)
+                block = RAW.malloc(1000)
+                owners.append(_native.owner_of(block))
+                RAW.free(block)
+
+        thag_nb.start()
+        library_without_gil.on_native_thread(work, 400)
+        assert owners == [(_native.ROOT_ID, 1000)] * 200, set(owners)
+    """
+    assert interposed(code) == ""

@@ -1,0 +1,174 @@
+"""The owner table, with blocks that lie where the test says: at boundaries, side by side, over what was missed."""
+
+import pytest
+from figures import assert_sums_hold, of
+from scripted import Scripted
+
+import thag_nb
+from thag_nb import _native
+
+LEAF = 1 << 26
+HERE = 0x2000_0000_0000  # the first address of a leaf, where no real block ever lies
+GIB = 1 << 30
+GRANULE = 16
+# Around the largest tiny size, and around the largest that one word has room for.
+SIZES = [0, 1, 15, 16, 17, 31, 32, 33, GIB - 1, GIB, GIB + 1, (5 << 40) + 7]
+
+
+def stale() -> int:
+    return thag_nb.status().stale_records
+
+
+def words(size: int) -> int:
+    """How many entries a record takes."""
+    return 1 if size <= 16 else 2 if size < GIB else 3
+
+
+@pytest.mark.parametrize("gil", [True, False], ids=["attached", "detached"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_block_of_any_size_keeps_its_size_and_its_owner_until_it_is_freed(size: int, gil: bool, scripted: Scripted):
+    scripted.gil = gil
+    with thag_nb.task("owner") as owner:
+        block = scripted.malloc(HERE, size)
+    assert _native.owner_of(block) == (owner.id, size)
+    assert_sums_hold()
+    scripted.free(block)
+    assert _native.owner_of(block) is None
+    assert_sums_hold()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_record_of_a_block_ends_where_the_next_block_begins(size: int, scripted: Scripted):
+    """Also when it is freed: nothing of it is left in the way of whoever comes next."""
+    after = HERE + words(size) * GRANULE
+    before = stale()
+    with thag_nb.task("neighbour") as neighbour:
+        scripted.malloc(after, 1)
+    with thag_nb.task("owner"):
+        scripted.malloc(HERE, size)
+    assert _native.owner_of(after) == (neighbour.id, 1)
+    scripted.free(HERE)
+    with thag_nb.task("heirs") as heirs:
+        places = range(HERE, after, GRANULE)
+        for place in places:
+            scripted.malloc(place, 1)
+    assert [_native.owner_of(place) for place in places] == [(heirs.id, 1)] * len(places)
+    assert _native.owner_of(after) == (neighbour.id, 1)
+    assert stale() == before
+    for place in [*places, after]:
+        scripted.free(place)
+    assert_sums_hold()
+
+
+@pytest.mark.parametrize(
+    ("size", "distance"), [(size, distance) for size in (1, 100, 3 * GIB) for distance in range(words(size))]
+)
+def test_a_record_whose_free_was_missed_is_repaid_when_a_block_begins_on_it(
+    size: int, distance: int, scripted: Scripted
+):
+    """Also on its second or third word, one or two granules behind its first."""
+    before = stale()
+    with thag_nb.task("missed"):
+        scripted.malloc(HERE, size)  # and freed, but not through us
+    with thag_nb.task("next") as following:
+        block = scripted.malloc(HERE + distance * GRANULE, 1)
+    assert _native.owner_of(block) == (following.id, 1)
+    assert stale() == before + 1
+    assert_sums_hold()
+    scripted.free(block)
+    assert_sums_hold()
+
+
+@pytest.mark.parametrize("size", [17, 100, GIB, 3 * GIB])
+def test_records_whose_frees_were_missed_are_repaid_when_a_new_record_covers_them(size: int, scripted: Scripted):
+    before = stale()
+    with thag_nb.task("missed"):
+        for place in range(words(size)):
+            scripted.malloc(HERE + place * GRANULE, 1)
+    with thag_nb.task("next") as following:
+        scripted.malloc(HERE, size)
+    assert _native.owner_of(HERE) == (following.id, size)
+    assert stale() == before + words(size)
+    assert_sums_hold()
+    scripted.free(HERE)
+    assert_sums_hold()
+
+
+def test_the_one_record_that_only_the_third_word_of_a_huge_one_covers_is_repaid(scripted: Scripted):
+    before = stale()
+    with thag_nb.task("missed"):
+        scripted.malloc(HERE + 2 * GRANULE, 16)
+    scripted.malloc(HERE, 3 * GIB)
+    assert stale() == before + 1
+    assert_sums_hold()
+    scripted.free(HERE)
+
+
+@pytest.mark.parametrize("size", [1, 100, 3 * GIB])
+def test_a_block_may_begin_at_the_last_entry_of_a_leaf(size: int, scripted: Scripted):
+    last = HERE + LEAF - GRANULE
+    with thag_nb.task("owner") as owner, thag_nb.task("neighbour") as neighbour:
+        scripted.malloc(HERE + LEAF, 100)
+    with thag_nb.task("owner") as owner:
+        scripted.malloc(last, size)
+    assert _native.owner_of(last) == (owner.id, size)
+    assert _native.owner_of(HERE + LEAF) == (neighbour.id, 100)
+    assert_sums_hold()
+    scripted.free(last)
+    scripted.free(HERE + LEAF)
+    assert_sums_hold()
+
+
+@pytest.mark.parametrize("address", [HERE + 8, HERE + 1, 1 << 48, 0xFFFF_8000_0000_0000])
+def test_an_address_that_no_supported_allocator_returns_is_dropped_and_counted(address: int, scripted: Scripted):
+    before = thag_nb.status().dropped
+    with thag_nb.task("dropped"):
+        scripted.malloc(address, 1 << 20)
+    assert thag_nb.status().dropped == before + 1
+    assert _native.owner_of(address) is None
+    assert of("dropped").peak_bytes < 1 << 20
+    scripted.free(address)
+    assert_sums_hold()
+
+
+def test_records_of_every_kind_pass_to_the_heir_when_their_contexts_record_is_given_back(scripted: Scripted):
+    sizes = [1, 16, 17, 100, GIB, (5 << 40) + 7]
+    places = {HERE + number * 4096: size for number, size in enumerate(sizes)}
+    places[HERE + LEAF - GRANULE] = 100  # its owner stands in the room behind the leaf
+    with thag_nb.task("owner") as owner:
+        for place, size in places.items():
+            scripted.malloc(place, size)
+    for _ in range(2 * 4096):
+        thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "burnt").close()
+    thag_nb.reset()
+    assert _native.context(owner.id) is None
+    assert {place: _native.owner_of(place) for place in places} == {
+        place: (_native.ROOT_ID, size) for place, size in places.items()
+    }
+    assert_sums_hold()
+    for place in places:
+        scripted.free(place)
+    assert_sums_hold()
+
+
+def test_the_table_takes_a_page_where_a_block_is_and_none_where_none_is(scripted: Scripted):
+    with thag_nb.untracked():
+        before = _native.overhead()["owners"]
+    for number in range(3):
+        scripted.malloc(HERE + 7 * LEAF + number * LEAF // 4, 1)
+    with thag_nb.untracked():
+        grown = _native.overhead()["owners"] - before
+    assert 3 * 4096 <= grown < 100 * 4096  # a leaf is four thousand of them
+    for number in range(3):
+        scripted.free(HERE + 7 * LEAF + number * LEAF // 4)
+
+
+def test_what_was_forgotten_is_gone_from_the_table(scripted: Scripted):
+    with thag_nb.task("forgotten"):
+        scripted.malloc(HERE, 100)
+        scripted.malloc(HERE + LEAF - GRANULE, 100)
+    thag_nb.stop()
+    thag_nb.start()
+    assert _native.owner_of(HERE) is None
+    assert _native.owner_of(HERE + LEAF - GRANULE) is None
+    assert_sums_hold()

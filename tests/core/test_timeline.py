@@ -1,0 +1,91 @@
+"""Timelines, by a clock that moves when the test says: each bucket as it was worked out by hand."""
+
+import textwrap
+
+MODEL = """
+import random
+from typing import NamedTuple
+
+MILLISECOND = 1 << 20  # the width of a bucket, at first
+BUCKETS = 1024
+START = 1 << 50  # of the clock
+
+class Step(ctypes.Structure):
+    _fields_ = [("wait_ns", ctypes.c_int64), ("slot", ctypes.c_uint64), ("size", ctypes.c_uint64)]
+
+class Expected(NamedTuple):
+    start_ns: int
+    low_bytes: int
+    high_bytes: int
+    live_bytes: int
+    self_live_bytes: int
+
+def merged(buckets, shift):
+    '''Neighbours that share a bucket of this width, as one.'''
+    result = []
+    for bucket in buckets:
+        if result and result[-1].start_ns >> shift == bucket.start_ns >> shift:
+            last = result.pop()
+            bucket = Expected(last.start_ns, min(last.low_bytes, bucket.low_bytes),
+                              max(last.high_bytes, bucket.high_bytes), *bucket[3:])
+        result.append(bucket)
+    return result
+
+def played(steps):
+    '''The buckets that these steps draw while no two of them have to be merged.'''
+    now, level, held, buckets = START, 0, {}, [[START, 0, 0, 0, 0]]
+    for wait, slot, size in steps:
+        now += wait
+        if now >> 20 != buckets[-1][0] >> 20:
+            buckets.append([now, level, level, level, level])
+        for change in (-held.get(slot, 0), size):
+            level += change
+            bucket = buckets[-1]
+            bucket[1:] = min(bucket[1], level), max(bucket[2], level), level, level
+        held[slot] = size
+    return [Expected(*bucket) for bucket in buckets]
+
+def prepared(steps):
+    '''What `library.play` takes, made before anything is recorded: a ctypes array brings a class along.'''
+    return (Step * len(steps))(*steps), ctypes.c_size_t(len(steps)), (ctypes.c_void_p * 16)()
+
+def drawn(context):
+    return [Expected(*bucket) for bucket in thag_nb.read().timeline(context.id)]
+
+library.clock_set(START)
+thag_nb.start()
+origin_ns = START  # of all times in a recording
+
+def as_recorded(buckets):
+    return [bucket._replace(start_ns=bucket.start_ns - origin_ns) for bucket in buckets]
+
+def random_steps(number, chosen):
+    # Large, so that each event reads the clock.
+    return [(chosen.randrange(1, 3 * MILLISECOND), chosen.randrange(16), chosen.choice([0, 1, 2, 3]) * 70_000 + 70_000)
+            for _ in range(number)]
+"""
+
+
+def test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen(interposed):
+    code = MODEL + textwrap.dedent("""
+        for number in (3, 500, 1_000, 3_000, 9_000):
+            library.clock_set(START)
+            steps = random_steps(number, random.Random(number))
+            arguments = prepared(steps)
+            context = thag_nb.TaskMemoryContext("played")
+            guard = context.enter()
+            library.play(*arguments)
+            guard.close()
+            recorded, expected = drawn(guard.context), played(steps)
+            shift = 20
+            while len(merged(expected, shift)) > BUCKETS + 1:
+                shift += 1
+            # What Python itself takes is a few hundred bytes; blocks are multiples of 70,000.
+            rounded = [
+                Expected(start, *(round(figure / 70_000) * 70_000 for figure in figures)) for start, *figures in recorded
+            ]
+            expected = as_recorded(merged(expected, shift))
+            assert rounded == expected, [pair for pair in zip(rounded, expected) if pair[0] != pair[1]][:3]
+            assert (shift > 20) == (number >= 3_000)
+    """)
+    assert interposed(code) == ""

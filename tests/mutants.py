@@ -1,0 +1,482 @@
+"""Small faults in the core, and the tests that notice them.
+
+    python tests/mutants.py [NAME ...]
+
+Builds a copy of the tree, runs there the tests that are named below, which must pass, and then, with one fault after the
+other, those that must fail. A fault that no test notices is a missing test. `tests/test_mutants.py` keeps the list from
+rotting: each text stands once in its file, and each test exists.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = Path("thag_nb/native/core")
+_TIMEOUT_S = 120
+_BUILD = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+
+
+class Mutant(NamedTuple):
+    """A fault: in `file`, `old` becomes `new`, which breaks what `why` says; one of `tests` notices."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    why: str
+    tests: tuple[str, ...]
+
+
+_DISPATCHER = "tests/core/test_dispatcher.py::"
+_CHARGES = "tests/core/test_charges.py::"
+_CURRENT = "tests/core/test_current.py::"
+_LIFECYCLE = "tests/core/test_lifecycle.py::"
+_NUMPY = "tests/core/test_numpy_data.py::"
+_OWNERS = "tests/core/test_owners.py::"
+_TIMELINE = "tests/core/test_timeline.py::"
+
+MUTANTS = [
+    Mutant(
+        "cache without the version of contextvars",
+        "current.h",
+        "           && tstate->context_ver == thread->contextvars_version && thread",
+        "           && thread",
+        "two Contexts, one after the other at one address, differ in their version alone",
+        (_CURRENT + "test_a_contextvars_context_at_the_address_of_one_that_is_gone_is_not_taken_for_it",),
+    ),
+    Mutant(
+        "cache without the contextvars Context",
+        "current.h",
+        "tstate->id == thread->tstate_id && tstate->context == thread->contextvars\n",
+        "tstate->id == thread->tstate_id\n",
+        "asyncio changes flows by changing the Context",
+        (_CURRENT + "test_a_contextvars_context_at_the_address_of_one_that_is_gone_is_not_taken_for_it",),
+    ),
+    Mutant(
+        "cache without the id of the thread state",
+        "current.h",
+        "tstate == thread->tstate && tstate->id == thread->tstate_id &&",
+        "tstate == thread->tstate &&",
+        "a native thread has a new state for each callback, which may lie where the last one was",
+        (_CURRENT + "test_a_thread_state_at_the_address_of_one_that_is_gone_is_not_taken_for_it",),
+    ),
+    Mutant(
+        "cache without the generation",
+        "current.h",
+        "== thread->contextvars_version && thread->generation == thag_generation();",
+        "== thread->contextvars_version;",
+        "a guard that is left elsewhere changes nothing else that the cache could see",
+        (_CURRENT + "test_a_guard_closed_elsewhere_is_passed_over_at_once_by_who_had_looked_it_up",),
+    ),
+    Mutant(
+        "orphaning expires no cache",
+        "current.c",
+        "        frame->orphaned = true;\n        thag_contexts_expire_caches();\n        (void)thag_add(&thag_flow_state.orphans, 1);",
+        "        frame->orphaned = true;\n        (void)thag_add(&thag_flow_state.orphans, 1);",
+        "who had looked the frame up goes on with it",
+        (_CURRENT + "test_a_guard_closed_elsewhere_is_passed_over_at_once_by_who_had_looked_it_up",),
+    ),
+    Mutant(
+        "restoring stops at an orphan",
+        "current.c",
+        "    while (below != NULL && below->orphaned) {\n        below = below->parent;\n    }\n    if (!frame_set",
+        "    if (!frame_set",
+        "the nearest guard that is still open is current again, in whatever order the others were closed",
+        (_CURRENT + "test_leaving_restores_the_nearest_context_that_was_not_left_before",),
+    ),
+    Mutant(
+        "the base is the innermost frame",
+        "current.c",
+        "        if (frame->detached) {",
+        "        if (frame->left) {",
+        "a cell restores what was current before any cell, not what the last one left open",
+        (_CURRENT + "test_what_is_entered_detached_is_left_for_what_was_current_before_anything_was",),
+    ),
+    Mutant(
+        "adopted work keeps its context open",
+        "current.c",
+        "        entering->holds = mode != THAG_ENTER_ADOPTED;",
+        "        entering->holds = true;",
+        "a task ends when its own block ends, not when a thread is through that it started",
+        (_CURRENT + "test_work_handed_over_runs_in_its_context_and_does_not_keep_it_open",),
+    ),
+    Mutant(
+        "a left parent keeps its parent",
+        "current.c",
+        "        Py_CLEAR(parent->parent);\n",
+        "",
+        "callbacks that schedule themselves inside a task would grow a chain for ever",
+        (_CURRENT + "test_a_chain_of_flows_each_started_by_the_one_before_keeps_no_record_of_those_that_are_through",),
+    ),
+    Mutant(
+        "the clock is not expired on leaving",
+        "current.c",
+        "        thag_lifecycle_release(frame->context);\n    }\n    thag_batch_expire();",
+        "        thag_lifecycle_release(frame->context);\n    }",
+        "what comes after a task would be drawn at its time",
+        (_CHARGES + "test_what_follows_a_task_is_drawn_after_it",),
+    ),
+    Mutant(
+        "threads that Python never saw are root's",
+        "current.c",
+        "    flow.context = atomic_load(&thag_flow_state.foreground);",
+        "    flow.context = thag_contexts.root;",
+        "the foreground is the cell that runs",
+        (_CURRENT + "test_a_thread_that_python_never_saw_is_charged_to_the_foreground",),
+    ),
+    Mutant(
+        "a free does not clear the record first",
+        "dispatcher.c",
+        "    if (THAG_LIKELY(block != NULL)) {\n        free_record(&thag_this_thread, domain, block);\n    }\n    wrapped->free(wrapped->ctx, block);",
+        "    wrapped->free(wrapped->ctx, block);\n    if (THAG_LIKELY(block != NULL)) {\n        free_record(&thag_this_thread, domain, block);\n    }",
+        "another thread may be handed the address in between",
+        (_DISPATCHER + "test_a_record_is_gone_when_the_wrapped_allocator_frees_or_moves_its_block",),
+    ),
+    Mutant(
+        "a failed realloc loses the record",
+        "dispatcher.c",
+        "        thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);\n",
+        "        owner_repay(owner, claim.owner.size, false, flow.attached);\n",
+        "the block is still there, and still its owner's",
+        (_DISPATCHER + "test_a_realloc_that_fails_changes_nothing",),
+    ),
+    Mutant(
+        "a block resized to its own size changes hands",
+        "dispatcher.c",
+        "    else if (size <= claim.owner.size) {",
+        "    else if (size < claim.owner.size) {",
+        "only one that grows moves to the current context",
+        (_DISPATCHER + "test_a_block_resized_to_its_own_size_stays_its_owners",),
+    ),
+    Mutant(
+        "a block that moved into nobody's hands is not repaid",
+        "dispatcher.c",
+        "    else {\n        owner_repay(owner, claim.owner.size, is_foreign(owner, flow.context), flow.attached);\n    }\n}",
+        "}",
+        "its owner would be charged for ever",
+        (_NUMPY + "test_a_block_that_grows_in_untracked_work_is_nobodys_any_more",),
+    ),
+    Mutant(
+        "calloc counts one element",
+        "dispatcher.c",
+        "        allocation_record(thread, domain, block, count * size);",
+        "        allocation_record(thread, domain, block, size);",
+        "calloc gives count times size bytes",
+        (_DISPATCHER + "test_calloc_is_charged_for_all_its_elements_and_zeroed",),
+    ),
+    Mutant(
+        "inner calls are recorded too",
+        "dispatcher.c",
+        "    thread->depth = 1;\n    void *block = wrapped->malloc(wrapped->ctx, size);\n    assert(thread->depth == 1);\n    thread->depth = 0;",
+        "    void *block = wrapped->malloc(wrapped->ctx, size);",
+        "an object over 512 bytes goes through obj and raw, and counts once",
+        (_DISPATCHER + "test_an_object_over_512_bytes_is_counted_once",),
+    ),
+    Mutant(
+        "nobody is a stranger",
+        "dispatcher.c",
+        "    return owner != current && current != NULL && owner != thag_context_today(current);",
+        "    return owner != current && current != NULL && owner == thag_context_today(current);",
+        "a free while another context is current is a foreign one",
+        (_DISPATCHER + "test_who_frees_somebody_elses_block_is_counted_as_a_stranger",),
+    ),
+    Mutant(
+        "an heir is a stranger",
+        "dispatcher.c",
+        "    return owner != current && current != NULL && owner != thag_context_today(current);",
+        "    return owner != current && current != NULL;",
+        "the flow of a dropped context is its heir's",
+        (_DISPATCHER + "test_who_frees_what_a_dropped_context_left_to_the_current_one_is_no_stranger",),
+    ),
+    Mutant(
+        "a stale record is not repaid",
+        "dispatcher.c",
+        "        owner_repay(thag_context_owner(stale.context_id), stale.size, false, attached);\n",
+        "",
+        "a block whose free was missed would be its owner's for ever",
+        (_OWNERS + "test_a_record_whose_free_was_missed_is_repaid_when_a_block_begins_on_it",),
+    ),
+    Mutant(
+        "NumPy's calloc counts one element",
+        "numpy_data.c",
+        "        thag_record_allocation(thread, THAG_NUMPY, block, count * size);",
+        "        thag_record_allocation(thread, THAG_NUMPY, block, size);",
+        "np.zeros asks for elements",
+        (_NUMPY + "test_an_array_of_zeros_is_charged_for_all_its_elements",),
+    ),
+    Mutant(
+        "NumPy's handler is hooked twice",
+        "numpy_data.c",
+        "    if (thag_numpy_hook() != THAG_HOOK_ABSENT) {\n        return false;",
+        "    if (thag_numpy_hook() == THAG_HOOK_BURIED) {\n        return false;",
+        "what it wraps would be itself, and recurse for ever",
+        (_NUMPY + "test_a_handler_is_hooked_once_and_put_back_as_it_was",),
+    ),
+    Mutant(
+        "any version of NumPy's handler will do",
+        "numpy_data.c",
+        "    return handler->version == 1;",
+        "    return handler->version >= 1;",
+        "of another version the layout is not known",
+        (_NUMPY + "test_a_handler_of_another_version_is_refused_and_left_alone",),
+    ),
+    Mutant(
+        "a batch has no highest point",
+        "charges.c",
+        "        inclusive_move(context, batch->live_bytes, batch->high_bytes, batch->low_bytes, batch->now_ns);",
+        "        inclusive_move(context, batch->live_bytes, batch->live_bytes, batch->low_bytes, batch->now_ns);",
+        "a spike within a batch would be in no peak",
+        (_CHARGES + "test_a_spike_is_in_every_peak_and_on_every_timeline_up_to_the_root",),
+    ),
+    Mutant(
+        "a batch has no lowest point",
+        "charges.c",
+        "        inclusive_move(context, batch->live_bytes, batch->high_bytes, batch->low_bytes, batch->now_ns);",
+        "        inclusive_move(context, batch->live_bytes, batch->high_bytes, batch->live_bytes, batch->now_ns);",
+        "a dip within a batch would be on no timeline",
+        (_CHARGES + "test_a_dip_is_on_every_timeline_up_to_the_root",),
+    ),
+    Mutant(
+        "shares are not taken over before a batch",
+        "charges.c",
+        "    batch->detached_finished = atomic_load(&thag_contexts.detached_finished);\n    chain_take_over(context, batch->detached_finished, batch->now_ns);",
+        "    batch->detached_finished = atomic_load(&thag_contexts.detached_finished);",
+        "spikes in both lanes, one after the other, would be added to each other",
+        (_CHARGES + "test_spikes_one_after_the_other_in_both_lanes_are_not_taken_for_one",),
+    ),
+    Mutant(
+        "what both stand under falls and rises",
+        "charges.c",
+        "    chain_move(owner, common, -fall, batch->now_ns);\n    chain_move(context, common, rise, batch->now_ns);\n    chain_move(common, NULL, rise - fall, batch->now_ns);",
+        "    chain_move(owner, NULL, -fall, batch->now_ns);\n    chain_move(context, NULL, rise, batch->now_ns);",
+        "a block that moves between siblings moves nothing above them but by the difference",
+        (_CHARGES + "test_a_block_that_moves_between_siblings_draws_no_dip_on_the_timeline_above",),
+    ),
+    Mutant(
+        "a moved block is no free of its owner",
+        "charges.c",
+        "    cell_add(&owner->frees, 1);\n    cell_add(&owner->foreign_frees, 1);",
+        "    cell_add(&owner->foreign_frees, 1);",
+        "allocations less frees are the blocks that there are",
+        (_CHARGES + "test_a_block_that_grows_is_counted_as_one_free_and_one_allocation",),
+    ),
+    Mutant(
+        "the record of a dropped context counts on",
+        "lifecycle.c",
+        "    thag_put(&from->self_live_bytes, 0);\n    counts_zero(from);",
+        "    counts_zero(from);",
+        "what it held would be there twice, with its heir as well",
+        (_LIFECYCLE + "test_an_heir_takes_over_what_is_live_and_a_stranger_is_repaid_there",),
+    ),
+    Mutant(
+        "a restart keeps the own peak",
+        "lifecycle.c",
+        "    thag_put(&context->self_peak_bytes, thag_get(&context->self_live_bytes));\n",
+        "",
+        "after a reset, peaks count from what is live",
+        (_LIFECYCLE + "test_a_reset_starts_counts_totals_and_peaks_of_what_is_open_from_what_is_live",),
+    ),
+    Mutant(
+        "the first quiet check is left out",
+        "lifecycle.c",
+        "    if (!thag_detached_is_quiet(begun)) {\n        return;\n    }\n    parents_relink(end);",
+        "    parents_relink(end);",
+        "a thread without the GIL may be in the middle of an event for a record that is given back",
+        (_NUMPY + "test_a_reset_in_the_middle_of_an_event_without_the_gil_gives_no_record_back",),
+    ),
+    Mutant(
+        "the second quiet check is left out",
+        "lifecycle.c",
+        "    thag_owners_rename(id_today);\n    if (!thag_detached_is_quiet(begun)) {\n        return;\n    }",
+        "    thag_owners_rename(id_today);",
+        "a thread without the GIL may write a dropped context's id while the table is renamed",
+        (_LIFECYCLE + "test_an_event_without_the_gil_while_the_table_is_renamed_keeps_all_records",),
+    ),
+    Mutant(
+        "a chunk is given back beside an open context",
+        "lifecycle.c",
+        "        if (!is_dropped(context) || atomic_load(&context->frames) > 0) {",
+        "        if (atomic_load(&context->frames) > INT32_MAX - 1) {",
+        "its record is zeroed while it is charged",
+        (_LIFECYCLE + "test_a_record_beside_one_that_is_still_open_is_not_given_back",),
+    ),
+    Mutant(
+        "retained is what the context held itself",
+        "lifecycle.c",
+        "    context->retained_bytes = thag_charges_figures(context).live_bytes;",
+        "    context->retained_bytes = thag_charges_figures(context).self_live_bytes;",
+        "figures include what was started under a context",
+        (_LIFECYCLE + "test_what_is_retained_is_what_was_live_at_the_end_with_all_below",),
+    ),
+    Mutant(
+        "a tiny block of 16 bytes takes two words",
+        "owners.h",
+        "    if (size <= THAG_TINY_BYTES) {\n        thag_entry_put(at, thag_tiny_encode(context_id, size));\n        return;",
+        "    if (size < THAG_TINY_BYTES) {\n        thag_entry_put(at, thag_tiny_encode(context_id, size));\n        return;",
+        "its second word lies where the next block begins",
+        (_OWNERS + "test_the_record_of_a_block_ends_where_the_next_block_begins",),
+    ),
+    Mutant(
+        "a huge block's third word stays",
+        "owners.c",
+        "    size_t high = high_bits(at);\n    thag_entry_put(at + 2, 0);",
+        "    size_t high = high_bits(at);",
+        "the next block there would be taken for stale",
+        (_OWNERS + "test_the_record_of_a_block_ends_where_the_next_block_begins",),
+    ),
+    Mutant(
+        "a stale third word is not looked for",
+        "owners.c",
+        "enum { LEAVES_LISTED = 1 << 16, HUGE_WORDS = 3 };",
+        "enum { LEAVES_LISTED = 1 << 16, HUGE_WORDS = 2 };",
+        "a record that starts two granules below would be half overwritten",
+        (
+            _OWNERS + "test_a_record_whose_free_was_missed_is_repaid_when_a_block_begins_on_it",
+            _OWNERS + "test_the_one_record_that_only_the_third_word_of_a_huge_one_covers_is_repaid",
+        ),
+    ),
+    Mutant(
+        "the room behind a leaf is not renamed",
+        "owners.c",
+        "        else if (word != 0 && word >> THAG_CONTEXT_BITS == 0) {",
+        "        else if (word == UINT32_MAX && word >> THAG_CONTEXT_BITS == 0) {",
+        "plain and huge records would name a context whose record was given back",
+        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_contexts_record_is_given_back",),
+    ),
+    Mutant(
+        "odd addresses are taken",
+        "owners.c",
+        "    if (address >> THAG_ADDRESS_BITS || address & ((1 << THAG_GRANULE_SHIFT) - 1)) {",
+        "    if (address >> THAG_ADDRESS_BITS) {",
+        "two blocks in one granule would share an entry",
+        (_OWNERS + "test_an_address_that_no_supported_allocator_returns_is_dropped_and_counted",),
+    ),
+    Mutant(
+        "merged buckets lose the higher one",
+        "timeline.c",
+        "    bucket->high_bytes = later->high_bytes > bucket->high_bytes ? later->high_bytes : bucket->high_bytes;",
+        "    bucket->high_bytes = later->high_bytes;",
+        "the highest point of a timeline is the peak",
+        (_TIMELINE + "test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen",),
+    ),
+    Mutant(
+        "merged buckets lose the lower one",
+        "timeline.c",
+        "    bucket->low_bytes = later->low_bytes < bucket->low_bytes ? later->low_bytes : bucket->low_bytes;",
+        "    bucket->low_bytes = later->low_bytes;",
+        "no dip is lost when buckets widen",
+        (_TIMELINE + "test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen",),
+    ),
+    Mutant(
+        "merged buckets end like the earlier one",
+        "timeline.c",
+        "    bucket->live_bytes = later->live_bytes;\n",
+        "",
+        "live bytes are those at the end of a bucket",
+        (_TIMELINE + "test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen",),
+    ),
+    Mutant(
+        "pages that nobody touched are visited",
+        "pages.c",
+        "            if (unknown || states[i] & 1) {",
+        "            if (unknown || states[i] & 1 || true) {",
+        "looking at the table would make all of it resident",
+        (_OWNERS + "test_the_table_takes_a_page_where_a_block_is_and_none_where_none_is",),
+    ),
+    Mutant(
+        "pages are not cleared",
+        "pages.c",
+        "    (void)mmap(pages, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);\n",
+        "",
+        "what was forgotten at a restart would be repaid by whoever gets the addresses",
+        (_OWNERS + "test_what_was_forgotten_is_gone_from_the_table",),
+    ),
+]
+
+
+def _run(command: list[str], tree: Path) -> tuple[str, str]:
+    """How a command ended: ``passed``, ``failed``, ``crashed`` or ``took too long``; and what it said."""
+    environment = {**os.environ, "PYTHONPATH": str(tree), "THAG_CFLAGS": "-O1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        result = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "took too long", ""
+    endings = {0: "passed", 1: "failed"}
+    return endings.get(result.returncode, f"crashed ({result.returncode})"), result.stdout + result.stderr
+
+
+def _test(tree: Path, tests: set[str]) -> tuple[str, str]:
+    return _run([sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *sorted(tests)], tree)
+
+
+def _copy(tree: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().rstrip("\0").split("\0"):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((ROOT / name).read_bytes())
+
+
+def _outcome(tree: Path, mutant: Mutant) -> str:
+    """What became of a mutant; its file is as it was afterwards."""
+    path = tree / CORE / mutant.file
+    source = path.read_text("utf-8")
+    if source.count(mutant.old) != 1:
+        return "ERROR: its text does not stand there once"
+    path.write_text(source.replace(mutant.old, mutant.new), "utf-8")
+    try:
+        built, said = _run(_BUILD, tree)
+        if built != "passed":
+            return f"ERROR: it does not build: {said[-300:]}"
+        ended, _ = _test(tree, set(mutant.tests))
+        return "SURVIVED" if ended == "passed" else f"killed: {ended}"
+    finally:
+        path.write_text(source, "utf-8")
+
+
+def _run_all(tree: Path, mutants: list[Mutant]) -> int:
+    _copy(tree)
+    for command in (_BUILD, None):
+        tests = {test for mutant in mutants for test in mutant.tests}
+        ended, said = _run(command, tree) if command else _test(tree, tests)
+        if ended != "passed":
+            print(f"without any fault, this {ended}:\n{said[-3000:]}")
+            return 1
+    alive = 0
+    for mutant in mutants:
+        outcome = _outcome(tree, mutant)
+        alive += not outcome.startswith("killed")
+        print(f"{outcome:16}  {mutant.file:13} {mutant.name}", flush=True)
+    return alive
+
+
+def main(names: list[str]) -> int:
+    """Run the mutants of these names, or all; 0 if every one was killed."""
+    unknown = set(names) - {mutant.name for mutant in MUTANTS}
+    if unknown:
+        print(f"no mutant is called {sorted(unknown)}")
+        return 2
+    mutants = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as tree:
+        alive = _run_all(Path(tree), mutants)
+    print(f"{len(mutants) - alive} of {len(mutants)} killed in {time.monotonic() - began:.0f} s")
+    return int(alive > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
