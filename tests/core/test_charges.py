@@ -13,7 +13,7 @@ from thag_nb.recordings.model import ContextRecord, TimelineBucket
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
 NOISE = 2_000  # what Python itself takes meanwhile
-SMALL, LARGE = 30_000, 300_000  # within one batch of events, and beyond
+SMALL, LARGE = 8_000, 300_000  # within one batch of events, and beyond
 
 LANES = pytest.mark.parametrize("domain", [RAW, RAW_WITHOUT_GIL], ids=["attached", "detached"])
 
@@ -73,6 +73,7 @@ def test_spikes_one_after_the_other_in_both_lanes_are_not_taken_for_one(opened, 
         slots[1] = RAW.malloc(SMALL)
         RAW.free(slots[1])
         slots[1] = RAW.malloc(LARGE)
+        assert LARGE <= of("both").peak_bytes < LARGE + NOISE
         RAW.free(slots[1])
     assert LARGE <= of("both").peak_bytes < LARGE + NOISE
     assert LARGE <= of("both").self_peak_bytes < LARGE + NOISE
@@ -125,6 +126,17 @@ def test_a_block_that_grows_is_counted_as_one_free_and_one_allocation(domain, sl
     assert after.allocations - after.frees <= before.allocations - before.frees + noise
     assert after.foreign_frees == before.foreign_frees == 0
     domain.free(slots[1])
+
+
+def test_a_block_that_grows_in_somebody_elses_hands_is_a_foreign_free_of_its_owner(slots):
+    with thag_nb.task("owner"):
+        slots[0] = RAW.malloc(SMALL)
+    before = of("owner")
+    with thag_nb.task("other"):
+        slots[0] = RAW.realloc(slots[0], LARGE)
+    after = of("owner")
+    assert after.frees - before.frees == after.foreign_frees - before.foreign_frees >= 1
+    RAW.free(slots[0])
 
 
 def test_what_follows_a_task_is_drawn_after_it(slots):

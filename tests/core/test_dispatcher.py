@@ -47,9 +47,11 @@ def test_calloc_is_charged_for_all_its_elements_and_zeroed(domain, slots):
 
 @pytest.mark.usefixtures("dispatcher")
 def test_an_object_over_512_bytes_is_counted_once(slots):
+    stale_records = thag_nb.status().stale_records
     with thag_nb.task("nested"):
         slots[0] = OBJ.malloc(SIZE)
     assert _native.audit()[of("nested").context_id] == (SIZE, SIZE)
+    assert thag_nb.status().stale_records == stale_records
     OBJ.free(slots[0])
     assert_sums_hold()
 

@@ -82,7 +82,8 @@ def test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen(interpose
                 shift += 1
             # What Python itself takes is a few hundred bytes; blocks are multiples of 70,000.
             rounded = [
-                Expected(start, *(round(figure / 70_000) * 70_000 for figure in figures)) for start, *figures in recorded
+                Expected(start, *(round(figure / 70_000) * 70_000 for figure in figures))
+                for start, *figures in recorded
             ]
             expected = as_recorded(merged(expected, shift))
             assert rounded == expected, [pair for pair in zip(rounded, expected) if pair[0] != pair[1]][:3]
