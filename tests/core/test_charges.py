@@ -45,14 +45,15 @@ def test_a_spike_is_in_every_peak_and_on_every_timeline_up_to_the_root(size, dom
 
 
 @LANES
-def test_a_dip_is_on_every_timeline_up_to_the_root(domain, slots):
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_dip_is_on_every_timeline_up_to_the_root(size, domain, slots):
     with thag_nb.task("around"):
         slots[0] = RAW.malloc(1_000_000)
         with thag_nb.task("inner"):
-            slots[1] = RAW.malloc(1_000_000)
+            slots[1] = RAW.malloc(size)
             thag_nb.reset()  # what was below is forgotten
             domain.free(slots[1])
-            slots[1] = domain.malloc(1_000_000)
+            slots[1] = domain.malloc(size)
             inner, around = seen("inner")[1], seen("around")[1]
     assert min(bucket.low_bytes for bucket in inner) < NOISE
     assert 1_000_000 <= min(bucket.low_bytes for bucket in around) < 1_000_000 + NOISE

@@ -121,6 +121,7 @@ def test_a_block_may_begin_at_the_last_entry_of_a_leaf(size: int, scripted: Scri
 
 @pytest.mark.parametrize("address", [HERE + 8, HERE + 1, 1 << 48, 0xFFFF_8000_0000_0000])
 def test_an_address_that_no_supported_allocator_returns_is_dropped_and_counted(address: int, scripted: Scripted):
+    scripted.malloc(HERE + 4096, 100)  # the table is there
     before = thag_nb.status().dropped
     with thag_nb.task("dropped"):
         scripted.malloc(address, 1 << 20)
@@ -128,6 +129,7 @@ def test_an_address_that_no_supported_allocator_returns_is_dropped_and_counted(a
     assert _native.owner_of(address) is None
     assert of("dropped").peak_bytes < 1 << 20
     scripted.free(address)
+    scripted.free(HERE + 4096)
     assert_sums_hold()
 
 

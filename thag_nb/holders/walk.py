@@ -89,13 +89,15 @@ def _rows(records: Iterable[ContextRecord], walk: _Walk) -> tuple[tuple[Held, ..
     rows: list[Held] = []
     consistent = True
     for record in records:
-        found = [(sums[record.context_id], place) for place, sums in enumerate(walk.sums) if record.context_id in sums]
+        found = [
+            (sums[record.context_id], number) for number, sums in enumerate(walk.sums) if record.context_id in sums
+        ]
         unexplained = record.self_live_bytes - sum(held_bytes for held_bytes, _ in found)
         consistent &= unexplained >= 0
-        for held_bytes, place in sorted(found, key=lambda pair: -pair[0]):
+        for held_bytes, number in sorted(found, key=lambda pair: -pair[0]):
             matters = held_bytes >= _FEW_BYTES and held_bytes * _LITTLE >= record.self_live_bytes
-            shared_with = walk.sharing(place, record.context_id) if matters else ()
-            rows.append(_row(record, walk.holder(place), held_bytes, shared_with))
+            shared_with = walk.sharing(number, record.context_id) if matters else ()
+            rows.append(_row(record, walk.holder(number), held_bytes, shared_with))
         if unexplained:  # less than nothing, if other threads never leave off
             rows.append(_row(record, UNEXPLAINED, unexplained, ()))
     return tuple(rows), consistent
@@ -130,7 +132,7 @@ class _Walk:
         self._tracked = gc.get_objects()
         self.holders: list[Holder] = []
         self.sums: list[dict[int, int]] = []
-        self._touched: dict[int, dict[int, list[Any]]] = {}  # what a holder has that others met, by the other
+        self._touched: dict[int, dict[int, list[Any]]] = {}  # what a holder has that others came across, by the other
         self._caches: list[tuple[Any, int]] = []
         self._enters_caches = False
         self._loops: set[int] = set()  # holders whose line lets go, but only the collector frees
@@ -146,18 +148,18 @@ class _Walk:
         finally:
             self._tracked.clear()  # whoever interrupts this keeps its frames, but not every object there is
 
-    def holder(self, place: int) -> Holder:
-        """The holder at `place`, with a line that frees even what refers to itself."""
-        holder = self.holders[place]
-        return holder._replace(released_by=collected(holder.released_by)) if place in self._loops else holder
+    def holder(self, number: int) -> Holder:
+        """The holder of this number, with a line that frees even what refers to itself."""
+        holder = self.holders[number]
+        return holder._replace(released_by=collected(holder.released_by)) if number in self._loops else holder
 
-    def sharing(self, place: int, context_id: int) -> tuple[str, ...]:
-        """Who else keeps more than a little of the context's once the holder at `place` has let go."""
-        first, enough = self.holders[place], self.sums[place][context_id] // _LITTLE + 1
+    def sharing(self, number: int, context_id: int) -> tuple[str, ...]:
+        """Who else keeps more than a little of the context's once the holder of this number has let go."""
+        first, enough = self.holders[number], self.sums[number][context_id] // _LITTLE + 1
         return tuple(
             self.holders[other].name
-            for other, touched in self._touched.get(place, {}).items()
-            if _lets_go_apart(self.holders[other], first) and self._walk.reaches(place, touched, context_id, enough)
+            for other, touched in self._touched.get(number, {}).items()
+            if _lets_go_apart(self.holders[other], first) and self._walk.reaches(number, touched, context_id, enough)
         )
 
     def _go(self, user: Namespace) -> None:
@@ -198,14 +200,14 @@ class _Walk:
 
     def _follow_caches(self) -> None:
         self._enters_caches = True
-        for wrapper, place in self._caches:
+        for wrapper, number in self._caches:
             self._walk.include([wrapper])
-            self._follow(self._cache_holder(wrapper, place), [wrapper])
+            self._follow(self._cache_holder(wrapper, number), [wrapper])
 
-    def _cache_holder(self, wrapper: Any, place: int) -> Holder:
+    def _cache_holder(self, wrapper: Any, number: int) -> Holder:
         """A cache by the name of its function, if it has one that can be written down."""
         function = _wrapped(wrapper)
-        found_by = self.holders[place]
+        found_by = self.holders[number]
         if type(function) is not FunctionType or "<" in function.__code__.co_qualname:
             return Holder(f"{found_by.name}.cache", "cache", found_by.released_by)
         name = function.__code__.co_qualname
@@ -214,26 +216,26 @@ class _Walk:
         return Holder(name, "cache", f"{name}.cache_clear()")
 
     def _follow(self, holder: Holder, objects: list[Any]) -> None:
-        place, sums = len(self.holders), dict[int, int]()
+        number, sums = len(self.holders), dict[int, int]()
         self.holders.append(holder)
         self.sums.append(sums)
         tells = not _is_library(holder)
-        passed: list[Any] = []
-        while objects or passed:
-            held, special, shared, loops = self._walk.follow(place, objects, passed, tells)
+        pending: list[Any] = []
+        while objects or pending:
+            held, special, shared, loops = self._walk.follow(number, objects, pending, tells)
             for context_id, held_bytes in held.items():
                 sums[context_id] = sums.get(context_id, 0) + held_bytes
             for first, touched in shared.items():
                 if self.holders[first].released_by:
-                    self._touched.setdefault(first, {}).setdefault(place, []).extend(touched)
+                    self._touched.setdefault(first, {}).setdefault(number, []).extend(touched)
             if loops:
-                self._loops.add(place)
+                self._loops.add(number)
             objects = []
-            passed += [thing for thing in special if self._is_passed(thing, place, objects)]
+            pending += [thing for thing in special if self._is_passed(thing, number, objects)]
             if self._progress is not None:
                 self._progress(self._walk.known_count)
 
-    def _is_passed(self, thing: Any, place: int, objects: list[Any]) -> bool:
+    def _is_passed(self, thing: Any, number: int, objects: list[Any]) -> bool:
         """Whether to go on from something special. To `objects` is added what to go on from instead."""
         kind = type(thing)
         if kind is FunctionType:
@@ -247,7 +249,7 @@ class _Walk:
             return True
         if kind is _LRU_CACHE and not self._enters_caches:
             self._walk.exclude([thing])
-            self._caches.append((thing, place))
+            self._caches.append((thing, number))
             function = _wrapped(thing)
             if function is not None:
                 objects.append(function)

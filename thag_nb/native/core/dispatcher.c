@@ -68,7 +68,7 @@ flow_of(thag_thread *thread, thag_domain domain)
     return thag_current_flow(thread, surely_attached(domain));
 }
 
-/* A free by somebody who is not the owner. After stop() nobody is anybody. */
+/* A free by somebody who is not the owner. After stop() nobody is current, and nobody a stranger. */
 static inline bool
 is_foreign(const thag_context *owner, thag_context *current)
 {

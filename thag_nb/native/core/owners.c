@@ -57,9 +57,9 @@ thag_owners_map_leaf(uintptr_t address)
     uint32_t slot = (uint32_t)(address >> THAG_LEAF_SHIFT);
     thag_entry *winner = NULL;
     if (atomic_compare_exchange_strong(&thag_owners.leaves[slot], &winner, leaf)) {
-        uint32_t place = atomic_fetch_add(&mapped.count, 1);
-        if (place < LEAVES_LISTED) {
-            atomic_store(&mapped.slots[place], slot + 1);
+        uint32_t index = atomic_fetch_add(&mapped.count, 1);
+        if (index < LEAVES_LISTED) {
+            atomic_store(&mapped.slots[index], slot + 1);
         }
     }
     else {
@@ -129,8 +129,8 @@ leaves_listed(void)
 static void
 leaves_visit(size_t bytes, void (*visit)(void *page, size_t page_bytes, void *data), void *data)
 {
-    for (uint32_t place = 0; place < leaves_listed(); place++) {
-        uint32_t slot = atomic_load(&mapped.slots[place]);
+    for (uint32_t index = 0; index < leaves_listed(); index++) {
+        uint32_t slot = atomic_load(&mapped.slots[index]);
         if (slot != 0) {
             thag_pages_visit(atomic_load(&thag_owners.leaves[slot - 1]), bytes, visit, data);
         }
