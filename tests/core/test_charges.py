@@ -39,7 +39,8 @@ def test_a_spike_is_in_every_peak_and_on_every_timeline_up_to_the_root(size, dom
     for name, base in (("inner", 0), ("around", 0), ("root", before)):
         record = recording.find(name)
         buckets = recording.timeline(record.context_id)
-        assert size <= record.peak_bytes - base < size + NOISE
+        assert size <= record.peak_bytes - base
+        assert record.peak_bytes - base < size + NOISE or name == "root"  # which pays for other threads as well
         assert max(bucket.high_bytes for bucket in buckets) == record.peak_bytes
     assert size <= of("inner").self_peak_bytes < size + NOISE
     assert of("around").self_peak_bytes < NOISE
