@@ -33,6 +33,5 @@ def test_a_mutant_is_one_change_of_the_core_and_its_tests_exist(mutant) -> None:
 def test_there_are_mutants_enough_and_each_file_of_the_core_has_some() -> None:
     assert len(mutants.MUTANTS) >= 25
     assert len({mutant.name for mutant in mutants.MUTANTS}) == len(mutants.MUTANTS)
-    without_arithmetic = {"clock", "contexts"}
     mutated = {Path(mutant.file).stem for mutant in mutants.MUTANTS}
-    assert {path.stem for path in (ROOT / mutants.CORE).glob("*.c")} - without_arithmetic <= mutated
+    assert {path.stem for path in (ROOT / mutants.CORE).glob("*.c")} - {"clock"} <= mutated  # it only asks for the time
