@@ -1,6 +1,6 @@
 // The stacked timeline: a canvas, a legend of buttons, and what a person does with them. Nothing here asks the kernel.
 //
-// A scene is what Python's scenes.py makes: a header, and rows of float32, one for each layer and then one for each
+// A scene is what Python's scene.py makes: a header, and rows of float32, one for each layer and then one for each
 // further curve, all over the same columns of time.
 
 const HEIGHT = 240;
