@@ -318,7 +318,7 @@ MUTANTS = [
     Mutant(
         "a chunk is given back beside an open context",
         "lifecycle.c",
-        "        if (!is_dropped(context) || atomic_load(&context->frames) > 0) {",
+        "        if (!is_dropped(context) || atomic_load(&context->frames) > 0 || atomic_load(&context->holds) > 0) {",
         "        if (atomic_load(&context->frames) > INT32_MAX - 1) {",
         "its record is zeroed while it is charged",
         (_LIFECYCLE + "test_a_record_beside_one_that_is_still_open_is_not_given_back",),
@@ -435,7 +435,8 @@ def _run(command: list[str], tree: Path) -> tuple[str, str]:
     except subprocess.TimeoutExpired:
         return "took too long", ""
     endings = {0: "passed", 1: "failed"}
-    return endings.get(result.returncode, f"crashed ({result.returncode})"), result.stdout + result.stderr
+    otherwise = f"crashed ({result.returncode})" if result.returncode < 0 else f"did not run ({result.returncode})"
+    return endings.get(result.returncode, otherwise), result.stdout + result.stderr
 
 
 def _test(tree: Path, tests: set[str]) -> tuple[str, str]:
@@ -467,6 +468,8 @@ def _outcome(tree: Path, mutant: Mutant) -> str:
         if built != "passed":
             return f"ERROR: it does not build: {said[-300:]}"
         ended, _ = _test(tree, set(mutant.tests))
+        if ended.startswith("did not run"):
+            return f"ERROR: its test {ended}"
         return "SURVIVED" if ended == "passed" else f"killed: {ended}"
     finally:
         path.write_text(source, "utf-8")

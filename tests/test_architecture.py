@@ -177,6 +177,18 @@ def test_everything_public_is_named_once_and_exists():
     assert all(hasattr(thag_nb, name) for name in thag_nb.__all__)
 
 
+def test_the_public_names_are_these():
+    import thag_nb
+
+    names = (
+        "Allocator AllocatorContext ContextGuard ContextRecord ContextRegistry Mark Recording ResidentSize Status "
+        "TaskGuard TaskMemoryContext ThagError TimelineBucket compare contexts current_context dashboard mark "
+        "plot_comparison plot_stack plot_timeline push_allocator_context read report reset retained start status stop "
+        "task timeline untracked with_system_allocator with_task_allocator"
+    )
+    assert thag_nb.__all__ == names.split()
+
+
 def test_the_stub_names_what_the_native_module_has():
     from thag_nb import _native
 

@@ -28,9 +28,9 @@ copy_in_peace(void (*copy)(void *rows, uint32_t end), void *rows, uint32_t end)
     enum { TRIES = 100 };
     for (int i = 0; i < TRIES; i++) {
         int64_t begun = atomic_load(&thag_contexts.detached_begun);
-        bool quiet = begun == atomic_load(&thag_contexts.detached_finished);
+        bool quiet = thag_detached_is_quiet(begun);
         copy(rows, end);
-        if (quiet && begun == atomic_load(&thag_contexts.detached_begun)) {
+        if (quiet && thag_detached_is_quiet(begun)) {
             return;
         }
     }

@@ -72,20 +72,6 @@ thag_detached_is_quiet(int64_t begun)
            && begun == atomic_load(&thag_contexts.detached_finished);
 }
 
-void
-thag_detached_copy_quietly(void (*copy)(void *data), void *data)
-{
-    enum { TRIES = 100 };
-    for (int i = 0; i < TRIES; i++) {
-        int64_t begun = atomic_load(&thag_contexts.detached_begun);
-        bool quiet = thag_detached_is_quiet(begun);
-        copy(data);
-        if (quiet && thag_detached_is_quiet(begun)) {
-            break;
-        }
-    }
-}
-
 /* ---- the attached lane ---- */
 
 static void

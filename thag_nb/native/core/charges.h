@@ -95,9 +95,6 @@ thag_detached_finish(void)
 /* True if no detached event is in progress, and none has begun since `begun` was read from the table of contexts. GIL. */
 bool thag_detached_is_quiet(int64_t begun);
 
-/* Calls `copy`, and again if a detached event fell into it; not for ever, though: a hundred times at most. GIL. */
-void thag_detached_copy_quietly(void (*copy)(void *data), void *data);
-
 /* The detached lane: applies one event, between begin and finish. Any thread, no lock, no GIL. */
 void thag_charge_detached(thag_context *context, const thag_change *change);
 

@@ -185,7 +185,7 @@ id_today(uint32_t context_id)
     return thag_context_owner(context_id)->id;
 }
 
-/* True if all ids of the chunk that begins with `first` have been given out, and their contexts dropped and left. */
+/* True if all ids of the chunk that begins with `first` have been given out, and their contexts dropped, left and let go. */
 static bool
 chunk_is_unused(uint32_t first, uint32_t end)
 {
@@ -195,7 +195,7 @@ chunk_is_unused(uint32_t first, uint32_t end)
     }
     for (uint32_t id = first; id < after; id++) {
         const thag_context *context = thag_context_by_id(id);
-        if (!is_dropped(context) || atomic_load(&context->frames) > 0) {
+        if (!is_dropped(context) || atomic_load(&context->frames) > 0 || atomic_load(&context->holds) > 0) {
             return false;
         }
     }
