@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import faulthandler
 import functools
 import json
@@ -82,8 +83,11 @@ class Client:
 
     def close(self) -> None:
         """It ends with what it reads from."""
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait(LONGEST_S)
+        self._process.stdout.close()
+        self._errors.close()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The notebook as it was executed, or why it could not be. A client that dies is replaced for the next test."""
