@@ -152,8 +152,9 @@ allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, s
         }
         return;
     }
+    /* The context is looked at again: only from here on does no reset give its record back. */
     thag_detached_begin();
-    if (record_write(block, size, flow.context, false)) {
+    if (charges(&flow) && record_write(block, size, flow.context, false)) {
         charge_allocation_detached(flow.context, size);
     }
     thag_detached_finish();
