@@ -134,7 +134,7 @@ MUTANTS = [
     Mutant(
         "a failed realloc loses the record",
         "dispatcher.c",
-        "        thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);\n",
+        "        thag_owners_write(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);\n",
         "        (void)old_block;\n        owner_repay(owner, claim.owner.size, false, flow.attached);\n",
         "the block is still there, and still its owner's",
         (_DISPATCHER + "test_a_realloc_that_fails_changes_nothing",),
@@ -254,8 +254,8 @@ MUTANTS = [
     Mutant(
         "a moved block is no free of its owner",
         "charges.c",
-        "    cell_add(&owner->frees, 1);\n    cell_add(&owner->foreign_frees, 1);",
-        "    cell_add(&owner->foreign_frees, 1);",
+        "    counter_add(&owner->frees, 1);\n    counter_add(&owner->foreign_frees, 1);",
+        "    counter_add(&owner->foreign_frees, 1);",
         "allocations less frees are the blocks that there are",
         (_CHARGES + "test_a_block_that_grows_in_somebody_elses_hands_is_a_foreign_free_of_its_owner",),
     ),
@@ -278,7 +278,7 @@ MUTANTS = [
     Mutant(
         "a bucket begins as high as the last one was",
         "contexts.c",
-        "        thag_put(&context->high_bytes, live_bytes);\n    }\n    context->bucket_end_ns",
+        "        thag_store(&context->high_bytes, live_bytes);\n    }\n    context->bucket_end_ns",
         "    }\n    context->bucket_end_ns",
         "a spike would be drawn for ever",
         (_TIMELINE + "test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen",),
@@ -294,7 +294,7 @@ MUTANTS = [
     Mutant(
         "the record of a dropped context counts on",
         "lifecycle.c",
-        "    thag_put(&from->self_live_bytes, 0);\n    counts_zero(from);",
+        "    thag_store(&from->self_live_bytes, 0);\n    counts_zero(from);",
         "    counts_zero(from);",
         "what it held would be there twice, with its heir as well",
         (_LIFECYCLE + "test_an_heir_takes_over_what_is_live_and_a_stranger_is_repaid_there",),
@@ -302,7 +302,7 @@ MUTANTS = [
     Mutant(
         "a restart keeps the own peak",
         "lifecycle.c",
-        "    thag_put(&context->self_peak_bytes, thag_get(&context->self_live_bytes));\n",
+        "    thag_store(&context->self_peak_bytes, thag_load(&context->self_live_bytes));\n",
         "",
         "after a reset, peaks count from what is live",
         (_LIFECYCLE + "test_a_reset_starts_counts_totals_and_peaks_of_what_is_open_from_what_is_live",),
@@ -334,15 +334,15 @@ MUTANTS = [
     Mutant(
         "a tiny block of 16 bytes takes two words",
         "owners.h",
-        "    if (size <= THAG_TINY_BYTES) {\n        thag_entry_put(at, thag_tiny_encode(context_id, size));\n        return;",
-        "    if (size < THAG_TINY_BYTES) {\n        thag_entry_put(at, thag_tiny_encode(context_id, size));\n        return;",
+        "    if (size <= THAG_TINY_BYTES) {\n        thag_entry_store(at, thag_tiny_encode(context_id, size));\n        return;",
+        "    if (size < THAG_TINY_BYTES) {\n        thag_entry_store(at, thag_tiny_encode(context_id, size));\n        return;",
         "its second word lies where the next block begins",
         (_OWNERS + "test_the_record_of_a_block_ends_where_the_next_block_begins",),
     ),
     Mutant(
         "a huge block's third word stays",
         "owners.c",
-        "    size_t high = high_bits(at);\n    thag_entry_put(at + 2, 0);",
+        "    size_t high = high_bits(at);\n    thag_entry_store(at + 2, 0);",
         "    size_t high = high_bits(at);",
         "the next block there would be taken for stale",
         (_OWNERS + "test_the_record_of_a_block_ends_where_the_next_block_begins",),

@@ -10,7 +10,7 @@ static uint64_t collection_started_ns;
 
 /* Appends a mark to a deque of Python's. */
 static bool
-collection_keep(PyObject *mark_type, PyObject *kept, long generation, uint64_t started_ns, uint64_t duration_ns)
+collection_keep(PyObject *mark_type, PyObject *marks, long generation, uint64_t started_ns, uint64_t duration_ns)
 {
     thag_flow flow = thag_current_flow(&thag_this_thread, true);
     unsigned long context_id = flow.context == NULL ? THAG_ROOT_ID : thag_context_today(flow.context)->id;
@@ -21,7 +21,7 @@ collection_keep(PyObject *mark_type, PyObject *kept, long generation, uint64_t s
                            : Py_BuildValue("LkOOL", thag_since_origin(started_ns), context_id, name, kind,
                                            (long long)duration_ns);
     PyObject *mark = thag_named_tuple(mark_type, fields);
-    PyObject *nothing = mark == NULL ? NULL : PyObject_CallMethod(kept, "append", "(O)", mark);
+    PyObject *nothing = mark == NULL ? NULL : PyObject_CallMethod(marks, "append", "(O)", mark);
     Py_XDECREF(name);
     Py_XDECREF(kind);
     Py_XDECREF(mark);

@@ -62,8 +62,8 @@ native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         thag_lifecycle_restart(thag_contexts.root);
         thag_lifecycle_restart(thag_contexts.system);
     }
-    int put = thag_dispatcher_hook();
-    if (put < 0) {
+    int hooked = thag_dispatcher_hook();
+    if (hooked < 0) {
         (void)thag_dispatcher_unhook();
         PyErr_SetString(PyExc_RuntimeError, "an allocator domain was wrapped too often to be hooked again");
         return NULL;
@@ -71,18 +71,18 @@ native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     if (!thag_is_recording()) {
         thag_contexts_record(true);
     }
-    return PyLong_FromLong(put);
+    return PyLong_FromLong(hooked);
 }
 
 static PyObject *
 native_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     thag_contexts_record(false);
-    int left = thag_dispatcher_unhook();
-    if (left < THAG_CPYTHON_DOMAINS) {
+    int reached = thag_dispatcher_unhook();
+    if (reached < THAG_CPYTHON_DOMAINS) {
         (void)thag_numpy_detach();
     }
-    return PyLong_FromLong(left);
+    return PyLong_FromLong(reached);
 }
 
 static PyObject *
@@ -168,11 +168,11 @@ static PyObject *
 native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_get(&thag_dispatcher_state.dropped), "stale_records",
-        (long long)thag_get(&thag_dispatcher_state.stale_records), "stale_lookups",
-        (long long)thag_get(&thag_flow_state.stale_lookups), "orphaned_guards",
-        (long long)thag_get(&thag_flow_state.orphans), "failed_restores",
-        (long long)thag_get(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser());
+        "{s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_load(&thag_dispatcher_state.dropped), "stale_records",
+        (long long)thag_load(&thag_dispatcher_state.stale_records), "stale_lookups",
+        (long long)thag_load(&thag_flow_state.stale_lookups), "orphaned_guards",
+        (long long)thag_load(&thag_flow_state.orphans), "failed_restores",
+        (long long)thag_load(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser());
 }
 
 static PyObject *

@@ -97,7 +97,7 @@ timeline_bytes(const thag_context *context, const context_row *row)
     for (uint32_t i = 0; i < count; i++) {
         rows[i] = bucket_row_of(&context->timeline.buckets[i]);
     }
-    thag_bucket open = {context->bucket_start_ns, thag_get(&context->low_bytes), thag_get(&context->high_bytes),
+    thag_bucket open = {context->bucket_start_ns, thag_load(&context->low_bytes), thag_load(&context->high_bytes),
                         row->live_bytes, row->own.self_live_bytes};
     rows[count] = bucket_row_of(&open);
     return bytes;
@@ -190,7 +190,7 @@ recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks,
     if (records != NULL && timelines != NULL && records_add(records, timelines, record_type, taken_ns)) {
         PyObject *fields = Py_BuildValue("NOLnLOO", PyList_AsTuple(records), timelines,
                                          thag_since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
-                                         (long long)thag_get(&thag_dispatcher_state.dropped), marks, resident);
+                                         (long long)thag_load(&thag_dispatcher_state.dropped), marks, resident);
         recording = thag_named_tuple(recording_type, fields);
     }
     Py_XDECREF(records);

@@ -137,7 +137,7 @@ native_follow(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
     PyObject *result = walk_follow(&((walk_object *)self)->walk, (int32_t)holder, arguments[1], pending,
                                    arguments[3] == Py_True, &left);
     thag_bookkeeping_end(collector_was_on);
-    /* Not before: what only the list kept alive is freed as the world's, not as ours. */
+    /* Not before: what only the list kept alive is freed here, and that is no bookkeeping of ours. */
     if (result != NULL && PyList_SetSlice(pending, left, given, NULL) < 0) {
         Py_CLEAR(result);
     }

@@ -28,18 +28,18 @@ thag_batch thag_open_batch = {.context_id = THAG_NO_ID};
 /* ---- the detached lane ---- */
 
 static void
-cell_raise(_Atomic int64_t *cell, int64_t value)
+counter_raise(_Atomic int64_t *counter, int64_t value)
 {
-    int64_t seen = thag_get(cell);
-    while (value > seen && !atomic_compare_exchange_weak(cell, &seen, value)) {
+    int64_t seen = thag_load(counter);
+    while (value > seen && !atomic_compare_exchange_weak(counter, &seen, value)) {
     }
 }
 
 static void
-cell_lower(_Atomic int64_t *cell, int64_t value)
+counter_lower(_Atomic int64_t *counter, int64_t value)
 {
-    int64_t seen = thag_get(cell);
-    while (value < seen && !atomic_compare_exchange_weak(cell, &seen, value)) {
+    int64_t seen = thag_load(counter);
+    while (value < seen && !atomic_compare_exchange_weak(counter, &seen, value)) {
     }
 }
 
@@ -47,14 +47,14 @@ static void
 level_move(thag_level *level, int64_t bytes)
 {
     int64_t live = atomic_fetch_add(&level->live_bytes, bytes) + bytes;
-    cell_raise(&level->high_bytes, live);
-    cell_lower(&level->low_bytes, live);
+    counter_raise(&level->high_bytes, live);
+    counter_lower(&level->low_bytes, live);
 }
 
 void
 thag_charge_detached(thag_context *context, const thag_change *change)
 {
-    thag_detached *own = thag_context_touch_share(context);
+    thag_share *own = thag_context_touch_share(context);
     level_move(&own->self, change->live_bytes);
     (void)thag_add(&own->total_bytes, change->total_bytes);
     (void)thag_add(&own->allocations, change->allocations);
@@ -75,9 +75,9 @@ thag_detached_is_quiet(int64_t begun)
 /* ---- the attached lane ---- */
 
 static void
-cell_add(_Atomic int64_t *cell, int64_t value)
+counter_add(_Atomic int64_t *counter, int64_t value)
 {
-    thag_put(cell, thag_get(cell) + value);
+    thag_store(counter, thag_load(counter) + value);
 }
 
 /* Moves the context's inclusive level by `live_bytes`, by way of `high_bytes` and `low_bytes`. */
@@ -85,31 +85,31 @@ static void
 inclusive_move(thag_context *context, int64_t live_bytes, int64_t high_bytes, int64_t low_bytes, uint64_t now_ns)
 {
     assert(low_bytes <= live_bytes && live_bytes <= high_bytes);
-    int64_t before = thag_get(&context->live_bytes);
+    int64_t before = thag_load(&context->live_bytes);
     if (THAG_UNLIKELY(now_ns >= context->bucket_end_ns)) {
         thag_context_turn_bucket(context, now_ns);
     }
-    if (before + high_bytes > thag_get(&context->high_bytes)) {
-        thag_put(&context->high_bytes, before + high_bytes);
-        if (before + high_bytes > thag_get(&context->peak_bytes)) {
-            thag_put(&context->peak_bytes, before + high_bytes);
+    if (before + high_bytes > thag_load(&context->high_bytes)) {
+        thag_store(&context->high_bytes, before + high_bytes);
+        if (before + high_bytes > thag_load(&context->peak_bytes)) {
+            thag_store(&context->peak_bytes, before + high_bytes);
         }
     }
-    if (before + low_bytes < thag_get(&context->low_bytes)) {
-        thag_put(&context->low_bytes, before + low_bytes);
+    if (before + low_bytes < thag_load(&context->low_bytes)) {
+        thag_store(&context->low_bytes, before + low_bytes);
     }
-    thag_put(&context->live_bytes, before + live_bytes);
+    thag_store(&context->live_bytes, before + live_bytes);
 }
 
 /* Comes after inclusive_move: a bucket that closes there wants the context's own live bytes from before. */
 static void
 self_move(thag_context *context, int64_t live_bytes, int64_t high_bytes)
 {
-    int64_t before = thag_get(&context->self_live_bytes);
-    if (before + high_bytes > thag_get(&context->self_peak_bytes)) {
-        thag_put(&context->self_peak_bytes, before + high_bytes);
+    int64_t before = thag_load(&context->self_live_bytes);
+    if (before + high_bytes > thag_load(&context->self_peak_bytes)) {
+        thag_store(&context->self_peak_bytes, before + high_bytes);
     }
-    thag_put(&context->self_live_bytes, before + live_bytes);
+    thag_store(&context->self_live_bytes, before + live_bytes);
 }
 
 /* Moves all from `context` up to, and without, `end`. */
@@ -134,10 +134,10 @@ thag_batch_flush(void)
     }
     thag_context *own = batch->context;
     self_move(own, batch->live_bytes, batch->high_bytes);
-    cell_add(&own->self_total_bytes, batch->total_bytes);
-    cell_add(&own->allocations, batch->allocations);
-    cell_add(&own->frees, batch->frees);
-    cell_add(&own->foreign_frees, batch->foreign_frees);
+    counter_add(&own->self_total_bytes, batch->total_bytes);
+    counter_add(&own->allocations, batch->allocations);
+    counter_add(&own->frees, batch->frees);
+    counter_add(&own->foreign_frees, batch->foreign_frees);
     batch->live_bytes = batch->high_bytes = batch->low_bytes = batch->total_bytes = 0;
     batch->allocations = batch->frees = batch->foreign_frees = 0;
 }
@@ -175,7 +175,7 @@ level_take(thag_level *level, int64_t *taken_bytes)
 }
 
 static void
-share_take_over(thag_context *context, thag_detached *share, uint64_t now_ns)
+share_take_over(thag_context *context, thag_share *share, uint64_t now_ns)
 {
     level_change inclusive = level_take(&share->inclusive, &share->taken_bytes);
     if ((inclusive.live_bytes | inclusive.high_bytes | inclusive.low_bytes) != 0) {
@@ -184,10 +184,10 @@ share_take_over(thag_context *context, thag_detached *share, uint64_t now_ns)
     }
     level_change self = level_take(&share->self, &share->self_taken_bytes);
     self_move(context, self.live_bytes, self.high_bytes);
-    cell_add(&context->self_total_bytes, atomic_exchange(&share->total_bytes, 0));
-    cell_add(&context->allocations, atomic_exchange(&share->allocations, 0));
-    cell_add(&context->frees, atomic_exchange(&share->frees, 0));
-    cell_add(&context->foreign_frees, atomic_exchange(&share->foreign_frees, 0));
+    counter_add(&context->self_total_bytes, atomic_exchange(&share->total_bytes, 0));
+    counter_add(&context->allocations, atomic_exchange(&share->allocations, 0));
+    counter_add(&context->frees, atomic_exchange(&share->frees, 0));
+    counter_add(&context->foreign_frees, atomic_exchange(&share->foreign_frees, 0));
 }
 
 /* Takes over the shares from `context` up to the root. */
@@ -195,7 +195,7 @@ static void
 chain_take_over(thag_context *context, int64_t finished, uint64_t now_ns)
 {
     for (; context != NULL; context = context->parent) {
-        thag_detached *share = thag_context_detached(context);
+        thag_share *share = thag_context_share(context);
         if (share != NULL && share->finished_taken != finished) {
             share->finished_taken = finished;
             share_take_over(context, share, now_ns);
@@ -222,7 +222,7 @@ void
 thag_charges_settle(thag_context *context)
 {
     thag_batch_flush();
-    thag_detached *share = thag_context_detached(context);
+    thag_share *share = thag_context_share(context);
     if (share != NULL) {
         share_take_over(context, share, thag_clock_read());
     }
@@ -233,14 +233,14 @@ thag_charges_figures(thag_context *context)
 {
     thag_charges_settle(context);
     return (thag_figures){
-        .live_bytes = thag_get(&context->live_bytes),
-        .peak_bytes = thag_get(&context->peak_bytes),
-        .self_live_bytes = thag_get(&context->self_live_bytes),
-        .self_peak_bytes = thag_get(&context->self_peak_bytes),
-        .self_total_bytes = thag_get(&context->self_total_bytes),
-        .allocations = thag_get(&context->allocations),
-        .frees = thag_get(&context->frees),
-        .foreign_frees = thag_get(&context->foreign_frees),
+        .live_bytes = thag_load(&context->live_bytes),
+        .peak_bytes = thag_load(&context->peak_bytes),
+        .self_live_bytes = thag_load(&context->self_live_bytes),
+        .self_peak_bytes = thag_load(&context->self_peak_bytes),
+        .self_total_bytes = thag_load(&context->self_total_bytes),
+        .allocations = thag_load(&context->allocations),
+        .frees = thag_load(&context->frees),
+        .foreign_frees = thag_load(&context->foreign_frees),
     };
 }
 
@@ -271,8 +271,8 @@ move_between(thag_context *owner, int64_t fall, thag_context *context, int64_t r
     chain_move(common, NULL, rise - fall, batch->now_ns);
     self_move(owner, -fall, -fall);
     self_move(context, rise, rise);
-    cell_add(&owner->frees, 1);
-    cell_add(&owner->foreign_frees, 1);
+    counter_add(&owner->frees, 1);
+    counter_add(&owner->foreign_frees, 1);
 }
 
 void

@@ -20,7 +20,7 @@ typedef struct {
     uint32_t allocations;
     uint32_t frees;
     uint32_t foreign_frees;
-    int64_t detached_finished;      /* as of when the shares were last taken over */
+    int64_t detached_finished;      /* events, when the shares were last taken over */
     int64_t budget_bytes;           /* left until the clock is read again */
     int64_t live_bytes;             /* these three from 0 */
     int64_t high_bytes;

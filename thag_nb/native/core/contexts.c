@@ -15,14 +15,14 @@ _Atomic uint32_t thag_contexts_generation;
 
 static _Atomic int64_t mapped_bytes;
 
-thag_detached *
+thag_share *
 thag_context_touch_share(thag_context *context)
 {
-    thag_detached *share = thag_context_detached(context);
+    thag_share *share = thag_context_share(context);
     if (THAG_UNLIKELY(share == NULL)) {
         thag_context_chunk *chunk = atomic_load(&thag_contexts.chunks[context->id >> THAG_CHUNK_SHIFT]);
         share = &chunk->shares[context->id & (THAG_CHUNK_CONTEXTS - 1)];
-        if (atomic_exchange(&context->detached, share) == NULL) {
+        if (atomic_exchange(&context->share, share) == NULL) {
             (void)thag_add(&mapped_bytes, (int64_t)sizeof(*share));
         }
     }
@@ -38,18 +38,18 @@ bucket_end(uint64_t now_ns, uint32_t shift)
 void
 thag_context_turn_bucket(thag_context *context, uint64_t now_ns)
 {
-    int64_t live_bytes = thag_get(&context->live_bytes);
+    int64_t live_bytes = thag_load(&context->live_bytes);
     thag_bucket closed = {
         .start_ns = context->bucket_start_ns,
-        .low_bytes = thag_get(&context->low_bytes),
-        .high_bytes = thag_get(&context->high_bytes),
+        .low_bytes = thag_load(&context->low_bytes),
+        .high_bytes = thag_load(&context->high_bytes),
         .live_bytes = live_bytes,
-        .self_live_bytes = thag_get(&context->self_live_bytes),
+        .self_live_bytes = thag_load(&context->self_live_bytes),
     };
     if (thag_timeline_append(&context->timeline, &closed)) {
         context->bucket_start_ns = now_ns;
-        thag_put(&context->low_bytes, live_bytes);
-        thag_put(&context->high_bytes, live_bytes);
+        thag_store(&context->low_bytes, live_bytes);
+        thag_store(&context->high_bytes, live_bytes);
     }
     context->bucket_end_ns = bucket_end(now_ns, context->timeline.shift);
 }
@@ -60,8 +60,8 @@ thag_context_restart_timeline(thag_context *context, uint64_t now_ns, int64_t li
     thag_timeline_clear(&context->timeline);
     context->bucket_start_ns = now_ns;
     context->bucket_end_ns = bucket_end(now_ns, context->timeline.shift);
-    thag_put(&context->low_bytes, live_bytes);
-    thag_put(&context->high_bytes, live_bytes);
+    thag_store(&context->low_bytes, live_bytes);
+    thag_store(&context->high_bytes, live_bytes);
 }
 
 /* True if the chunk that an id belongs to is mapped now. */
@@ -174,7 +174,7 @@ thag_context_reclaim_chunk(uint32_t id)
     int64_t bytes = sizeof(chunk->contexts);
     for (int i = 0; i < THAG_CHUNK_CONTEXTS; i++) {
         assert(chunk->contexts[i].heir != NULL && chunk->contexts[i].frames == 0 && chunk->contexts[i].label == NULL);
-        bytes += thag_context_detached(&chunk->contexts[i]) == NULL ? 0 : (int64_t)sizeof(chunk->shares[i]);
+        bytes += thag_context_share(&chunk->contexts[i]) == NULL ? 0 : (int64_t)sizeof(chunk->shares[i]);
     }
     thag_pages_clear(chunk, sizeof(*chunk));
     thag_contexts.reclaimed[index] = true;
@@ -184,5 +184,5 @@ thag_context_reclaim_chunk(uint32_t id)
 size_t
 thag_contexts_mapped(void)
 {
-    return (size_t)thag_get(&mapped_bytes);
+    return (size_t)thag_load(&mapped_bytes);
 }

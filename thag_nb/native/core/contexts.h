@@ -34,9 +34,10 @@ typedef struct {
     int64_t taken_bytes;            /* these three belong to the holder of the GIL: what the context's counters include */
     int64_t self_taken_bytes;
     int64_t finished_taken;         /* detached events that had finished then */
-} thag_detached;
+} thag_share;
 
-/* Written by the holder of the GIL only, unless a line says otherwise; read by anybody. Never freed, never moved. */
+/* Written by the holder of the GIL only, unless a line says otherwise; read by any thread. Never moved, and given back only
+   with its whole chunk (see lifecycle.c). */
 typedef struct thag_context {
     /* Touched for every batch of this context and of those below it. */
     _Atomic int64_t live_bytes;         /* inclusive, like the three below; what shares hold, as of when they were taken */
@@ -45,7 +46,7 @@ typedef struct thag_context {
     _Atomic int64_t low_bytes;
     uint64_t bucket_end_ns;
     struct thag_context *parent;
-    _Atomic(thag_detached *) detached;  /* NULL until the first event without the GIL */
+    _Atomic(thag_share *) share;        /* NULL until the first event without the GIL */
     struct thag_context *_Atomic heir;  /* who took over the figures, after a reset */
     /* Touched for every batch of this context. */
     _Atomic int64_t self_live_bytes;
@@ -73,7 +74,7 @@ typedef struct thag_context {
 /* Contexts and, behind them, their detached shares, most of which are never touched. */
 typedef struct {
     thag_context contexts[THAG_CHUNK_CONTEXTS];
-    thag_detached shares[THAG_CHUNK_CONTEXTS];
+    thag_share shares[THAG_CHUNK_CONTEXTS];
 } thag_context_chunk;
 
 typedef struct {
@@ -102,10 +103,10 @@ bool thag_contexts_exhausted(void);
 /* Makes a context known by `label`, a tuple of name and kind that it keeps; NULL without memory. GIL. */
 thag_context *thag_context_create(thag_context *parent, bool records, PyObject *label);
 
-/* Records from now on, or not. No thread goes on with the context that it remembers. GIL. */
+/* Records from now on, or not, and expires all caches. GIL. */
 void thag_contexts_record(bool on);
 
-/* No thread goes on with the context that it remembers: each looks it up again. GIL. */
+/* Makes every thread look up its context anew instead of using the one that it remembers. GIL. */
 void thag_contexts_expire_caches(void);
 
 /* Gives back the pages of the chunk that an id belongs to. The caller knows that nothing points there any more. GIL. */
@@ -118,7 +119,7 @@ void thag_context_restart_timeline(thag_context *context, uint64_t now_ns, int64
 THAG_COLD void thag_context_turn_bucket(thag_context *context, uint64_t now_ns);
 
 /* The share, which from now on belongs to the context's figures. Any thread. */
-thag_detached *thag_context_touch_share(thag_context *context);
+thag_share *thag_context_touch_share(thag_context *context);
 
 /* Bytes mapped for records, timelines apart. */
 size_t thag_contexts_mapped(void);
@@ -192,10 +193,10 @@ thag_context_owner(uint32_t id)
 }
 
 /* The detached share, usually none. */
-static inline thag_detached *
-thag_context_detached(const thag_context *context)
+static inline thag_share *
+thag_context_share(const thag_context *context)
 {
-    return atomic_load_explicit(&context->detached, memory_order_acquire);
+    return atomic_load_explicit(&context->share, memory_order_acquire);
 }
 
 #endif

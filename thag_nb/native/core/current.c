@@ -1,5 +1,8 @@
 /* Which context is current.
 
+   This file has types of Python's, and sets exceptions: a flow's context is a value of a ContextVar, so it must be an
+   object, and what undoes an entering must be one so that dropping it undoes it. Nothing of that runs in a hook.
+
    A ContextVar of our own holds a frame; a flow (an asyncio task, a thread, a callback) has the value that contextvars
    gives it. The hooks must not read it with PyContextVar_Get: an allocation may happen while that function's one-entry
    cache is half updated, and a read would then revive a dying value. They use this instead:
@@ -100,8 +103,8 @@ PyTypeObject thag_entering_type = {
     .tp_doc = PyDoc_STR("What undoes the entering of a context; dropping it does so as well."),
 };
 
-/* Our own allocations are not charged to anybody, and nobody else's may happen meanwhile: before 3.12 an allocation can
-   run the collector, and with it any finalizer. Returns what thag_bookkeeping_end wants. */
+/* Our own allocations are charged to no context, and no others may happen meanwhile: before 3.12 an allocation can run the
+   collector, and with it any finalizer. Returns what thag_bookkeeping_end wants. */
 int
 thag_bookkeeping_begin(void)
 {
@@ -122,7 +125,7 @@ thag_bookkeeping_end(int collector_was_on)
 static void
 cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *context)
 {
-    /* Nothing is known at once while not recording. */
+    /* No thread state matches while not recording: then every look-up is a full one. */
     thread->tstate = thag_is_recording() ? (PyThreadState *)tstate : NULL;
     thread->tstate_id = tstate->id;
     thread->contextvars = tstate->context;
@@ -148,13 +151,13 @@ frame_context(const thag_frame *frame)
     return frame == NULL ? thag_contexts.root : frame->context;
 }
 
-/* An exception that is set stays out of the way of what we call, and what we call may not see it. */
+/* An exception that is set must not be seen by what we call, nor be lost. */
 typedef struct {
     PyObject *type, *value, *traceback;     /* since 3.12, only the value */
 } exception_state;
 
 static exception_state
-exception_put_aside(void)
+exception_save(void)
 {
     exception_state pending = {NULL, NULL, NULL};
 #if PY_VERSION_HEX >= 0x030C0000
@@ -166,7 +169,7 @@ exception_put_aside(void)
 }
 
 static void
-exception_put_back(exception_state pending)
+exception_restore(exception_state pending)
 {
 #if PY_VERSION_HEX >= 0x030C0000
     PyErr_SetRaisedException(pending.value);
@@ -175,11 +178,11 @@ exception_put_back(exception_state pending)
 #endif
 }
 
-/* Comparing keys may raise, at the recursion limit, when two variables' hashes collide; nobody must see that. */
+/* Comparing keys may raise, at the recursion limit, when two variables' hashes collide; that must not be seen outside. */
 static thag_context *
 mapping_look_up(PyObject *contextvars, thag_context *otherwise)
 {
-    exception_state pending = exception_put_aside();
+    exception_state pending = exception_save();
     thag_context *found = otherwise;
     int contained = PySequence_Contains(contextvars, variable);
     if (contained == 0) {
@@ -192,7 +195,7 @@ mapping_look_up(PyObject *contextvars, thag_context *otherwise)
             Py_DECREF(frame);
         }
     }
-    exception_put_back(pending);
+    exception_restore(pending);
     return found;
 }
 
@@ -206,7 +209,7 @@ flow_look_up(thag_thread *thread, PyThreadState *tstate)
     if (tstate->interp != thag_flow_state.interpreter) {
         return (thag_flow){.context = thag_contexts.root, .attached = false};
     }
-    if (!thag_current_is_known(thread, tstate)) {
+    if (!thag_current_cache_is_valid(thread, tstate)) {
         thag_context *last = thread->tstate == tstate && thread->context ? thread->context : thag_contexts.root;
         thread->depth++;
         thag_context *context =
@@ -238,7 +241,7 @@ flow_without_gil(thag_thread *thread)
         (void)thag_add(&thag_flow_state.stale_lookups, own->context != NULL);
         return flow;
     }
-    (void)thag_add(&thag_flow_state.stale_lookups, !thag_current_is_known(thread, own));
+    (void)thag_add(&thag_flow_state.stale_lookups, !thag_current_cache_is_valid(thread, own));
     flow.context = thread->context;
     return flow;
 }
@@ -267,9 +270,9 @@ frame_set(thag_frame *frame)
     PyObject *token = PyContextVar_Set(variable, (PyObject *)frame);
     if (token == NULL) {
         /* CPython 3.11 does not notice a token that finds no memory: the variable may have moved all the same. */
-        exception_state failure = exception_put_aside();
+        exception_state failure = exception_save();
         bool moved = thag_current_frame() == frame;
-        exception_put_back(failure);
+        exception_restore(failure);
         if (!moved) {
             return false;
         }
@@ -288,8 +291,8 @@ frame_new(thag_context *context, thag_frame *parent)
         return NULL;
     }
     if (parent != NULL && parent->left && parent->context->records) {
-        /* It came from a flow that is through with it, so nothing will ever pass over it: what it found is not needed,
-           and callbacks that schedule themselves inside a task do not grow a chain. */
+        /* It was left already and is no orphan, so it never will be one, and what is below it is never looked for. Without
+           its parent, callbacks that schedule themselves inside a task do not grow a chain. */
         Py_CLEAR(parent->parent);
     }
     frame->context = context;
@@ -340,7 +343,7 @@ thag_current_context(void)
     return frame_context(thag_current_frame());
 }
 
-/* What was current before anything was entered detached here: nothing that was left open inside is kept. */
+/* What was current before the outermost detached entering in this flow: whatever was left open inside is passed over. */
 static thag_frame *
 base_frame(void)
 {
@@ -424,7 +427,7 @@ thag_current_leave(thag_entering *entering, bool orphan)
     if (frame->left) {
         return true;
     }
-    exception_state pending = exception_put_aside();
+    exception_state pending = exception_save();
     int collector_was_on = thag_bookkeeping_begin();
     bool innermost = frame_leave(frame, orphan);
     if (entering->holds) {
@@ -432,7 +435,7 @@ thag_current_leave(thag_entering *entering, bool orphan)
     }
     thag_batch_expire();
     thag_bookkeeping_end(collector_was_on);
-    exception_put_back(pending);
+    exception_restore(pending);
     return innermost;
 }
 

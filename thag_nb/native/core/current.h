@@ -76,7 +76,7 @@ typedef enum {
    changed. GIL. */
 PyObject *thag_current_enter(thag_context *context, thag_entry_mode mode);
 
-/* Undoes it, once: restores what was found if it is current here; if not, and if `orphan`, makes everybody pass over it.
+/* Undoes it, once: restores what was found if it is current here; if not, and if `orphan`, every flow passes over it.
    Never raises, and an exception that is set stays. True if it was current. GIL. */
 bool thag_current_leave(thag_entering *entering, bool orphan);
 
@@ -86,7 +86,7 @@ thag_frame *thag_current_frame(void);
 /* The context of this flow, whether it is recorded or not. GIL. */
 thag_context *thag_current_context(void);
 
-/* Between these two, the calling thread's allocations are bookkeeping of ours and charged to nobody, and the collector
+/* Between these two, the calling thread's allocations are bookkeeping of ours and charged to no context, and the collector
    is off, so that no finalizer runs meanwhile. They may nest. GIL. */
 int thag_bookkeeping_begin(void);
 void thag_bookkeeping_end(int collector_was_on);
@@ -123,22 +123,22 @@ thag_tstate_if_attached(void)
 
 /* False while not recording: no cache is ever filled with generation 0. */
 static inline bool
-thag_current_is_known(const thag_thread *thread, const PyThreadState *tstate)
+thag_current_cache_is_valid(const thag_thread *thread, const PyThreadState *tstate)
 {
     return tstate == thread->tstate && tstate->id == thread->tstate_id && tstate->context == thread->contextvars
            && tstate->context_ver == thread->contextvars_version && thread->generation == thag_generation();
 }
 
-/* The context of this thread if it is known at once, which it only is with the GIL of our interpreter; else NULL.
-   `surely_attached` where CPython promises it (mem and obj domains). */
+/* The context of this thread if its cache is valid, which it only is with the GIL of our interpreter; else NULL.
+   `surely_attached` where CPython promises that the GIL is held (mem and obj domains). */
 static inline thag_context *
-thag_current_at_once(const thag_thread *thread, bool surely_attached)
+thag_current_cached(const thag_thread *thread, bool surely_attached)
 {
     const PyThreadState *tstate = surely_attached ? thag_tstate_attached() : thag_tstate_if_attached();
-    return THAG_LIKELY(tstate != NULL && thag_current_is_known(thread, tstate)) ? thread->context : NULL;
+    return THAG_LIKELY(tstate != NULL && thag_current_cache_is_valid(thread, tstate)) ? thread->context : NULL;
 }
 
-/* Who is charged for what this thread does now; while not recording, nobody (NULL). No GIL needed, nothing is allocated. */
+/* Who is charged for what this thread does now; NULL while not recording. No GIL needed, nothing is allocated. */
 THAG_COLD thag_flow thag_current_flow(thag_thread *thread, bool surely_attached);
 
 #endif

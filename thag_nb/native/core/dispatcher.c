@@ -4,11 +4,11 @@
                  └──► owner table, counters, timeline
 
    A block is recorded once, by the outermost hook that sees it: an object over 512 bytes goes through obj and then raw, a
-   NumPy array through numpy and, since 2.5, raw. A thread-local depth tells the inner calls, which only forward. Frees
-   untrack at any depth, and keep none: the outermost one has already done it when the inner ones look.
+   NumPy array through numpy and, since 2.5, raw. A thread-local depth tells the inner calls, which only forward. A free
+   clears the record at any depth: the outermost hook has done that before the inner ones look, and they find none.
 
    Order matters: a record is cleared before the wrapped free or realloc, because another thread may be handed the address
-   in between, and put back if the realloc fails. Somebody who wrapped us keeps calling us after stop(); then we go on
+   in between, and written again if the realloc fails. Somebody who wrapped us keeps calling us after stop(); then we go on
    clearing records, so that the table never names a block that is gone.
 
    A hook is installed in a slot that is written once and never changes: calls that are in flight, and whoever saved us as
@@ -49,7 +49,7 @@ wrapped_by(thag_domain domain, void *word)
 
 /* ---- recording ---- */
 
-/* CPython's word: these domains are only called with the GIL. */
+/* CPython promises that these domains are only called with the GIL. */
 static inline bool
 surely_attached(thag_domain domain)
 {
@@ -57,9 +57,9 @@ surely_attached(thag_domain domain)
 }
 
 static inline thag_context *
-current_at_once(const thag_thread *thread, thag_domain domain)
+current_cached(const thag_thread *thread, thag_domain domain)
 {
-    return thag_current_at_once(thread, surely_attached(domain));
+    return thag_current_cached(thread, surely_attached(domain));
 }
 
 static thag_flow
@@ -68,7 +68,7 @@ flow_of(thag_thread *thread, thag_domain domain)
     return thag_current_flow(thread, surely_attached(domain));
 }
 
-/* A free by somebody who is not the owner. After stop() nobody is current, and nobody a stranger. */
+/* True for a free while another context than the owner was current. After stop() none is, and no free is foreign. */
 static inline bool
 is_foreign(const thag_context *owner, thag_context *current)
 {
@@ -103,11 +103,11 @@ stale_settle(const void *block, size_t size, bool attached)
     }
 }
 
-/* Writes the record of a block and says so. False, and counted, if it cannot be kept. */
+/* Writes the record of a block. If there is no entry for its address, the event is dropped: false, and counted. */
 static inline bool
 record_write(void *block, size_t size, const thag_context *context, bool attached)
 {
-    thag_entry *at = thag_owners_place(block);
+    thag_entry *at = thag_owners_find_or_map(block);
     if (THAG_UNLIKELY(at == NULL)) {
         event_drop();
         return false;
@@ -115,7 +115,7 @@ record_write(void *block, size_t size, const thag_context *context, bool attache
     if (THAG_UNLIKELY(thag_owners_occupied(at, size))) {
         stale_settle(block, size, attached);
     }
-    thag_owners_put(at, size, context->id);
+    thag_owners_write(at, size, context->id);
     return true;
 }
 
@@ -127,9 +127,10 @@ charge_allocation_detached(thag_context *context, size_t size)
     thag_charge_detached(context, &change);
 }
 
-/* True if an allocation is to be recorded, and to whom: a flow may still be in a context that a reset dropped. */
+/* True if an allocation is to be recorded; `flow` then has the context to charge. A flow may still be in a context that a
+   reset dropped, in which case that is the heir. */
 static bool
-charges(thag_flow *flow)
+flow_records(thag_flow *flow)
 {
     if (flow->context == NULL) {
         return false;
@@ -143,7 +144,7 @@ THAG_COLD static void
 allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
     thag_flow flow = flow_of(thread, domain);
-    if (!charges(&flow)) {
+    if (!flow_records(&flow)) {
         return;
     }
     if (flow.attached) {
@@ -154,7 +155,7 @@ allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, s
     }
     /* The context is looked at again: only from here on does no reset give its record back. */
     thag_detached_begin();
-    if (charges(&flow) && record_write(block, size, flow.context, false)) {
+    if (flow_records(&flow) && record_write(block, size, flow.context, false)) {
         charge_allocation_detached(flow.context, size);
     }
     thag_detached_finish();
@@ -163,7 +164,7 @@ allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, s
 static inline void
 allocation_record(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
-    thag_context *current = current_at_once(thread, domain);
+    thag_context *current = current_cached(thread, domain);
     if (THAG_UNLIKELY(current == NULL || !current->records)) {
         allocation_record_slowly(thread, domain, block, size);
     }
@@ -201,7 +202,7 @@ free_record(thag_thread *thread, thag_domain domain, void *block)
     if (THAG_UNLIKELY(at == NULL || !thag_owners_begins(at))) {
         return;
     }
-    thag_context *current = current_at_once(thread, domain);
+    thag_context *current = current_cached(thread, domain);
     if (THAG_UNLIKELY(current == NULL)) {
         free_record_slowly(thread, domain, at);
         return;
@@ -231,7 +232,7 @@ thag_record_claim(thag_thread *thread, thag_domain domain, void *block)
     if (at == NULL || !thag_owners_begins(at)) {
         return claim;
     }
-    claim.detached = current_at_once(thread, domain) == NULL && !flow_of(thread, domain).attached;
+    claim.detached = current_cached(thread, domain) == NULL && !flow_of(thread, domain).attached;
     if (claim.detached) {
         thag_detached_begin();
     }
@@ -240,7 +241,7 @@ thag_record_claim(thag_thread *thread, thag_domain domain, void *block)
     return claim;
 }
 
-/* The owner keeps a block that shrinks or stays; its record is written anew where the block is now. */
+/* A block that shrank or kept its size stays its owner's; its record is written anew where the block is now. */
 static void
 owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size)
 {
@@ -274,18 +275,18 @@ static void
 claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block, size_t size,
              bool outermost)
 {
-    thag_context *current = current_at_once(thread, domain);
+    thag_context *current = current_cached(thread, domain);
     thag_flow flow = current == NULL ? flow_of(thread, domain) : (thag_flow){.context = current};
     flow.attached = !claim.detached;
     assert(claim.owned);
     thag_context *owner = thag_context_owner(claim.owner.context_id);
     if (block == NULL) {
-        thag_owners_put(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
+        thag_owners_write(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
     }
     else if (size <= claim.owner.size) {
         owner_keep(owner, claim, block, size);
     }
-    else if (outermost && charges(&flow) && record_write(block, size, flow.context, flow.attached)) {
+    else if (outermost && flow_records(&flow) && record_write(block, size, flow.context, flow.attached)) {
         owner_change(owner, claim.owner.size, size, flow);
     }
     else {
@@ -318,9 +319,9 @@ probe_answer(thag_thread *thread, thag_domain domain)
     thread->probed |= 1u << domain;
 }
 
-/* True if the call is ours to record. */
+/* True if no other hook is called by this thread now: then the call is for this one to record. */
 static inline bool
-outermost(thag_thread *thread, thag_domain domain)
+is_outermost(thag_thread *thread, thag_domain domain)
 {
     if (THAG_UNLIKELY(thread->depth != 0)) {
         if (thread->depth >= THAG_PROBING) {
@@ -336,7 +337,7 @@ hook_malloc(thag_domain domain, void *word, size_t size)
 {
     const PyMemAllocatorEx *wrapped = wrapped_by(domain, word);
     thag_thread *thread = &thag_this_thread;
-    if (!outermost(thread, domain)) {
+    if (!is_outermost(thread, domain)) {
         return wrapped->malloc(wrapped->ctx, size);
     }
     thread->depth = 1;
@@ -354,7 +355,7 @@ hook_calloc(thag_domain domain, void *word, size_t count, size_t size)
 {
     const PyMemAllocatorEx *wrapped = wrapped_by(domain, word);
     thag_thread *thread = &thag_this_thread;
-    if (!outermost(thread, domain)) {
+    if (!is_outermost(thread, domain)) {
         return wrapped->calloc(wrapped->ctx, count, size);
     }
     thread->depth = 1;
@@ -373,7 +374,7 @@ hook_realloc(thag_domain domain, void *word, void *block, size_t size)
     const PyMemAllocatorEx *wrapped = wrapped_by(domain, word);
     thag_thread *thread = &thag_this_thread;
     thag_claim claim = thag_record_claim(thread, domain, block);
-    if (THAG_UNLIKELY(!outermost(thread, domain) && !claim.owned)) {
+    if (THAG_UNLIKELY(!is_outermost(thread, domain) && !claim.owned)) {
         return wrapped->realloc(wrapped->ctx, block, size);
     }
     thread->depth++;
@@ -480,7 +481,7 @@ slot_for(thag_domain domain, const PyMemAllocatorEx *wrapped)
 int
 thag_dispatcher_hook(void)
 {
-    int put = 0;
+    int hooked = 0;
     for (thag_domain domain = THAG_RAW; domain < THAG_CPYTHON_DOMAINS; domain++) {
         PyMemAllocatorEx found;
         if (domain_on_top(domain, &found) || domain_reached(domain)) {
@@ -494,22 +495,22 @@ thag_dispatcher_hook(void)
         PyMemAllocatorEx hook = hooks[domain];
         hook.ctx = slot;
         PyMem_SetAllocator((PyMemAllocatorDomain)domain, &hook);
-        put++;
+        hooked++;
     }
-    return put;
+    return hooked;
 }
 
 int
 thag_dispatcher_unhook(void)
 {
-    int left = 0;
+    int reached = 0;
     for (thag_domain domain = THAG_RAW; domain < THAG_CPYTHON_DOMAINS; domain++) {
         PyMemAllocatorEx found;
         if (domain_on_top(domain, &found)) {
             PyMemAllocatorEx wrapped = ((hook_slot *)found.ctx)->wrapped;
             PyMem_SetAllocator((PyMemAllocatorDomain)domain, &wrapped);
         }
-        left += domain_reached(domain);
+        reached += domain_reached(domain);
     }
-    return left;
+    return reached;
 }

@@ -26,14 +26,14 @@ typedef enum {
 } thag_hook;
 
 typedef struct {
-    _Atomic int64_t dropped;        /* events that could not be kept */
+    _Atomic int64_t dropped;        /* events for which there was no memory */
     _Atomic int64_t stale_records;  /* records found where a new block started: frees that never reached us */
 } thag_dispatcher;
 
 extern thag_dispatcher thag_dispatcher_state;
 
-/* Puts a hook in each of CPython's domains that does not reach one already. Returns how many were put, or -1 when a
-   domain has no slot left (it stays unhooked). GIL. */
+/* Hooks each of CPython's domains that does not reach a hook already. Returns how many these were, or -1 when a domain has
+   no slot left (it stays unhooked). GIL. */
 int thag_dispatcher_hook(void);
 
 /* Takes the hooks out where they are on top. Returns how many domains still reach us. GIL. */
@@ -58,7 +58,7 @@ thag_claim thag_record_claim(thag_thread *thread, thag_domain domain, void *bloc
 void thag_record_reallocation(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block,
                               size_t size);
 
-/* Numpy: replaces the functions of the default handler in place, or puts them back. GIL. */
+/* NumPy: replaces the functions of the default handler in place, or restores them. GIL. */
 typedef struct thag_numpy_handler thag_numpy_handler;
 bool thag_numpy_attach(thag_numpy_handler *handler);
 bool thag_numpy_detach(void);

@@ -50,19 +50,19 @@ thag_lifecycle_release(thag_context *context)
 static void
 counts_zero(thag_context *context)
 {
-    thag_put(&context->self_total_bytes, 0);
-    thag_put(&context->allocations, 0);
-    thag_put(&context->frees, 0);
-    thag_put(&context->foreign_frees, 0);
+    thag_store(&context->self_total_bytes, 0);
+    thag_store(&context->allocations, 0);
+    thag_store(&context->frees, 0);
+    thag_store(&context->foreign_frees, 0);
 }
 
 void
 thag_lifecycle_restart(thag_context *context)
 {
     thag_charges_settle(context);
-    int64_t live_bytes = thag_get(&context->live_bytes);
-    thag_put(&context->peak_bytes, live_bytes);
-    thag_put(&context->self_peak_bytes, thag_get(&context->self_live_bytes));
+    int64_t live_bytes = thag_load(&context->live_bytes);
+    thag_store(&context->peak_bytes, live_bytes);
+    thag_store(&context->self_peak_bytes, thag_load(&context->self_live_bytes));
     counts_zero(context);
     context->started_ns = thag_clock_read();
     thag_context_restart_timeline(context, context->started_ns, live_bytes);
@@ -102,12 +102,12 @@ context_pass_on(thag_context *from)
     thag_context *heir = thag_context_today(from);
     assert(heir != from);
     thag_charges_settle(from);
-    int64_t live_bytes = thag_get(&heir->self_live_bytes) + thag_get(&from->self_live_bytes);
-    thag_put(&heir->self_live_bytes, live_bytes);
-    if (live_bytes > thag_get(&heir->self_peak_bytes)) {
-        thag_put(&heir->self_peak_bytes, live_bytes);
+    int64_t live_bytes = thag_load(&heir->self_live_bytes) + thag_load(&from->self_live_bytes);
+    thag_store(&heir->self_live_bytes, live_bytes);
+    if (live_bytes > thag_load(&heir->self_peak_bytes)) {
+        thag_store(&heir->self_peak_bytes, live_bytes);
     }
-    thag_put(&from->self_live_bytes, 0);
+    thag_store(&from->self_live_bytes, 0);
     counts_zero(from);
 }
 
@@ -240,7 +240,7 @@ thag_lifecycle_owner_of(const void *address, size_t *size)
     const thag_entry *at = thag_owners_find((uintptr_t)address);
     thag_owner owner = {.context_id = 0};
     if (at != NULL) {
-        owner = thag_owners_look_at(at);
+        owner = thag_owners_peek(at);
     }
     *size = owner.size;
     return owner.context_id == 0 ? 0 : id_today(owner.context_id);
@@ -253,10 +253,10 @@ context_forget_live(thag_context *context)
     if (now_ns >= context->bucket_end_ns) {
         thag_context_turn_bucket(context, now_ns);
     }
-    thag_put(&context->live_bytes, 0);
-    thag_put(&context->self_live_bytes, 0);
-    if (thag_get(&context->low_bytes) > 0) {
-        thag_put(&context->low_bytes, 0);
+    thag_store(&context->live_bytes, 0);
+    thag_store(&context->self_live_bytes, 0);
+    if (thag_load(&context->low_bytes) > 0) {
+        thag_store(&context->low_bytes, 0);
     }
 }
 
@@ -286,8 +286,8 @@ static void
 context_set_live(thag_context *context, int64_t live_bytes, int64_t self_live_bytes)
 {
     thag_charges_settle(context);
-    thag_put(&context->live_bytes, live_bytes);
-    thag_put(&context->self_live_bytes, self_live_bytes);
+    thag_store(&context->live_bytes, live_bytes);
+    thag_store(&context->self_live_bytes, self_live_bytes);
 }
 
 /* A parent is always older than its children: from the youngest on, each has its sum when it is added to its parent's. */

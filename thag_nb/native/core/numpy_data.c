@@ -24,14 +24,15 @@ struct thag_numpy_handler {
     } allocator;
 };
 
-/* What was found, kept for calls in flight and for arrays that outlive us. Written under the GIL before the hooks. */
+/* The handler and its own functions, for calls in flight and for arrays that outlive us. Written with the GIL, before the
+   handler's functions are replaced. */
 static struct {
     thag_numpy_handler *handler;
     thag_numpy_handler wrapped;
 } numpy;
 
 static inline bool
-outermost(const thag_thread *thread)
+is_outermost(const thag_thread *thread)
 {
     return thread->depth == 0;
 }
@@ -40,7 +41,7 @@ static void *
 data_malloc(void *word, size_t size)
 {
     thag_thread *thread = &thag_this_thread;
-    if (!outermost(thread)) {
+    if (!is_outermost(thread)) {
         return numpy.wrapped.allocator.malloc(word, size);
     }
     thread->depth = 1;
@@ -56,7 +57,7 @@ static void *
 data_calloc(void *word, size_t count, size_t size)
 {
     thag_thread *thread = &thag_this_thread;
-    if (!outermost(thread)) {
+    if (!is_outermost(thread)) {
         return numpy.wrapped.allocator.calloc(word, count, size);
     }
     thread->depth = 1;
@@ -73,7 +74,7 @@ data_realloc(void *word, void *block, size_t size)
 {
     thag_thread *thread = &thag_this_thread;
     thag_claim claim = thag_record_claim(thread, THAG_NUMPY, block);
-    if (!outermost(thread) && !claim.owned) {
+    if (!is_outermost(thread) && !claim.owned) {
         return numpy.wrapped.allocator.realloc(word, block, size);
     }
     thread->depth++;
@@ -99,7 +100,7 @@ thag_numpy_supported(const thag_numpy_handler *handler)
 }
 
 static bool
-as_found(void)
+is_unhooked(void)
 {
     return memcmp(&numpy.handler->allocator, &numpy.wrapped.allocator, sizeof(numpy.wrapped.allocator)) == 0;
 }
@@ -107,7 +108,7 @@ as_found(void)
 thag_hook
 thag_numpy_hook(void)
 {
-    if (numpy.handler == NULL || as_found()) {
+    if (numpy.handler == NULL || is_unhooked()) {
         return THAG_HOOK_ABSENT;
     }
     return numpy.handler->allocator.malloc == data_malloc ? THAG_HOOK_ON_TOP : THAG_HOOK_BURIED;

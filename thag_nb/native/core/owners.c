@@ -73,7 +73,7 @@ thag_owners_take_stale(const void *block, size_t size, thag_owner *stale)
 {
     uintptr_t address = (uintptr_t)block;
     thag_entry *at = thag_owners_find(address);
-    if (thag_entry_get(at) != 0 && !thag_owners_begins(at)) {
+    if (thag_entry_load(at) != 0 && !thag_owners_begins(at)) {
         /* The second or third word of a record that starts one or two granules below. */
         size_t index = (address >> THAG_GRANULE_SHIFT) & (THAG_LEAF_ENTRIES - 1);
         for (size_t back = 1; back < HUGE_WORDS && back <= index; back++) {
@@ -82,7 +82,7 @@ thag_owners_take_stale(const void *block, size_t size, thag_owner *stale)
                 return true;
             }
         }
-        thag_entry_put(at, 0);
+        thag_entry_store(at, 0);
     }
     int words = size <= THAG_TINY_BYTES ? 1 : size <= THAG_WORD_MASK ? 2 : HUGE_WORDS;
     for (int word = 0; word < words; word++) {
@@ -90,31 +90,31 @@ thag_owners_take_stale(const void *block, size_t size, thag_owner *stale)
             *stale = thag_owners_take(at + word);
             return true;
         }
-        thag_entry_put(at + word, 0);
+        thag_entry_store(at + word, 0);
     }
     return false;
 }
 
 void
-thag_owners_put_huge(thag_entry *at, size_t size, uint32_t context_id)
+thag_owners_write_huge(thag_entry *at, size_t size, uint32_t context_id)
 {
-    thag_entry_put(at, (uint32_t)THAG_KIND_HUGE << THAG_ENTRY_KIND | (uint32_t)(size & THAG_WORD_MASK));
-    thag_entry_put(at + 1, context_id);
-    thag_entry_put(at + 2, THAG_THIRD_WORD | (uint32_t)(size >> THAG_ENTRY_KIND));
+    thag_entry_store(at, (uint32_t)THAG_KIND_HUGE << THAG_ENTRY_KIND | (uint32_t)(size & THAG_WORD_MASK));
+    thag_entry_store(at + 1, context_id);
+    thag_entry_store(at + 2, THAG_THIRD_WORD | (uint32_t)(size >> THAG_ENTRY_KIND));
 }
 
 static size_t
 high_bits(const thag_entry *at)
 {
-    return (size_t)(thag_entry_get(at + 2) & ~THAG_THIRD_WORD) << THAG_ENTRY_KIND;
+    return (size_t)(thag_entry_load(at + 2) & ~THAG_THIRD_WORD) << THAG_ENTRY_KIND;
 }
 
 size_t
 thag_owners_take_huge(thag_entry *at)
 {
-    assert(thag_entry_get(at + 2) & THAG_THIRD_WORD);
+    assert(thag_entry_load(at + 2) & THAG_THIRD_WORD);
     size_t high = high_bits(at);
-    thag_entry_put(at + 2, 0);
+    thag_entry_store(at + 2, 0);
     return high;
 }
 
@@ -140,9 +140,9 @@ leaves_visit(size_t bytes, void (*visit)(void *page, size_t page_bytes, void *da
 /* The words behind the first may lie in the next page of a leaf that is one piece of memory, or in the room behind its
    last entry. They are not looked at without need: that would make the page resident. */
 thag_owner
-thag_owners_look_at(const thag_entry *at)
+thag_owners_peek(const thag_entry *at)
 {
-    uint32_t word = thag_entry_get(at);
+    uint32_t word = thag_entry_load(at);
     uint32_t kind = word >> THAG_ENTRY_KIND;
     if (kind == THAG_KIND_REST) {
         return (thag_owner){.context_id = 0};
@@ -150,7 +150,7 @@ thag_owners_look_at(const thag_entry *at)
     if (kind == THAG_KIND_TINY) {
         return thag_tiny_decode(word);
     }
-    uint32_t context_id = thag_entry_get(at + 1);
+    uint32_t context_id = thag_entry_load(at + 1);
     if (context_id >> THAG_CONTEXT_BITS) {
         return (thag_owner){.context_id = 0};
     }
@@ -169,7 +169,7 @@ page_walk(void *page, size_t page_bytes, void *data)
     const walker *walk = data;
     const thag_entry *entries = page;
     for (size_t i = 0; i < page_bytes / sizeof(thag_entry); i++) {
-        thag_owner owner = thag_owners_look_at(entries + i);
+        thag_owner owner = thag_owners_peek(entries + i);
         if (owner.context_id != 0) {
             walk->visit(owner.context_id, owner.size, walk->data);
         }
@@ -197,7 +197,7 @@ page_rename(void *page, size_t page_bytes, void *data)
     uint32_t (*const *rename)(uint32_t) = data;
     thag_entry *entries = page;
     for (size_t i = 0; i < page_bytes / sizeof(thag_entry); i++) {
-        uint32_t word = thag_entry_get(&entries[i]);
+        uint32_t word = thag_entry_load(&entries[i]);
         if (word >> THAG_ENTRY_KIND == THAG_KIND_TINY) {
             thag_owner owner = thag_tiny_decode(word);
             word_replace(&entries[i], word, thag_tiny_encode((*rename)(owner.context_id), owner.size));

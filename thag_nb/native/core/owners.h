@@ -46,17 +46,17 @@ bool thag_owners_init(void);
 /* Maps the leaf for an address, or NULL without memory. Any thread, no lock. */
 THAG_COLD thag_entry *thag_owners_map_leaf(uintptr_t address);
 
-/* Takes one record that stands in the way of a new one for `block`: that of a block whose free we were not told of.
+/* Takes one record that stands in the way of a new one for `block`: that of an earlier block, whose free reached no hook.
    Returns false when nothing is in the way any more. Whoever holds the block. */
 THAG_COLD bool thag_owners_take_stale(const void *block, size_t size, thag_owner *stale);
 
-/* Writes, reads and clears records the plain way is too small for. */
-THAG_COLD void thag_owners_put_huge(thag_entry *at, size_t size, uint32_t context_id);
+/* For records that the plain way is too small for. */
+THAG_COLD void thag_owners_write_huge(thag_entry *at, size_t size, uint32_t context_id);
 THAG_COLD size_t thag_owners_take_huge(thag_entry *at);
 
-/* Reads the record that begins at `at`, and leaves it there. Anybody; who does not hold the block may find it half
-   written, or gone, and is then told of context 0, which there is none of. */
-thag_owner thag_owners_look_at(const thag_entry *at);
+/* Reads the record that begins at `at`, and leaves it there. Any thread; one that does not hold the block may find it half
+   written, or gone, and then gets context 0, which does not exist. */
+thag_owner thag_owners_peek(const thag_entry *at);
 
 /* Calls `visit` for every record. Meant for checks: it reads every touched page. GIL; blocks that other threads free
    meanwhile may or may not be seen. */
@@ -73,13 +73,13 @@ size_t thag_owners_resident(void);
 
 /* Plain moves, and no more than that: see thag.h. */
 static inline uint32_t
-thag_entry_get(const thag_entry *entry)
+thag_entry_load(const thag_entry *entry)
 {
     return atomic_load_explicit(entry, memory_order_relaxed);
 }
 
 static inline void
-thag_entry_put(thag_entry *entry, uint32_t word)
+thag_entry_store(thag_entry *entry, uint32_t word)
 {
     atomic_store_explicit(entry, word, memory_order_relaxed);
 }
@@ -110,10 +110,10 @@ thag_owners_find(uintptr_t address)
     return leaf == NULL ? NULL : leaf + (granule & (THAG_LEAF_ENTRIES - 1));
 }
 
-/* The entry where the record of a block at `address` belongs, or NULL if none can be kept (no memory for the leaf, or an
-   address no supported allocator returns). Whoever holds the block. */
+/* The entry where the record of a block belongs; NULL without memory for the leaf, or for an address that no supported
+   allocator returns. Whoever holds the block. */
 static inline thag_entry *
-thag_owners_place(const void *block)
+thag_owners_find_or_map(const void *block)
 {
     thag_entry *at = thag_owners_find((uintptr_t)block);
     return THAG_LIKELY(at != NULL) ? at : thag_owners_map_leaf((uintptr_t)block);
@@ -124,49 +124,49 @@ static inline bool
 thag_owners_occupied(const thag_entry *at, size_t size)
 {
     if (size <= THAG_TINY_BYTES) {
-        return thag_entry_get(at) != 0;
+        return thag_entry_load(at) != 0;
     }
-    return (thag_entry_get(at) | thag_entry_get(at + 1)) != 0
-           || (size > THAG_WORD_MASK && thag_entry_get(at + 2) != 0);
+    return (thag_entry_load(at) | thag_entry_load(at + 1)) != 0
+           || (size > THAG_WORD_MASK && thag_entry_load(at + 2) != 0);
 }
 
 /* Writes the record. Whoever holds the block. */
 static inline void
-thag_owners_put(thag_entry *at, size_t size, uint32_t context_id)
+thag_owners_write(thag_entry *at, size_t size, uint32_t context_id)
 {
     assert(context_id != 0 && context_id >> THAG_CONTEXT_BITS == 0 && size <= PTRDIFF_MAX);
     if (size <= THAG_TINY_BYTES) {
-        thag_entry_put(at, thag_tiny_encode(context_id, size));
+        thag_entry_store(at, thag_tiny_encode(context_id, size));
         return;
     }
     if (THAG_UNLIKELY(size > THAG_WORD_MASK)) {
-        thag_owners_put_huge(at, size, context_id);
+        thag_owners_write_huge(at, size, context_id);
         return;
     }
-    thag_entry_put(at, (uint32_t)THAG_KIND_PLAIN << THAG_ENTRY_KIND | (uint32_t)size);
-    thag_entry_put(at + 1, context_id);
+    thag_entry_store(at, (uint32_t)THAG_KIND_PLAIN << THAG_ENTRY_KIND | (uint32_t)size);
+    thag_entry_store(at + 1, context_id);
 }
 
 /* True if a record begins at `at`. Whoever holds the block. */
 static inline bool
 thag_owners_begins(const thag_entry *at)
 {
-    return thag_entry_get(at) >> THAG_ENTRY_KIND != THAG_KIND_REST;
+    return thag_entry_load(at) >> THAG_ENTRY_KIND != THAG_KIND_REST;
 }
 
 /* Reads and clears the record that begins at `at`. Whoever holds the block. */
 static inline thag_owner
 thag_owners_take(thag_entry *at)
 {
-    uint32_t word = thag_entry_get(at);
+    uint32_t word = thag_entry_load(at);
     uint32_t kind = word >> THAG_ENTRY_KIND;
     assert(kind != THAG_KIND_REST);
-    thag_entry_put(at, 0);
+    thag_entry_store(at, 0);
     if (kind == THAG_KIND_TINY) {
         return thag_tiny_decode(word);
     }
-    thag_owner owner = {.context_id = thag_entry_get(at + 1), .size = word & THAG_WORD_MASK};
-    thag_entry_put(at + 1, 0);
+    thag_owner owner = {.context_id = thag_entry_load(at + 1), .size = word & THAG_WORD_MASK};
+    thag_entry_store(at + 1, 0);
     if (THAG_UNLIKELY(kind == THAG_KIND_HUGE)) {
         owner.size |= thag_owners_take_huge(at);
     }

@@ -21,21 +21,21 @@
 /* Relaxed loads and stores compile to plain moves: they only tell the compiler, and ThreadSanitizer, that another
    thread may read the value at any time. */
 static inline int64_t
-thag_get(const _Atomic int64_t *cell)
+thag_load(const _Atomic int64_t *counter)
 {
-    return atomic_load_explicit(cell, memory_order_relaxed);
+    return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
 static inline void
-thag_put(_Atomic int64_t *cell, int64_t value)
+thag_store(_Atomic int64_t *counter, int64_t value)
 {
-    atomic_store_explicit(cell, value, memory_order_relaxed);
+    atomic_store_explicit(counter, value, memory_order_relaxed);
 }
 
 static inline int64_t
-thag_add(_Atomic int64_t *cell, int64_t value)
+thag_add(_Atomic int64_t *counter, int64_t value)
 {
-    return atomic_fetch_add_explicit(cell, value, memory_order_relaxed) + value;
+    return atomic_fetch_add_explicit(counter, value, memory_order_relaxed) + value;
 }
 
 /* Zeroed pages from the operating system, or NULL. Any thread, no GIL, no lock of ours. Those of the tables
@@ -46,7 +46,7 @@ void thag_pages_unmap(void *pages, size_t bytes);
 /* Calls `visit` for each page of [pages, pages + bytes) that is in physical memory. Slow (system calls); any thread. */
 void thag_pages_visit(void *pages, size_t bytes, void (*visit)(void *page, size_t page_bytes, void *data), void *data);
 
-/* Zeroes the pages and gives their physical memory back. The caller must know that nobody else uses them. */
+/* Zeroes the pages and gives their physical memory back. The caller must know that no other thread uses them. */
 void thag_pages_clear(void *pages, size_t bytes);
 
 #endif

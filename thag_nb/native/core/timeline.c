@@ -114,18 +114,18 @@ timeline_widen(thag_timeline *timeline)
 {
     assert(timeline->count > 0 && timeline->shift < 63);
     timeline->shift++;
-    uint32_t kept = 0;
+    uint32_t last_index = 0;
     for (uint32_t i = 1; i < timeline->count; i++) {
-        thag_bucket *last = &timeline->buckets[kept];
+        thag_bucket *last = &timeline->buckets[last_index];
         const thag_bucket *next = &timeline->buckets[i];
         if (last->start_ns >> timeline->shift == next->start_ns >> timeline->shift) {
             bucket_merge(last, next);
         }
         else {
-            timeline->buckets[++kept] = *next;
+            timeline->buckets[++last_index] = *next;
         }
     }
-    timeline->count = kept + 1;
+    timeline->count = last_index + 1;
 }
 
 void

@@ -6,13 +6,13 @@
          [ dict, weakrefs ][ gc head ][ object: count, type, fields ... pointer ]
                                       ^ id()
 
-   An address that is told need not be a block's: memory inside the object, static, or older than the recording has no
-   record, and who looks it up finds none. So what matters is the other way round: a block must never be told of twice,
-   by two objects. That is why the keys that instances of a class share are told of by the class, and data that an array
-   does not own by its base.
+   The visitor is given addresses where a block may begin. It does no harm if none does: memory inside the object, static
+   memory, and memory older than the recording have no record in the table of owners. What would do harm is a block that
+   is given twice, for two objects. That is why the keys that instances of a class share are given for the class, and
+   data that an array does not own for its base.
 
    The structs of NumPy, `collections`, `array` and `io` are in no header that could be included. Only their first fields
-   are read, and the tests compare what is told with what was allocated. */
+   are read, and the tests compare what is found with what was allocated. */
 
 #include "blocks.h"
 
@@ -35,7 +35,7 @@ bytes_in_front(PyObject *object)
     return bytes + (flags & pre_header ? 2 * sizeof(void *) : 0);
 }
 
-/* Before 3.13 the values of attributes are in a block of their own. One byte in front of them tells where it begins. */
+/* Before 3.13 the values of attributes are in a block of their own. The byte in front of them says where it begins. */
 #if PY_VERSION_HEX < 0x030D0000
 static const void *
 values_block(const void *values)
@@ -77,11 +77,11 @@ instance_dict(PyObject *object)
 {
 #if PY_VERSION_HEX >= 0x030D0000
 #ifdef Py_GIL_DISABLED
-    enum { PLACE = -1 };
+    enum { DICT_OFFSET = -1 };
 #else
-    enum { PLACE = -3 };
+    enum { DICT_OFFSET = -3 };
 #endif
-    return PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_MANAGED_DICT) ? ((PyObject **)object)[PLACE] : NULL;
+    return PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_MANAGED_DICT) ? ((PyObject **)object)[DICT_OFFSET] : NULL;
 #else
     (void)object;
     return NULL;
@@ -273,7 +273,7 @@ is_a(PyObject *object, PyTypeObject *kind)
     return kind != NULL && PyObject_TypeCheck(object, kind);
 }
 
-/* Objects that the headers do not tell of. */
+/* Objects of types that no header describes. */
 static bool
 visit_other(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor)
 {

@@ -5,7 +5,7 @@
 
 #include "thag.h"
 
-/* Types whose insides no header of CPython tells; NULL for one that is not loaded. Borrowed. */
+/* Types that no header of CPython describes; NULL for one that is not loaded. Borrowed. */
 typedef struct {
     PyTypeObject *ndarray;
     PyTypeObject *deque;
@@ -14,15 +14,15 @@ typedef struct {
     PyTypeObject *string_io;
 } thag_kinds;
 
-/* Who is told: of addresses where a block of the object's own may begin, and of objects that it holds and that its type
-   does not show to the collector. `object` returns false to be told of no more. */
+/* What is called with each address where a block of the object's own may begin, and with each object that it holds and that
+   its type does not show to the collector. `object` returns false to end that. */
 typedef struct {
     void (*block)(const void *address, void *data);
     bool (*object)(PyObject *held, void *data);
     void *data;
 } thag_blocks_visitor;
 
-/* Tells `visitor` of one object. False once it wanted no more. Allocates nothing, runs no Python code and changes no
+/* Calls `visitor` for one object. False if it ended that. Allocates nothing, runs no Python code and changes no
    count of references. GIL. */
 bool thag_blocks_visit(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor);
 

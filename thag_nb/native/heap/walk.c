@@ -56,7 +56,7 @@ referent_visit(PyObject *held, void *data)
     return visitor->object(held, visitor->data) ? 0 : -1;
 }
 
-/* Tells `visitor` of the object's blocks and of all that it refers to, as gc.get_referents does but without a list. */
+/* Calls `visitor` for the object's blocks and for all that it refers to, as gc.get_referents does but without a list. */
 static void
 object_expand(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor)
 {
@@ -75,12 +75,12 @@ typedef struct {
     const thag_walk_listener *listener;
     bool loops;
     bool failed;
-    uint32_t context_id;        /* consecutive blocks usually have one owner: whose bytes these are, not yet told */
+    uint32_t context_id;        /* consecutive blocks usually have one owner: whose bytes these are, not yet reported */
     int64_t bytes;
 } follow;
 
 static void
-follow_tell_bytes(follow *follow)
+follow_report_bytes(follow *follow)
 {
     if (follow->bytes != 0) {
         follow->failed |= !follow->listener->held(follow->context_id, follow->bytes, follow->listener->data);
@@ -98,7 +98,7 @@ follow_block(const void *address, void *data)
         return;
     }
     if (context_id != follow->context_id) {
-        follow_tell_bytes(follow);
+        follow_report_bytes(follow);
         follow->context_id = context_id;
     }
     follow->bytes += (int64_t)size;
@@ -113,7 +113,7 @@ is_atom(PyObject *object)
            || PyCode_Check(object) || PyFunction_Check(object) || PyCFunction_CheckExact(object);
 }
 
-/* An object that an earlier holder has; told once. */
+/* An object that an earlier holder has; reported once for each holder. */
 static void
 follow_share(follow *follow, PyObject *object, thag_visit *visit)
 {
@@ -133,7 +133,7 @@ is_special(PyObject *object, const thag_walk *walk)
 }
 
 static void
-follow_tell_special(follow *follow, PyObject *object, thag_visit *visit)
+follow_report_special(follow *follow, PyObject *object, thag_visit *visit)
 {
     if (visit->seen_again != follow->holder && visit->seen_again != THAG_SEEN_AS_ROOT) {
         visit->seen_again = follow->holder;
@@ -163,7 +163,7 @@ follow_object(PyObject *object, void *data)
         follow_share(follow, object, visit);
     }
     else if (is_special(object, follow->walk)) {
-        follow_tell_special(follow, object, visit);
+        follow_report_special(follow, object, visit);
     }
     else {
         follow_visit(follow, object, visit);
@@ -171,7 +171,7 @@ follow_object(PyObject *object, void *data)
     return !follow->failed;
 }
 
-/* What comes across a root again, in the first call for a holder, has found a loop. */
+/* In the first call for a holder: if the walk comes to a root again, it has found a loop. */
 static void
 root_mark(follow *follow, PyObject *root)
 {
@@ -204,7 +204,7 @@ follow_pending(follow *follow, PyObject *object)
     }
 }
 
-/* The next object to go on from, or NULL: from the frontier, else what was put last into `pending`. */
+/* The next object to go on from, or NULL: from the frontier, else the last one of `pending`. */
 static PyObject *
 follow_next(follow *follow, thag_objects *pending)
 {
@@ -228,7 +228,7 @@ thag_walk_follow(thag_walk *walk, int32_t holder, thag_objects roots, thag_objec
     for (int i = 0; i < AT_ONCE && (object = follow_next(&follow, pending)) != NULL; i++) {
         object_expand(object, &walk->kinds, &visitor);
     }
-    follow_tell_bytes(&follow);
+    follow_report_bytes(&follow);
     *loops = follow.loops;
     return !follow.failed;
 }

@@ -27,18 +27,18 @@ typedef struct {
     size_t count;
 } thag_objects;
 
-/* Who is told of what a walk finds. Each returns false to end it. */
+/* What is called with what a walk finds. Each returns false to end the walk. */
 typedef struct {
     bool (*held)(uint32_t context_id, int64_t bytes, void *data);   /* recorded bytes; several times for one context */
-    bool (*special)(PyObject *object, void *data);                  /* an object that the caller decides on */
+    bool (*special)(PyObject *object, void *data);                  /* not visited: for the caller to decide */
     bool (*shared)(PyObject *object, int32_t first_holder, void *data); /* visited before; may be NULL */
     void *data;
 } thag_walk_listener;
 
 /* Visits, on behalf of a holder, its roots, what is pending from an earlier call for it, and all that these hold. Only so
-   many at a time: what is left is then in `pending->count` and, to be put behind those, in the frontier. Sets `loops` if a
-   root of the first call for this holder was come across again. False without memory, or if the listener ended it. Runs no
-   Python code and changes no count of references, if the listener does not. GIL. */
+   many at a time: the first `pending->count` are then still pending, and so is what is left in the frontier, which the
+   caller takes and empties. Sets `loops` if the roots of the first call for this holder lead back to one of them. False
+   without memory, or if the listener ended it. Runs no Python code, if the listener does not. GIL. */
 bool thag_walk_follow(thag_walk *walk, int32_t holder, thag_objects roots, thag_objects *pending,
                       const thag_walk_listener *listener, bool *loops);
 
