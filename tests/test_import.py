@@ -1,7 +1,12 @@
 """Importing is quiet and light."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 from processes import python
+
+from thag_nb import native_build
 
 
 @pytest.mark.parametrize("heavy", ["IPython", "pandas", "matplotlib", "numpy", "ipywidgets", "asyncio"])
@@ -62,3 +67,16 @@ def test_a_stale_native_module_is_told_at_import():
         print([str(w.message) for w in caught])
     """
     assert "rebuild it with" in python(code)
+
+
+def test_a_build_hashes_its_sources_in_the_order_in_which_the_import_does(tmp_path, monkeypatch):
+    setuptools = pytest.importorskip("setuptools")
+    for name in ("core.c", "core/a.c", "core-old/b.h"):  # in this order by path, in another by text
+        source = tmp_path / "thag_nb" / "native" / name
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
+    monkeypatch.setattr(native_build, "_SOURCES", str(tmp_path / "thag_nb" / "native"))
+    built = runpy.run_path(str(Path(__file__).parent.parent / "setup.py"))
+    assert built["source_hash"]() == native_build._source_hash()
