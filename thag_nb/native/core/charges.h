@@ -89,7 +89,9 @@ thag_detached_begin(void)
 static inline void
 thag_detached_finish(void)
 {
-    (void)atomic_fetch_add(&thag_contexts.detached_finished, 1);
+    int64_t finished = atomic_fetch_add(&thag_contexts.detached_finished, 1) + 1;
+    assert(finished <= atomic_load(&thag_contexts.detached_begun));
+    (void)finished;
 }
 
 /* True if no detached event is in progress, and none has begun since `begun` was read from the table of contexts. GIL. */
@@ -137,6 +139,7 @@ thag_batch_fall(thag_batch *batch, int64_t bytes)
 static inline void
 thag_charge_allocation(thag_context *context, size_t size)
 {
+    assert(context->records);
     thag_batch *batch = thag_batch_for(context, size);
     batch->total_bytes += (int64_t)size;
     batch->allocations++;

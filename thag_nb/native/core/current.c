@@ -118,13 +118,14 @@ thag_bookkeeping_end(int collector_was_on)
     if (collector_was_on) {
         PyGC_Enable();
     }
-    assert(thag_this_thread.depth > 0);
+    assert((thag_this_thread.depth & (THAG_PROBING - 1)) > 0);
     thag_this_thread.depth--;
 }
 
 static void
 cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *context)
 {
+    assert(tstate->interp == thag_flow_state.interpreter);
     /* No thread state matches while not recording: then every look-up is a full one. */
     thread->tstate = thag_is_recording() ? (PyThreadState *)tstate : NULL;
     thread->tstate_id = tstate->id;
@@ -392,6 +393,7 @@ thag_current_enter(thag_context *context, thag_entry_mode mode)
 static void
 restore_below(thag_frame *frame)
 {
+    assert(frame->left);
     thag_frame *below = frame->parent;
     while (below != NULL && below->orphaned) {
         below = below->parent;

@@ -107,6 +107,7 @@ stale_settle(const void *block, size_t size, bool attached)
 static inline bool
 record_write(void *block, size_t size, const thag_context *context, bool attached)
 {
+    assert(size <= PTRDIFF_MAX && context == thag_context_by_id(context->id));
     thag_entry *at = thag_owners_find_or_map(block);
     if (THAG_UNLIKELY(at == NULL)) {
         event_drop();
@@ -363,6 +364,7 @@ hook_calloc(thag_domain domain, void *word, size_t count, size_t size)
     assert(thread->depth == 1);
     thread->depth = 0;
     if (THAG_LIKELY(block != NULL)) {
+        assert(size == 0 || count <= PTRDIFF_MAX / size);
         allocation_record(thread, domain, block, count * size);
     }
     return block;
@@ -379,7 +381,7 @@ hook_realloc(thag_domain domain, void *word, void *block, size_t size)
     }
     thread->depth++;
     void *moved = wrapped->realloc(wrapped->ctx, block, size);
-    assert(thread->depth > 0);
+    assert((thread->depth & (THAG_PROBING - 1)) > 0);
     thread->depth--;
     thag_record_reallocation(thread, domain, claim, block, moved, size);
     return moved;

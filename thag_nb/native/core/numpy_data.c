@@ -46,6 +46,7 @@ data_malloc(void *word, size_t size)
     }
     thread->depth = 1;
     void *block = numpy.wrapped.allocator.malloc(word, size);
+    assert(thread->depth == 1);
     thread->depth = 0;
     if (block != NULL) {
         thag_record_allocation(thread, THAG_NUMPY, block, size);
@@ -62,8 +63,10 @@ data_calloc(void *word, size_t count, size_t size)
     }
     thread->depth = 1;
     void *block = numpy.wrapped.allocator.calloc(word, count, size);
+    assert(thread->depth == 1);
     thread->depth = 0;
     if (block != NULL) {
+        assert(size == 0 || count <= PTRDIFF_MAX / size);
         thag_record_allocation(thread, THAG_NUMPY, block, count * size);
     }
     return block;

@@ -38,6 +38,7 @@ size_class(uint32_t capacity)
     while ((uint32_t)FIRST_CAPACITY << class < capacity) {
         class++;
     }
+    assert(class < SIZE_CLASSES && (uint32_t)FIRST_CAPACITY << class == capacity);
     return class;
 }
 
@@ -156,6 +157,7 @@ thag_timeline_append(thag_timeline *timeline, const thag_bucket *bucket)
         arena.coarser++;
         return false;
     }
+    assert(timeline->count < timeline->capacity && timeline->capacity <= THAG_TIMELINE_BUCKETS);
     timeline->buckets[timeline->count++] = *bucket;
     return true;
 }
