@@ -355,7 +355,7 @@ MUTANTS = [
         "a record that starts two granules below would be half overwritten",
         (
             _OWNERS + "test_a_record_whose_free_was_missed_is_repaid_when_a_block_begins_on_it",
-            _OWNERS + "test_the_one_record_that_only_the_third_word_of_a_huge_one_covers_is_repaid",
+            _OWNERS + "test_the_one_record_that_only_a_later_word_of_a_new_one_covers_is_repaid",
         ),
     ),
     Mutant(

@@ -19,6 +19,7 @@ import thag_nb
 from blocks import RAW, RAW_WITHOUT_GIL
 from figures import assert_sums_hold, of
 from thag_nb import _native
+from thag_nb.runtime.contexts import registry
 
 library, library_without_gil = ctypes.PyDLL(None), ctypes.CDLL(None)
 library.clock_set.argtypes = [ctypes.c_int64]

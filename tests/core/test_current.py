@@ -139,27 +139,32 @@ def test_a_thread_that_python_never_saw_is_charged_to_the_foreground(where):
     assert_sums_hold()
 
 
-def test_without_the_gil_a_thread_is_charged_to_its_own_context_while_another_one_has_it():
+def test_without_the_gil_a_thread_is_charged_to_its_own_context_while_another_one_has_it(interposed):
     """On 3.11 the thread state that has the GIL is all that CPython tells."""
-    rounds, wrong, done = 300, [], threading.Event()
+    code = """
+        rounds, stop = ctypes.c_uint64(), ctypes.c_uint64()
 
-    def without_gil() -> None:
-        with thag_nb.task("without the GIL") as own:
-            for _ in range(rounds):
-                block = RAW_WITHOUT_GIL.malloc(SIZE)
-                if _native.owner_of(block) != (own.id, SIZE):
-                    wrong.append(_native.owner_of(block))
-                RAW_WITHOUT_GIL.free(block)
-        done.set()
+        def without_gil():
+            with thag_nb.task("without the GIL"):
+                library_without_gil.churn(ctypes.c_size_t(100_000), ctypes.byref(rounds), ctypes.byref(stop))
 
-    thread = threading.Thread(target=without_gil)
-    with thag_nb.task("busy"):
-        thread.start()
-        while not done.is_set():
-            [bytearray(100) for _ in range(50)]
-        thread.join()
-    assert wrong == []
-    assert_sums_hold()
+        thag_nb.start()
+        thread = threading.Thread(target=without_gil)
+        with thag_nb.task("busy"):
+            thread.start()
+            while rounds.value == 0:
+                pass
+            begun = rounds.value
+            while rounds.value < begun + 1_000:
+                pass  # nobody else wants the GIL, so this thread has it all the while
+            stop.value = 1
+            thread.join()
+        own, busy = of("without the GIL"), of("busy")
+        assert rounds.value * 100_000 <= own.self_total_bytes < rounds.value * 100_000 + 50_000, own
+        assert busy.peak_bytes < 100_000, busy
+        assert_sums_hold()
+    """
+    assert interposed(code) == ""
 
 
 def test_a_thread_state_at_the_address_of_one_that_is_gone_is_not_taken_for_it(interposed):

@@ -1,6 +1,7 @@
 """What becomes of contexts: ending, a reset, what an heir takes over, and records given back."""
 
 import ctypes
+import time
 
 import pytest
 from blocks import RAW, RAW_WITHOUT_GIL, SIZE
@@ -87,6 +88,7 @@ def test_a_record_beside_one_that_is_still_open_is_not_given_back(slots):
 def test_what_is_forgotten_falls_to_nothing_on_the_timeline(slots):
     with thag_nb.task("forgotten") as context:
         slots[0] = RAW.malloc(SIZE)
+    time.sleep(0.01)  # into another bucket, which does not begin from nothing
     thag_nb.stop()
     thag_nb.start()
     last = thag_nb.read().timeline(context.id)[-1]

@@ -94,11 +94,12 @@ def test_records_whose_frees_were_missed_are_repaid_when_a_new_record_covers_the
     assert_sums_hold()
 
 
-def test_the_one_record_that_only_the_third_word_of_a_huge_one_covers_is_repaid(scripted: Scripted):
+@pytest.mark.parametrize(("size", "word"), [(100, 1), (3 * GIB, 1), (3 * GIB, 2)])
+def test_the_one_record_that_only_a_later_word_of_a_new_one_covers_is_repaid(size: int, word: int, scripted: Scripted):
     before = stale()
     with thag_nb.task("missed"):
-        scripted.malloc(HERE + 2 * GRANULE, 16)
-    scripted.malloc(HERE, 3 * GIB)
+        scripted.malloc(HERE + word * GRANULE, 16)
+    scripted.malloc(HERE, size)
     assert stale() == before + 1
     assert_sums_hold()
     scripted.free(HERE)

@@ -90,3 +90,50 @@ def test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen(interpose
             assert (shift > 20) == (number >= 3_000)
     """)
     assert interposed(code) == ""
+
+
+def test_what_comes_after_a_context_was_entered_or_left_is_not_drawn_with_what_was_before(interposed):
+    """Though one reading of the clock would do for more events."""
+    code = MODEL + textwrap.dedent("""
+        steps = prepared([(0, 0, 100), (0, 0, 0)])
+        with thag_nb.task("outer") as outer:
+            inner = registry.open("inner", "task").id
+            library.play(*steps)
+            library.clock_set(START + 5 * MILLISECOND)
+            entering = _native.enter(inner, False)
+            library.play(*steps)
+            library.clock_set(START + 10 * MILLISECOND)
+            entering.leave(True)
+            library.play(*steps)
+        starts = [bucket.start_ns for bucket in drawn(outer)]
+        assert starts == [0, 5 * MILLISECOND, 10 * MILLISECOND], starts
+    """)
+    assert interposed(code) == ""
+
+
+def test_the_clock_is_read_again_after_so_many_bytes_or_events(interposed):
+    code = MODEL + textwrap.dedent("""
+        def last_start(steps):
+            arguments = prepared(steps)
+            with thag_nb.task("played") as context:
+                library.play(*arguments)
+            return drawn(context)[-1].start_ns
+
+        small, large = (5 * MILLISECOND, 0, 1), (5 * MILLISECOND, 0, 70_000)
+        assert last_start([small, large]) == _native.now()
+        assert last_start([small] * 200) >= _native.now() - 100 * 5 * MILLISECOND
+    """)
+    assert interposed(code) == ""
+
+
+def test_time_is_that_of_the_monotonic_clock(interposed):
+    code = MODEL + textwrap.dedent("""
+        assert _native.now() == 0
+        library.clock_set(START + 3_141_592_653_589)
+        assert _native.now() == 3_141_592_653_589
+        with thag_nb.task("later"):
+            library.clock_set(START + 4_000_000_000_000)
+        record = of("later")
+        assert (record.started_ns, record.duration_ns) == (3_141_592_653_589, 858_407_346_411)
+    """)
+    assert interposed(code) == ""

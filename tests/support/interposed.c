@@ -69,6 +69,16 @@ play(const step *steps, size_t count, void **slots)
     }
 }
 
+/* Takes a block and gives it back, again and again, and counts how often, until it shall stop. */
+void
+churn(size_t size, _Atomic uint64_t *rounds, const _Atomic uint64_t *stop)
+{
+    while (*stop == 0) {
+        raw_free(raw_malloc(size));
+        (*rounds)++;
+    }
+}
+
 /* ---- threads that Python never saw ---- */
 
 typedef struct {
