@@ -10,17 +10,21 @@ rotting: each text stands once in its file, and each test exists.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = Path("thag_nb/native/core")
 _TIMEOUT_S = 120
-_BUILD = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+_FLAGS = "-O1 -Wno-error"  # quick to compile; a fault may leave something unused
+_BUILD = [sys.executable, "setup.py", "build_ext", "--inplace"]
 
 
 class Mutant(NamedTuple):
@@ -427,7 +431,7 @@ MUTANTS = [
 
 def _run(command: list[str], tree: Path) -> tuple[str, str]:
     """How a command ended: ``passed``, ``failed``, ``crashed`` or ``took too long``; and what it said."""
-    environment = {**os.environ, "PYTHONPATH": str(tree), "THAG_CFLAGS": "-O1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(tree), "THAG_CFLAGS": _FLAGS, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         result = subprocess.run(
             command, cwd=tree, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
@@ -456,36 +460,77 @@ def _copy(tree: Path) -> None:
             (tree / name).write_bytes((ROOT / name).read_bytes())
 
 
-def _outcome(tree: Path, mutant: Mutant) -> str:
-    """What became of a mutant; its file is as it was afterwards."""
+class _Commands:
+    """What setup.py ran to build a tree, so that only what has changed is built again."""
+
+    def __init__(self, tree: Path, said: str) -> None:
+        self._tree = tree
+        commands = [shlex.split(line) for line in said.splitlines() if " -o " in line]
+        self._compile = {Path(_after("-c", words)): words for words in commands if "-c" in words}
+        [self._link] = [words for words in commands if "-c" not in words]
+        self._objects = [tree / _after("-o", words) for words in self._compile.values()]
+        self._found = [path.read_bytes() for path in self._objects]
+
+    def rebuild(self, source: Path) -> tuple[str, str]:
+        """Build again, after a change of this source or header. The objects are those of before, afterwards."""
+        commands = [self._compile[source]] if source in self._compile else list(self._compile.values())
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            endings = list(pool.map(lambda command: _run(command, self._tree), commands))
+        endings.append(_run(self._link, self._tree))
+        module = self._tree / _after("-o", self._link)
+        shutil.copy(module, self._tree / "thag_nb" / module.name)
+        for path, found in zip(self._objects, self._found, strict=True):
+            path.write_bytes(found)
+        return next((ending for ending in endings if ending[0] != "passed"), ("passed", ""))
+
+
+def _after(option: str, words: list[str]) -> str:
+    return words[words.index(option) + 1]
+
+
+def _build(tree: Path, commands: _Commands, mutant: Mutant) -> tuple[str, str]:
+    """Build the tree with the fault. The sources are put back, so that the module passes for one built from them."""
     path = tree / CORE / mutant.file
     source = path.read_text("utf-8")
     if source.count(mutant.old) != 1:
-        return "ERROR: its text does not stand there once"
+        return "failed", "its text does not stand there once"
     path.write_text(source.replace(mutant.old, mutant.new), "utf-8")
     try:
-        built, said = _run(_BUILD, tree)
-        if built != "passed":
-            return f"ERROR: it does not build: {said[-300:]}"
-        ended, _ = _test(tree, set(mutant.tests))
-        if ended.startswith("did not run"):
-            return f"ERROR: its test {ended}"
-        return "SURVIVED" if ended == "passed" else f"killed: {ended}"
+        return commands.rebuild(CORE / mutant.file)
     finally:
         path.write_text(source, "utf-8")
 
 
-def _run_all(tree: Path, mutants: list[Mutant]) -> int:
+def _outcome(tree: Path, commands: _Commands, mutant: Mutant) -> str:
+    """What became of a mutant."""
+    built, said = _build(tree, commands, mutant)
+    if built != "passed":
+        return f"ERROR: it does not build: {said[-300:]}"
+    ended, _ = _test(tree, set(mutant.tests))
+    if ended.startswith("did not run"):
+        return f"ERROR: its test {ended}"
+    return "SURVIVED" if ended == "passed" else f"killed: {ended}"
+
+
+def _prepare(tree: Path, mutants: list[Mutant]) -> _Commands | None:
+    """Build a copy without any fault, and run there all tests; None if anything fails."""
     _copy(tree)
-    for command in (_BUILD, None):
-        tests = {test for mutant in mutants for test in mutant.tests}
-        ended, said = _run(command, tree) if command else _test(tree, tests)
-        if ended != "passed":
-            print(f"without any fault, this {ended}:\n{said[-3000:]}")
-            return 1
+    built, commands = _run(_BUILD, tree)
+    tests = {test for mutant in mutants for test in mutant.tests}
+    ended, said = _test(tree, tests) if built == "passed" else (built, commands)
+    if ended != "passed":
+        print(f"without any fault, this {ended}:\n{said[-3000:]}")
+        return None
+    return _Commands(tree, commands)
+
+
+def _run_all(tree: Path, mutants: list[Mutant]) -> int:
+    commands = _prepare(tree, mutants)
+    if commands is None:
+        return 1
     alive = 0
     for mutant in mutants:
-        outcome = _outcome(tree, mutant)
+        outcome = _outcome(tree, commands, mutant)
         alive += not outcome.startswith("killed")
         print(f"{outcome:16}  {mutant.file:13} {mutant.name}", flush=True)
     return alive
