@@ -5,6 +5,13 @@
 Builds a copy of the tree, runs there the tests that are named below, which must pass, and then, with one fault after the
 other, those that must fail. A fault that no test notices is a missing test. `tests/test_mutants.py` keeps the list from
 rotting: each text stands once in its file, and each test exists.
+
+What is built is what users run, with asserts off: a claim that a test makes is to notice, not a check of our own.
+
+Not in the list is what nothing can notice. The Context left out of the cache's key: CPython counts its version up whenever
+another one takes its place, and a thread's first one, for which it does not, begins empty. The first look for quiet before
+records are given back: the second says no as well. Another interpreter's thread looked up like one of ours: our variable
+is in none of its Contexts, so it is root's all the same.
 """
 
 from __future__ import annotations
@@ -36,6 +43,7 @@ class Mutant(NamedTuple):
     new: str
     why: str
     tests: tuple[str, ...]
+    python: str = ""  # the only version that compiles these lines, if there is one
 
 
 _DISPATCHER = "tests/core/test_dispatcher.py::"
@@ -45,6 +53,7 @@ _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
 _OWNERS = "tests/core/test_owners.py::"
 _TIMELINE = "tests/core/test_timeline.py::"
+_CONTEXTS = "tests/runtime/test_contexts.py::"
 
 MUTANTS = [
     Mutant(
@@ -426,6 +435,359 @@ MUTANTS = [
         "what was forgotten at a restart would be repaid by whoever gets the addresses",
         (_OWNERS + "test_what_was_forgotten_is_gone_from_the_table",),
     ),
+    Mutant(
+        "a cache that knows nothing is asked",
+        "current.h",
+        "return tstate == thread->tstate && tstate->id == thread->tstate_id",
+        "return tstate->id == thread->tstate_id",
+        "it is how a cache says that it knows nothing, as after a stop",
+        (_DISPATCHER + "test_nothing_is_recorded_after_the_stop_though_the_hooks_are_still_called_and_guards_move",),
+    ),
+    Mutant(
+        "whoever has the GIL is taken for oneself",
+        "current.h",
+        "return tstate == PyGILState_GetThisThreadState() ? tstate : NULL;",
+        "return tstate;",
+        "3.11 tells the state of whoever has the GIL to a thread that has not",
+        (_CURRENT + "test_without_the_gil_a_thread_is_charged_to_its_own_context_while_another_one_has_it",),
+        python="3.11",
+    ),
+    Mutant(
+        "a look-up stops at an orphan",
+        "current.c",
+        "while (frame != NULL && frame->orphaned) {",
+        "while (false) {",
+        "what was left elsewhere is passed over, also by who looks for the first time",
+        (_CURRENT + "test_a_guard_closed_elsewhere_is_passed_over_at_once_by_who_had_looked_it_up",),
+    ),
+    Mutant(
+        "frames are never fewer",
+        "current.c",
+        "int32_t before = atomic_fetch_sub(&frame->context->frames, 1);",
+        "int32_t before = 1;",
+        "no record would ever be given back",
+        (_CONTEXTS + "test_the_records_of_dropped_contexts_are_given_back_and_their_blocks_stay_exact",),
+    ),
+    Mutant(
+        "the clock is not expired on entering",
+        "current.c",
+        "            thag_lifecycle_hold(context);\n        }\n        thag_batch_expire();\n",
+        "            thag_lifecycle_hold(context);\n        }\n",
+        "what is in a task would be drawn with what came before it",
+        (_TIMELINE + "test_what_comes_after_a_context_was_entered_or_left_is_not_drawn_with_what_was_before",),
+    ),
+    Mutant(
+        "ended contexts are parents at any depth",
+        "current.c",
+        "while (context->depth > DEEP && context->ended) {",
+        "while (false) {",
+        "work that goes on for ever would walk an ever longer chain for each event",
+        (_CONTEXTS + "test_work_that_reschedules_itself_in_a_task_does_not_nest_for_ever",),
+    ),
+    Mutant(
+        "a realloc does not clear the record first",
+        "dispatcher.c",
+        "    claim.owner = thag_owners_take(at);\n    return claim;\n",
+        "    claim.owner = thag_owners_look_at(at);\n    return claim;\n",
+        "another thread may be handed the address in between",
+        (_DISPATCHER + "test_a_record_is_gone_when_the_wrapped_allocator_frees_or_moves_its_block",),
+    ),
+    Mutant(
+        "an inner realloc of an owned block is not settled",
+        "dispatcher.c",
+        "if (THAG_UNLIKELY(!outermost(thread, domain) && !claim.owned)) {",
+        "if (THAG_UNLIKELY(!outermost(thread, domain))) {",
+        "its record was taken, so somebody must put it back or repay",
+        (_NUMPY + "test_an_owned_block_that_is_resized_inside_another_call_is_kept_or_repaid",),
+    ),
+    Mutant(
+        "an inner realloc is charged",
+        "dispatcher.c",
+        "else if (outermost && charges(&flow) && record_write(",
+        "else if (charges(&flow) && record_write(",
+        "what happens inside of another call is not counted once more",
+        (_NUMPY + "test_an_owned_block_that_is_resized_inside_another_call_is_kept_or_repaid",),
+    ),
+    Mutant(
+        "a block that shrank to where no record fits is not repaid",
+        "dispatcher.c",
+        "    if (!record_write(block, size, owner, attached)) {\n        owner_repay(owner, claim.owner.size, false, attached);\n    }\n",
+        "    if (!record_write(block, size, owner, attached)) {\n        ;\n    }\n",
+        "its owner would be charged for ever",
+        (_NUMPY + "test_a_block_that_moves_to_where_no_record_can_be_kept_is_repaid",),
+    ),
+    Mutant(
+        "a dropped context goes on being charged",
+        "dispatcher.c",
+        "flow->context = thag_context_today(flow->context);",
+        "",
+        "a flow left in it is charged to the heir, not to nobody",
+        (_CONTEXTS + "test_a_flow_left_in_a_dropped_context_is_charged_to_the_heir",),
+    ),
+    Mutant(
+        "an allocation that failed is recorded",
+        "dispatcher.c",
+        "    if (THAG_LIKELY(block != NULL)) {\n        allocation_record(thread, domain, block, size);\n",
+        "    {\n        allocation_record(thread, domain, block, size);\n",
+        "there is no block",
+        (_DISPATCHER + "test_an_allocation_that_fails_is_not_counted",),
+    ),
+    Mutant(
+        "the word of a hook is trusted",
+        "dispatcher.c",
+        "if (THAG_LIKELY(offset < sizeof(domains[domain].slots))) {",
+        "if (THAG_LIKELY(offset != 0 || true)) {",
+        "CPython may read a function and a word that do not belong together",
+        (_DISPATCHER + "test_a_hook_that_is_called_with_somebody_elses_word_still_finds_what_it_wraps",),
+    ),
+    Mutant(
+        "each start takes a new slot",
+        "dispatcher.c",
+        "if (same_allocator(&slot->wrapped, wrapped)) {",
+        "if (false && same_allocator(&slot->wrapped, wrapped)) {",
+        "there are 256 of them",
+        (_DISPATCHER + "test_a_domain_may_be_hooked_again_and_again_above_the_same_allocator",),
+    ),
+    Mutant(
+        "an array is freed before its record is cleared",
+        "numpy_data.c",
+        "    if (block != NULL) {\n        thag_record_free(&thag_this_thread, THAG_NUMPY, block);\n    }\n    numpy.wrapped.allocator.free(word, block, size);\n",
+        "    numpy.wrapped.allocator.free(word, block, size);\n    if (block != NULL) {\n        thag_record_free(&thag_this_thread, THAG_NUMPY, block);\n    }\n",
+        "another thread may be handed the address in between",
+        (_NUMPY + "test_a_record_is_gone_when_the_wrapped_handler_frees_or_moves_its_block",),
+    ),
+    Mutant(
+        "what NumPy takes from CPython is recorded too",
+        "numpy_data.c",
+        "    thread->depth = 1;\n    void *block = numpy.wrapped.allocator.malloc(word, size);\n",
+        "    void *block = numpy.wrapped.allocator.malloc(word, size);\n",
+        "since NumPy 2.5 an array goes through the raw domain as well",
+        (_NUMPY + "test_what_the_wrapped_handler_takes_from_cpython_is_not_counted_once_more",),
+    ),
+    Mutant(
+        "an inner realloc of an owned array is not settled",
+        "numpy_data.c",
+        "if (!outermost(thread) && !claim.owned) {",
+        "if (!outermost(thread)) {",
+        "its record was taken, so somebody must put it back or repay",
+        (_NUMPY + "test_an_owned_array_that_is_resized_inside_another_call_is_kept_or_repaid",),
+    ),
+    Mutant(
+        "an open batch goes on over detached events",
+        "charges.h",
+        "batch->budget_bytes < 0 || batch->detached_finished != finished)) {",
+        "batch->budget_bytes < 0)) {",
+        "a spike without the GIL would be put on top of what came after it",
+        (_CHARGES + "test_what_is_allocated_after_a_spike_without_the_gil_is_not_put_on_top_of_it",),
+    ),
+    Mutant(
+        "without the GIL there is no highest point",
+        "charges.c",
+        "    cell_raise(&level->high_bytes, live);",
+        "",
+        "a spike that is over before anybody looks would be in no peak",
+        (_CHARGES + "test_how_far_events_without_the_gil_went_up_and_down_is_known_to_who_looks_afterwards",),
+    ),
+    Mutant(
+        "without the GIL there is no lowest point",
+        "charges.c",
+        "    cell_lower(&level->low_bytes, live);",
+        "",
+        "a dip that is over before anybody looks would be on no timeline",
+        (_CHARGES + "test_how_far_events_without_the_gil_went_up_and_down_is_known_to_who_looks_afterwards",),
+    ),
+    Mutant(
+        "a context's own peak misses what is within a batch",
+        "charges.c",
+        "    self_move(own, batch->live_bytes, batch->high_bytes);",
+        "    self_move(own, batch->live_bytes, batch->live_bytes);",
+        "peaks are exact for a context alone as well",
+        (_CHARGES + "test_a_spike_is_in_every_peak_and_on_every_timeline_up_to_the_root",),
+    ),
+    Mutant(
+        "the open batch goes to the next context",
+        "charges.c",
+        "    thag_batch *batch = &thag_open_batch;\n    thag_batch_flush();\n    if (batch->budget_bytes < 0) {\n",
+        "    thag_batch *batch = &thag_open_batch;\n    if (batch->budget_bytes < 0) {\n",
+        "events are charged to the context that they happened in",
+        (_CONTEXTS + "test_work_is_charged_to_the_innermost_context_and_then_to_the_one_before",),
+    ),
+    Mutant(
+        "a reading of the clock serves for ever",
+        "charges.c",
+        "batch->budget_bytes = THAG_BATCH_BYTES - (int64_t)size;",
+        "batch->budget_bytes = INT32_MAX - (int64_t)size;",
+        "a timeline may draw so much too early, and no more",
+        (_TIMELINE + "test_the_clock_is_read_again_after_so_many_bytes_or_events",),
+    ),
+    Mutant(
+        "a block that grows in its owner's hands frees nothing",
+        "charges.c",
+        "        batch->frees++;",
+        "",
+        "allocations less frees are the blocks that there are",
+        (_CHARGES + "test_a_block_that_grows_is_counted_as_one_free_and_one_allocation",),
+    ),
+    Mutant(
+        "an heir gets nothing",
+        "lifecycle.c",
+        "    thag_put(&heir->self_live_bytes, live_bytes);",
+        "",
+        "what a dropped context still holds is charged to the heir",
+        (_LIFECYCLE + "test_an_heir_takes_over_what_is_live_and_a_stranger_is_repaid_there",),
+    ),
+    Mutant(
+        "a restart keeps the counts",
+        "lifecycle.c",
+        "    counts_zero(context);\n    context->started_ns",
+        "    context->started_ns",
+        "after a reset, totals and counts begin from zero",
+        (_LIFECYCLE + "test_a_reset_starts_counts_totals_and_peaks_of_what_is_open_from_what_is_live",),
+    ),
+    Mutant(
+        "a restart keeps the peak",
+        "lifecycle.c",
+        "    thag_put(&context->peak_bytes, live_bytes);",
+        "",
+        "after a reset, peaks count from what is live",
+        (_LIFECYCLE + "test_a_reset_starts_counts_totals_and_peaks_of_what_is_open_from_what_is_live",),
+    ),
+    Mutant(
+        "a chunk is given back below a frame",
+        "lifecycle.c",
+        "if (!is_dropped(context) || atomic_load(&context->frames) > 0 || atomic_load(&context->holds) > 0) {",
+        "if (!is_dropped(context) || atomic_load(&context->holds) > 0) {",
+        "a flow that is left in a dropped context would find zeros there",
+        (_CONTEXTS + "test_a_flow_that_holds_on_to_a_dropped_context_keeps_its_record_and_is_charged_to_the_heir",),
+    ),
+    Mutant(
+        "blocks keep the names of dropped contexts",
+        "lifecycle.c",
+        "    thag_owners_rename(id_today);",
+        "",
+        "their records are given back",
+        (_CONTEXTS + "test_the_records_of_dropped_contexts_are_given_back_and_their_blocks_stay_exact",),
+    ),
+    Mutant(
+        "a dropped context keeps its first heir",
+        "lifecycle.c",
+        "            atomic_store(&context->heir, thag_context_today(context));",
+        "            ;",
+        "that one may be dropped later, and its record given back",
+        (_CONTEXTS + "test_a_flow_in_a_dropped_context_is_charged_to_its_last_heir_when_the_first_is_dropped_as_well",),
+    ),
+    Mutant(
+        "a context that is entered again stays ended",
+        "lifecycle.c",
+        "        context->ended = false;",
+        "",
+        "it is open while anybody holds it",
+        (_CURRENT + "test_a_context_is_open_while_anybody_holds_it_and_again_when_it_is_entered_again",),
+    ),
+    Mutant(
+        "forgetting draws no fall",
+        "lifecycle.c",
+        "if (thag_get(&context->low_bytes) > 0) {",
+        "if (false) {",
+        "a bucket that ends with nothing would have a low above it",
+        (_LIFECYCLE + "test_what_is_forgotten_falls_to_nothing_on_the_timeline",),
+    ),
+    Mutant(
+        "a child's half events stay half",
+        "lifecycle.c",
+        "    thag_put(&context->live_bytes, live_bytes);\n    thag_put(&context->self_live_bytes, self_live_bytes);\n",
+        "    thag_put(&context->live_bytes, live_bytes);\n    (void)self_live_bytes;\n",
+        "the thread that was in the middle of one is not there to finish it",
+        (_NUMPY + "test_a_child_forked_in_the_middle_of_an_event_has_sums_that_hold",),
+    ),
+    Mutant(
+        "a tiny block has up to 32 bytes",
+        "owners.h",
+        "THAG_TINY_BYTES = 16,",
+        "THAG_TINY_BYTES = 32,",
+        "its size has five bits",
+        (_OWNERS + "test_a_block_of_any_size_keeps_its_size_and_its_owner_until_it_is_freed",),
+    ),
+    Mutant(
+        "a size of a gibibyte is plain",
+        "owners.h",
+        "    if (THAG_UNLIKELY(size > THAG_WORD_MASK)) {\n",
+        "    if (THAG_UNLIKELY(size > THAG_WORD_MASK + 1ul)) {\n",
+        "the first word has 30 bits for it",
+        (_OWNERS + "test_a_block_of_any_size_keeps_its_size_and_its_owner_until_it_is_freed",),
+    ),
+    Mutant(
+        "the third word of a new record is not looked at",
+        "owners.h",
+        "           || (size > THAG_WORD_MASK && thag_entry_get(at + 2) != 0);\n",
+        "           ;\n",
+        "a record whose free was missed would be overwritten, not repaid",
+        (_OWNERS + "test_the_one_record_that_only_a_later_word_of_a_new_one_covers_is_repaid",),
+    ),
+    Mutant(
+        "the second word of a new record is not looked at",
+        "owners.h",
+        "return (thag_entry_get(at) | thag_entry_get(at + 1)) != 0",
+        "return thag_entry_get(at) != 0",
+        "a record whose free was missed would be overwritten, not repaid",
+        (_OWNERS + "test_the_one_record_that_only_a_later_word_of_a_new_one_covers_is_repaid",),
+    ),
+    Mutant(
+        "a size has one high bit",
+        "owners.c",
+        "return (size_t)(thag_entry_get(at + 2) & ~THAG_THIRD_WORD) << THAG_ENTRY_KIND;",
+        "return (size_t)(thag_entry_get(at + 2) & 1) << THAG_ENTRY_KIND;",
+        "a block may have more than two gibibytes",
+        (_OWNERS + "test_a_block_of_any_size_keeps_its_size_and_its_owner_until_it_is_freed",),
+    ),
+    Mutant(
+        "tiny records are not renamed",
+        "owners.c",
+        "word_replace(&entries[i], word, thag_tiny_encode((*rename)(owner.context_id), owner.size));",
+        "(void)owner;",
+        "they would name a context whose record was given back",
+        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_contexts_record_is_given_back",),
+    ),
+    Mutant(
+        "third words are renamed",
+        "owners.c",
+        "else if (word != 0 && word >> THAG_CONTEXT_BITS == 0) {",
+        "else if (word != 0 && (word & ~THAG_THIRD_WORD) >> THAG_CONTEXT_BITS == 0) {",
+        "the high bits of a size are no id",
+        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_contexts_record_is_given_back",),
+    ),
+    Mutant(
+        "merged buckets end like the earlier one, for the context alone",
+        "timeline.c",
+        "    bucket->self_live_bytes = later->self_live_bytes;",
+        "",
+        "its own live bytes are those at the end of a bucket as well",
+        (_TIMELINE + "test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen",),
+    ),
+    Mutant(
+        "widening skips the second bucket",
+        "timeline.c",
+        "for (uint32_t i = 1; i < timeline->count; i++) {",
+        "for (uint32_t i = 2; i < timeline->count; i++) {",
+        "each is merged or kept",
+        (_TIMELINE + "test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen",),
+    ),
+    Mutant(
+        "widening drops the last bucket",
+        "timeline.c",
+        "timeline->count = kept + 1;",
+        "timeline->count = kept;",
+        "each is merged or kept",
+        (_TIMELINE + "test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen",),
+    ),
+    Mutant(
+        "the clock is the one on the wall",
+        "clock.c",
+        "clock_gettime(CLOCK_MONOTONIC, &now)",
+        "clock_gettime(CLOCK_REALTIME, &now)",
+        "somebody may set it back",
+        (_TIMELINE + "test_time_is_that_of_the_monotonic_clock",),
+    ),
 ]
 
 
@@ -542,7 +904,9 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no mutant is called {sorted(unknown)}")
         return 2
-    mutants = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    mutants = [mutant for mutant in MUTANTS if mutant.name in (names or [mutant.name])]
+    mutants = [mutant for mutant in mutants if mutant.python in ("", version)]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as tree:
         alive = _run_all(Path(tree), mutants)
