@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from thag_nb.units import format_bytes, format_count, format_duration, short
+from thag_nb.units import LONGEST_NAME, clean_name, format_bytes, format_count, format_duration, short, visible
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,62 @@ def test_names_are_shortened_to_one_line() -> None:
     assert short("two\nlines  of text") == "two lines of text"
     assert short("x" * 99) == "x" * 27 + "…"
     assert short("abcdef", 4) == "abc…"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("two\nlines", "two lines"),
+        ("two\r\n  lines\n", "two lines"),
+        ("a\tb", "a b"),
+        ("\u2028.", "."),
+        ("NUL\0", r"NUL\x00"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("half \ud83d", r"half \ud83d"),
+        ("", "unnamed"),
+        (" \n\t", "unnamed"),
+        ("\n" * 999 + "late", "late"),
+        ("x" * 200, "x" * 200),
+        ("x" * 201, "x" * 199 + "…"),
+        ("x" * 10_000_000, "x" * 199 + "…"),
+    ],
+)
+def test_a_name_is_cleaned_so_that_it_can_be_read(given: str, name: str) -> None:
+    assert clean_name(given) == name
+
+
+@pytest.mark.parametrize("name", ["load", "größe", "負荷", "👩\u200d🚀", "1\xa0000", "بار", " indented", "a  b"])
+def test_a_name_that_can_be_read_stays_as_it_is(name: str) -> None:
+    assert clean_name(name) is name or clean_name(name) == name
+
+
+class Loud(str):
+    """A kind of str that answers nothing by itself."""
+
+    def _refuse(self, *_: object) -> str:
+        raise AssertionError
+
+    __getitem__ = __len__ = __str__ = __eq__ = __ne__ = isprintable = isspace = strip = lstrip = splitlines = _refuse  # type: ignore[assignment]
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize("text", ["load", "two\nlines", "\n" * 300 + "late"])
+def test_a_kind_of_str_is_asked_nothing(text: str) -> None:
+    name = clean_name(Loud(text))
+    assert type(name) is str
+    assert name == clean_name(text)
+
+
+@given(st.text(st.characters(blacklist_categories=())))
+@example("\ud800" * 100)
+def test_a_clean_name_is_one_encodable_line_and_clean(text: str) -> None:
+    name = clean_name(text)
+    assert name.encode()
+    assert name.splitlines() == [name]
+    assert len(name) <= LONGEST_NAME
+    assert clean_name(name) == name
+
+
+def test_what_is_indented_stays_so_where_it_is_made_visible() -> None:
+    assert visible("  👩\u200d🚀") == "  👩\u200d🚀"
+    assert visible("  caf\udce9") == r"  caf\udce9"

@@ -12,26 +12,17 @@ class ThagError(Exception):
 
 
 class ContextNameError(ThagError, ValueError):
-    """A context name that is not a non-empty str of one line."""
+    """A context name that is no text."""
 
     def __init__(self, name: object) -> None:
-        # A decorator without parentheses takes the function for the name.
-        hint = '; to decorate, write @task("name")' if callable(name) else ""
-        super().__init__(f"context name must be {_name_rule(name)}, not {_in_one_line(name)}{hint}")
+        super().__init__(f"context name must be a str, not {_in_one_line(name)}")
 
 
 class MarkNameError(ThagError, ValueError):
-    """A name of a mark that is not a non-empty str of one line."""
+    """A name of a mark that is no text."""
 
     def __init__(self, name: object) -> None:
-        super().__init__(f"mark name must be {_name_rule(name)}, not {_in_one_line(name)}")
-
-
-def _name_rule(name: object) -> str:
-    """What a name has to be, that this one is not."""
-    if isinstance(name, str) and name.strip():
-        return "one line of text, without control characters or lone surrogates"
-    return "a non-empty str"
+        super().__init__(f"mark name must be a str, not {_in_one_line(name)}")
 
 
 class DecorationError(ThagError, TypeError):
@@ -59,7 +50,7 @@ class UnknownContextError(ThagError, LookupError):
 
     def __init__(self, wanted: object, known: list[str], among: str = "") -> None:
         """`known` are the names there are, likeliest first; `among` says where: `` in the recording before``."""
-        names = ", ".join(known[: self._NAMES]) + (", ..." if len(known) > self._NAMES else "")
+        names = ", ".join(map(_shortened, known[: self._NAMES])) + (", ..." if len(known) > self._NAMES else "")
         missing = f"no context{among} is called {_in_one_line(wanted)}"
         near = self._near(wanted, known[: self._COMPARED_NAMES])
         hint = f"did you mean {near!r}?" if near else f"known: {names or 'nothing has been recorded yet'}"
@@ -146,5 +137,8 @@ _LETTERS = 120
 
 def _in_one_line(value: object) -> str:
     """The value in one line, though it be a table or a page of text."""
-    words = " ".join(line.strip() for line in repr(value).splitlines())
+    return _shortened(" ".join(line.strip() for line in repr(value).splitlines()))
+
+
+def _shortened(words: str) -> str:
     return words if len(words) <= _LETTERS else f"{words[:_LETTERS]}..."

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
+LONGEST_NAME = 200
 NAME_LETTERS = 28
 KEY_LETTERS = 18  # the key of a picture takes its room from the axes
 
@@ -41,20 +40,47 @@ def format_duration(duration_ns: int) -> str:
     return f"{minutes} min {seconds:02d} s"
 
 
-def is_name(value: object) -> TypeGuard[str]:
-    """Whether a context or a mark can be called so: not empty, on one line, and something that can be encoded."""
-    if not isinstance(value, str) or not value.strip():
-        return False
-    # Quick for nearly all; joiners of emoji and other spaces are allowed though they do not count as printable.
-    return value.isprintable() or not any(map(_breaks_a_line, value))
+def is_plain_name(text: str) -> bool:
+    """Whether a name is known at once to be as `clean_name` leaves it: nearly all that are, but not those in emoji."""
+    return type(text) is str and len(text) <= LONGEST_NAME and text.isprintable() and bool(text) and not text.isspace()
 
 
-def _breaks_a_line(letter: str) -> bool:
-    """Control characters and line separators, and lone surrogates, which cannot even be encoded."""
-    return letter < " " or "\x7f" <= letter < "\xa0" or letter in "\u2028\u2029" or "\ud800" <= letter < "\ue000"
+def clean_name(text: str) -> str:
+    """What a context or a mark is called that was given this text: one line that can be seen and encoded.
+
+    Line breaks and tabs become a space, and what else cannot be shown is written as in Python's source: ``\\x1b``. Text
+    of more than 200 letters ends in an ellipsis, and blank text is ``unnamed``. Names that are clean stay as they are.
+    """
+    if is_plain_name(text):
+        return text
+    # By `str` itself, for its subclasses; and the head only, as somebody may have given a whole file.
+    head = str.__getitem__(text, slice(LONGEST_NAME + 1))
+    if not head.strip():
+        head = str.lstrip(text)[: LONGEST_NAME + 1]
+    return _cut(visible(head), LONGEST_NAME) if head.strip() else "unnamed"
+
+
+def visible(text: str) -> str:
+    """Text in one line that can be encoded, whatever is in it; the same text if it is so already."""
+    if text.isprintable():
+        return text
+    lines = text.splitlines()
+    if lines != [text]:
+        text = " ".join(filter(None, map(str.strip, lines)))
+    return "".join(map(_seen, text))
+
+
+def _seen(letter: str) -> str:
+    # Joiners of emoji and other spaces are left alone, though they do not count as printable.
+    if letter < " " or "\x7f" <= letter < "\xa0" or "\ud800" <= letter < "\ue000":
+        return " " if letter == "\t" else ascii(letter)[1:-1]
+    return letter
 
 
 def short(name: str, letters: int = NAME_LETTERS) -> str:
     """A name in one line that is not too long for a picture."""
-    words = " ".join(name.split())
-    return words if len(words) <= letters else f"{words[: letters - 1]}…"
+    return _cut(" ".join(visible(name).split()), letters)
+
+
+def _cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"

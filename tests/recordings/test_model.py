@@ -187,7 +187,7 @@ def test_recording_is_frozen() -> None:
 
 def test_status_reads_as_state_hooks_and_notes() -> None:
     hooks = {"raw": "on top", "numpy": "absent"}
-    status = Status("recording", hooks, True, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ("one thing", "another"))
+    status = Status("recording", hooks, True, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ("one thing", "another"))
     assert str(status) == "thag_nb is recording; hooks: raw on top, numpy absent; threads: followed\none thing\nanother"
 
 

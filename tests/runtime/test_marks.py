@@ -17,7 +17,7 @@ from thag_nb.errors import MarkNameError, ThagError
 from thag_nb.recordings.model import ContextRecord
 from thag_nb.runtime import marks
 
-LONG = "x" * 100_000
+LONG = "x" * 190
 
 
 @pytest.fixture(autouse=True)
@@ -101,11 +101,11 @@ def test_a_mark_costs_its_context_nothing():
 @pytest.mark.usefixtures("dispatcher")
 def test_a_mark_does_not_hold_the_name_that_its_context_made():
     with thag_nb.task("work"):
-        for number in range(10):
+        for number in range(1000):
             thag_nb.mark(f"{LONG}{number}")
-    assert of("work").total_bytes > 10 * len(LONG)
-    assert of("work").live_bytes < len(LONG)
-    assert len(names()[-1]) == len(LONG) + 1
+    assert of("work").total_bytes > 1000 * len(LONG)
+    assert of("work").live_bytes < 100 * len(LONG)
+    assert names()[-1] == f"{LONG}999"
 
 
 @pytest.mark.usefixtures("dispatcher")
@@ -120,11 +120,9 @@ def test_a_mark_names_a_kind_of_str_by_its_text():
 
 
 @pytest.mark.usefixtures("dispatcher")
-@pytest.mark.parametrize("name", ["", "  ", 3, None, b"joined", "two\nlines", "\ud800", len], ids=repr)
-def test_a_name_that_is_none_is_told_in_one_sentence_and_nothing_is_kept(name: Any):
-    with pytest.raises(
-        MarkNameError, match=r"^mark name must be (a non-empty str|one line of text, .*), not "
-    ) as error:
+@pytest.mark.parametrize("name", [3, None, b"joined", len], ids=repr)
+def test_a_name_that_is_no_text_is_told_in_one_sentence_and_nothing_is_kept(name: Any):
+    with pytest.raises(MarkNameError, match=r"^mark name must be a str, not ") as error:
         thag_nb.mark(name)
     assert isinstance(error.value, ThagError)
     assert isinstance(error.value, ValueError)

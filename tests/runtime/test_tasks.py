@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import numpy as np
 import pytest
@@ -114,14 +114,62 @@ def test_untracked_decorates_with_parentheses_and_without():
         thag_nb.untracked(None)
 
 
-def test_a_task_without_a_name_says_how_to_write_the_decorator():
-    with pytest.raises(ContextNameError) as error:
+def test_a_bare_decorator_calls_tasks_as_people_call_the_function():
+    @thag_nb.task
+    def plain() -> str:
+        return thag_nb.current_context().name
+
+    @thag_nb.task
+    async def awaited() -> str:
+        return thag_nb.current_context().name
+
+    @thag_nb.task
+    def generated() -> Iterator[str]:
+        yield thag_nb.current_context().name
+
+    @thag_nb.task
+    async def generated_async() -> AsyncIterator[str]:
+        yield thag_nb.current_context().name
+
+    async def first() -> str:
+        return await anext(generated_async())
+
+    class Model:
+        @thag_nb.task
+        def fit(self) -> str:
+            return thag_nb.current_context().name
 
         @thag_nb.task
-        def load(): ...
+        @staticmethod
+        def static() -> str:
+            return thag_nb.current_context().name
 
-    assert str(error.value).startswith("context name must be a non-empty str, not <function test_a_task_without_a_name")
-    assert str(error.value).endswith('; to decorate, write @task("name")')
+        @thag_nb.task
+        @classmethod
+        def of_class(cls) -> str:
+            return thag_nb.current_context().name
+
+        def __call__(self) -> str:
+            return thag_nb.current_context().name
+
+    assert plain() == "plain"
+    assert asyncio.run(awaited()) == "awaited"
+    assert next(generated()) == "generated"
+    assert asyncio.run(first()) == "generated_async"
+    assert (Model().fit(), Model.static(), Model.of_class()) == ("Model.fit", "Model.static", "Model.of_class")
+    assert thag_nb.task(Model())().endswith("Model")
+    assert thag_nb.task(functools.partial(plain))() == "plain"
+    assert of("plain").kind == "task"
+
+
+def test_a_bare_decorator_above_something_else_says_so():
+    with pytest.raises(DecorationError, match="only a function or a method can be decorated, not <class "):
+
+        @thag_nb.task
+        class Model: ...
+
+    with pytest.raises(ContextNameError, match=r"^context name must be a str, not <function "):
+        thag_nb.with_task_allocator(test_a_bare_decorator_above_something_else_says_so, len)
 
 
 def test_a_decorated_coroutine_function_is_charged_across_awaits():

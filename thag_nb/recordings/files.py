@@ -16,8 +16,9 @@ its buckets: rows of five little-endian 64-bit integers in the order of `Timelin
 bits, with the meanings and units of `Recording`. Whatever adds, drops or changes a field makes a new version.
 
 Ids of contexts ascend, and a ``parent_id`` is 0 or lower than the context's own; it need not be among them. Times of
-marks and samples ascend, and so does ``start_ns`` in each timeline, of which no two are equal. Names are not empty and
-of one line. Neither ``resident_bytes`` nor ``duration_ns`` of a mark is below 0.
+marks and samples ascend, and so does ``start_ns`` in each timeline, of which no two are equal. Names are
+written as contexts and marks have them, not empty and of one line, and what else a file has is cleaned in the same way
+when it is read. Neither ``resident_bytes`` nor ``duration_ns`` of a mark is below 0.
 
 Version 1 had neither ``marks`` nor ``resident``: it is read as a recording that has none.
 """
@@ -40,7 +41,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 from thag_nb.errors import RecordingFileError
-from thag_nb.units import is_name
+from thag_nb.units import clean_name
 
 FORMAT = "thag_nb recording"
 VERSION = 2
@@ -219,11 +220,20 @@ def _content(recording: Any, rows: Rows) -> dict[str, Any]:
 
 
 def _columns(records: tuple[Any, ...], row_type: Any) -> dict[str, list[Any]]:
-    return {field: [row[index] for row in records] for index, field in enumerate(row_type._fields)}
+    return {
+        field: [_cleaned(row[index]) if field == "name" else row[index] for row in records]
+        for index, field in enumerate(row_type._fields)
+    }
+
+
+def _cleaned(name: Any) -> Any:
+    """A name as a context or a mark has it; what is no text is a flaw, and told as such."""
+    return clean_name(name) if isinstance(name, str) else name
 
 
 def _rows(columns: dict[str, list[Any]], row_type: Any) -> tuple[Any, ...]:
-    return tuple(map(row_type._make, zip(*(columns[field] for field in row_type._fields), strict=True)))
+    ordered = (map(clean_name, columns[field]) if field == "name" else columns[field] for field in row_type._fields)
+    return tuple(map(row_type._make, zip(*ordered, strict=True)))
 
 
 def _packed(buckets: bytes) -> str:
@@ -328,7 +338,7 @@ def _fits(table: str, field: str, value: object) -> bool:
     if (table, field) in _WORDS:
         return value in _WORDS[table, field]
     if field == "name":
-        return is_name(value)
+        return isinstance(value, str)
     if field == "buckets":
         return _is_timeline(value)
     return _is_integer(value) and ((table, field) not in _NEVER_NEGATIVE or value >= 0)

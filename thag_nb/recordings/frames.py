@@ -10,6 +10,7 @@ from pandas import DataFrame, Index, Series, array
 
 from thag_nb.recordings.model import ContextRecord, Difference, Held, Recording, SeveralWanted
 from thag_nb.recordings.resampling import BUCKET_FIELDS, bucket_rows
+from thag_nb.units import visible
 
 _TEXT_COLUMNS = ("name", "kind", "allocator", "state")
 
@@ -101,5 +102,6 @@ def _integers(values: Iterable[int]) -> NDArray[np.int64]:
 
 
 def _texts(values: Iterable[str]) -> Series[str]:
-    # Typed, so that a frame without rows has the types of one with rows. pandas 2 makes this object, pandas 3 str.
-    return Series(list(values), dtype=str)
+    # Typed, so that a frame without rows has the types of one with rows. pandas 2 makes this object, pandas 3 str,
+    # which takes no text that cannot be encoded, as a variable's name may be.
+    return Series(list(map(visible, values)), dtype=str)

@@ -10,7 +10,7 @@ from operator import index
 from typing import Any, Literal, NamedTuple, Protocol
 
 from thag_nb.errors import UnknownContextError
-from thag_nb.units import format_bytes, format_duration
+from thag_nb.units import clean_name, format_bytes, format_duration
 
 Kind = Literal["root", "cell", "task", "system"]
 State = Literal["open", "ended"]
@@ -161,7 +161,8 @@ class Recording(NamedTuple):
     def find_all(self, wanted: Wanted) -> tuple[ContextRecord, ...]:
         """The contexts of this id or name, oldest first. Raises `UnknownContextError` if there is none."""
         if isinstance(wanted, str):
-            records = tuple(record for record in self.contexts if record.name == wanted)
+            names = wanted, clean_name(wanted)  # as it was given, or as it is called
+            records = tuple(record for record in self.contexts if record.name in names)
         else:
             context_id = id_from(wanted)
             records = tuple(record for record in self.contexts if record.context_id == context_id)
@@ -283,6 +284,7 @@ class Status(NamedTuple):
     ``threads`` says whether contexts follow work into threads and pools. ``reattached`` counts domains that were hooked
     again after somebody had removed us: what happened in between was not seen.
     ``forgotten_bytes`` were live when the dispatcher stopped and are no longer followed since it started again.
+    ``cleaned_names`` counts names that were given with what cannot be shown in them, or too long, and were mended.
     """
 
     state: Literal["recording", "off", "pass-through"]
@@ -299,6 +301,7 @@ class Status(NamedTuple):
     coarse_buckets: int
     reattached: int
     forgotten_bytes: int
+    cleaned_names: int
     notes: tuple[str, ...]
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from thag_nb import _native
 from thag_nb.errors import AllocatorError, ContextNameError, MarkNameError, UnknownContextError
 from thag_nb.recordings.model import Kind, id_from, surround_files
 from thag_nb.runtime import hooks
-from thag_nb.units import is_name
+from thag_nb.units import clean_name, is_plain_name
 
 
 class Allocator(enum.Enum):
@@ -35,11 +35,30 @@ class AllocatorContext(NamedTuple):
     parent_id: int
 
 
-def check_name(name: object, error: type[ContextNameError | MarkNameError] = ContextNameError) -> str:
-    """The name, if it can be one; else raises `error`."""
-    if not is_name(name):
-        raise error(name)
+class _Names:
+    """What was done to the names that were given."""
+
+    cleaned = 0
+
+
+def name_from(given: object, error: type[ContextNameError | MarkNameError] = ContextNameError) -> str:
+    """A name out of what was given, cleaned and counted if need be; raises `error` if that is no text.
+
+    Names come out of data: whatever text that is, the program goes on.
+    """
+    if not isinstance(given, str):
+        raise error(given)
+    if is_plain_name(given):
+        return given
+    with unrecorded():
+        name = clean_name(given)
+        _Names.cleaned += str.__ne__(name, given)
     return name
+
+
+def cleaned_names() -> int:
+    """How many names were given that had to be cleaned."""
+    return _Names.cleaned
 
 
 class ContextRegistry:
@@ -50,7 +69,7 @@ class ContextRegistry:
     ) -> AllocatorContext:
         """A new context, under the current one unless `parent_id` says otherwise. It ends with its last guard.
 
-        Raises `ContextNameError` for a name that is not a non-empty str of one line.
+        Raises `ContextNameError` for a name that is no text.
         """
         return prepare_guard(ContextGuard, name, kind, allocator, parent_id).context
 
@@ -145,27 +164,27 @@ def prepare_guard(
 ) -> GuardType:
     """A guard for a new context, not yet entered; neither is charged to anybody.
 
-    Raises `ContextNameError` for a name that is not a non-empty str of one line.
+    Raises `ContextNameError` for a name that is no text.
     """
     records = allocator is Allocator.TASK_AWARE
-    return _native.open_guard(guard_type, AllocatorContext, allocator, records, check_name(name), kind, parent_id)
+    return _native.open_guard(guard_type, AllocatorContext, allocator, records, name_from(name), kind, parent_id)
 
 
 def push_allocator_context(allocator: Allocator, name: str | None = None) -> ContextGuard:
     """Make a new context current, and start the dispatcher if it is off and the context records.
 
     Without a name, `Allocator.SYSTEM` means the shared system context, and `Allocator.TASK_AWARE` a new one called
-    ``task``. Raises `ContextNameError` for a name that is not a non-empty str, `AllocatorError` for another allocator.
+    ``task``. Raises `ContextNameError` for a name that is no text, `AllocatorError` for another allocator.
     """
     if not isinstance(allocator, Allocator):
         raise AllocatorError(allocator)
-    if allocator is Allocator.SYSTEM and name is None:
-        guard = ContextGuard(registry[_native.SYSTEM_ID])
-    elif allocator is Allocator.SYSTEM:
-        guard = prepare_guard(ContextGuard, check_name(name), "system", allocator)
-    else:
+    if allocator is Allocator.TASK_AWARE:
         guard = prepare_guard(ContextGuard, "task" if name is None else name, "task")
         hooks.ensure_started()
+    elif name is None:
+        guard = ContextGuard(registry[_native.SYSTEM_ID])
+    else:
+        guard = prepare_guard(ContextGuard, name, "system", allocator)
     guard.enter()
     return guard
 

@@ -7,7 +7,7 @@ import sys
 from thag_nb import _native
 from thag_nb.recordings.model import ContextRecord, Recording, Status
 from thag_nb.runtime import hooks, marks, numpy_hook, propagation, rss
-from thag_nb.runtime.contexts import Allocator, push_allocator_context
+from thag_nb.runtime.contexts import Allocator, cleaned_names, push_allocator_context
 
 
 def start(*, threads: bool | None = None) -> None:
@@ -75,6 +75,7 @@ def _status() -> Status:
         overhead_bytes=now.overhead_bytes,
         reattached=hooks.reattached(),
         forgotten_bytes=hooks.forgotten_bytes(),
+        cleaned_names=cleaned_names(),
         notes=tuple(_notes(reached, recording, health)),
         **health,
     )
@@ -99,6 +100,10 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
         )
     if hooks.forgotten_bytes():
         notes.append(f"{hooks.forgotten_bytes():,} bytes from before the last start() are no longer followed")
+    if cleaned_names():
+        notes.append(
+            f"{cleaned_names():,} names were cleaned: they were too long, or not of one line that can be shown"
+        )
     problem = numpy_hook.problem()
     if problem is not None:
         notes.append(problem)

@@ -14,7 +14,7 @@ from operator import attrgetter
 from thag_nb import _native
 from thag_nb.errors import MarkNameError
 from thag_nb.recordings.model import Mark
-from thag_nb.runtime.contexts import check_name, unrecorded
+from thag_nb.runtime.contexts import name_from, unrecorded
 
 _MOST = 10_000
 
@@ -26,14 +26,14 @@ _collections: deque[Mark] = deque(maxlen=_MOST)
 def mark(name: str) -> None:
     """Keep this moment under a name. While nothing is recorded there is no timeline to put it on, and nothing is kept.
 
-    Raises `MarkNameError` for a name that is not a non-empty str of one line.
+    Raises `MarkNameError` for a name that is no text.
     """
     time_ns, context_id = _native.now(), _native.current_id()
     with unrecorded():
-        check_name(name, MarkNameError)
+        own_name = name_from(name, MarkNameError)
         if _native.is_recording():
             # A copy: the name itself belongs to the context that made it, which would hold it as long as the mark.
-            copy = str.encode(name).decode()
+            copy = own_name.encode().decode()
             _named.append(Mark(time_ns, context_id, copy, "mark", 0))
 
 

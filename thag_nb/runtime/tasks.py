@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 from thag_nb import _native
 from thag_nb.errors import DecorationError
 from thag_nb.runtime import hooks
-from thag_nb.runtime.contexts import AllocatorContext, ContextGuard, check_name, prepare_guard, registry
+from thag_nb.runtime.contexts import AllocatorContext, ContextGuard, name_from, prepare_guard, registry
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -291,24 +291,47 @@ class _Resumes:
             self._guard.close()
 
 
-class task(Scope):  # noqa: N801 - reads as a function where it is used
-    """Charge what runs inside to a new task called `name`: ``with``, ``async with``, or as a decorator.
-
-    Each use, and each call of a decorated function, is a task of its own, started under the context current then.
-    Starts the dispatcher if it is off. ``with task("load") as context`` gives the `AllocatorContext`.
-    Raises `ContextNameError` for a name that is not a non-empty str of one line.
-    """
+class TaskScope(Scope):
+    """What `task` gives: a scope of which each use is a new task."""
 
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
-        self.name = check_name(name)
+        """Raises `ContextNameError` for a name that is no text."""
+        self.name = name_from(name)
         super().__init__()
 
     def guard(self) -> TaskGuard:
         """A guard for a new task, not yet entered."""
         hooks.ensure_started()
         return prepare_guard(TaskGuard, self.name, "task")
+
+
+@overload
+def task(name: str) -> TaskScope: ...
+@overload
+def task(function: Function, /) -> Function: ...
+def task(name: Any) -> Any:
+    """Charge what runs inside to a new task called `name`: ``with``, ``async with``, or as a decorator.
+
+    Each use, and each call of a decorated function, is a task of its own, started under the context current then.
+    Starts the dispatcher if it is off. ``with task("load") as context`` gives the `AllocatorContext`. A decorator that
+    stands bare, as ``@task``, calls the tasks like the function: ``load``, or ``Model.fit`` in a class.
+
+    A name may come out of data: line breaks and what else cannot be shown are replaced, what is longer than 200 letters
+    is cut, and `status` counts such names. Raises `ContextNameError` for a name that is no text, and `DecorationError`
+    for a class.
+    """
+    is_bare = not isinstance(name, str) and (callable(name) or isinstance(name, classmethod))
+    return TaskScope(_name_of(name))(name) if is_bare else TaskScope(name)
+
+
+def _name_of(function: Any) -> str:
+    """What a person calls a function: with its class, but not with the function that it is local to."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None)
+    return (name if isinstance(name, str) else type(function).__qualname__).rpartition("<locals>.")[2]
 
 
 class UntrackedScope(Scope):
@@ -338,7 +361,7 @@ def with_task_allocator(
     name: str, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
     """Call `function` inside a new task. Raises `ContextNameError`, and whatever the function raises."""
-    with task(name):
+    with TaskScope(name):
         return function(*args, **kwargs)
 
 
