@@ -265,3 +265,44 @@ def test_runs_that_are_remembered_are_bounded():
         print(json.dumps([before("In[6]"), before("In[5]"), before("In[4]"), before("In[3]")]))
     """
     assert runs(code) == ["In[4]", None, None, None]
+
+
+@pytest.mark.parametrize("source", ["%%thag_task load\nkept = 1", "for _ in (1,):\n    %thag_task load\n    kept = 1"])
+def test_what_a_cell_has_cost_is_shown_below_it_though_ipython_itself_fails(source):
+    code = f"""
+        import contextlib, io
+        def fail(*_, **__):
+            raise RuntimeError("a disk is full")
+        shell.run_ast_nodes, whole = fail, shell.run_ast_nodes
+        shell.events.register("pre_run_cell", lambda info: shell.run_line_magic("thag_task", "opened"))
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            run({source!r})
+        shell.run_ast_nodes = whole
+        print(json.dumps([shown.getvalue(), cells(), current()]))
+    """
+    shown, found, current = last_line(in_shell(code))
+    assert "a disk is full" in shown
+    assert "opened · peak " in shown
+    assert [state for _, state, _ in found] == ["ended"]
+    assert current == "root"
+
+
+def test_a_nested_cell_in_which_ipython_fails_ends_alone():
+    code = """
+        import contextlib, io
+        shell.user_ns["states"] = lambda: [(r.name, r.state) for r in thag_nb.read().contexts if r.kind == "cell"]
+        def inner():
+            def fail(*_, **__):
+                raise RuntimeError("a disk is full")
+            shell.run_ast_nodes, whole = fail, shell.run_ast_nodes
+            shell.run_cell("kept = 1")
+            shell.run_ast_nodes = whole
+        shell.user_ns["inner"] = inner
+        with contextlib.redirect_stdout(io.StringIO()):
+            run("inner(); found = states()")
+        print(json.dumps(shell.user_ns["found"]))
+    """
+    outer, nested = last_line(in_shell(code))
+    assert outer[1] == "open"
+    assert nested[1] == "ended"

@@ -136,7 +136,7 @@ class Cells:
     def end(self, result: ExecutionResult | None) -> None:
         """post_run_cell: close the cell and report the tasks that ended with it."""
         running = self._of_this_thread()
-        execution = None if result is None else result.info
+        execution = self._ended(running, result)
         if not self._is_running(running, execution):
             return
         with untracked():
@@ -148,6 +148,15 @@ class Cells:
             if not any(self._running.values()):
                 self._sampler.rest()
             self._report(to_report)
+
+    @staticmethod
+    def _ended(running: list[_Cell], result: ExecutionResult | None) -> ExecutionInfo | None:
+        """The execution that has ended, as it began. Where IPython itself fails in a cell, it tells of a new one."""
+        told = None if result is None else result.info
+        if told is None or any(cell.execution is told for cell in running):
+            return told
+        above = [cell.execution for cell in running[_cells_on_this_stack() :] if not cell.awaits()]
+        return next((began for began in above if began is not None and began.raw_cell == told.raw_cell), told)
 
     def _remember(self, running: list[_Cell], result: ExecutionResult | None) -> None:
         """Keep which cell of the notebook this was, if its front end tells and it did not fail half-way."""
@@ -218,6 +227,21 @@ class Cells:
         if guard.context.allocator is Allocator.TASK_AWARE:
             set_foreground(guard.context)
         return guard
+
+    def running_source(self) -> str:
+        """What was typed into the cell that runs; nothing where none does."""
+        running = (cell.execution for cell in reversed(self._of_this_thread()) if cell.execution is not None)
+        execution = next(running, None)
+        return "" if execution is None else execution.raw_cell or ""
+
+    def end_outside(self) -> list[AllocatorContext]:
+        """Close what was opened outside of any cell, as in a file that IPython runs; the tasks to be reported."""
+        running = self._of_this_thread()
+        if not running or running[-1].guard is not None:
+            return []
+        outside = running.pop()
+        outside.close()
+        return outside.to_report
 
     def report_running(self) -> AllocatorContext | None:
         """Have the running cell itself reported when it ends; None where no cell runs."""
