@@ -176,7 +176,7 @@ def test_status_says_that_it_records(session):
 
 
 def test_a_comment_behind_a_magic_is_not_part_of_the_name():
-    found = kernels.run(LOAD, "%thag_task load  # the big one")[1]
+    found = kernels.run(LOAD, "%thag_task load  # the big one\n1;")[1]
     assert found.displays[0]["text/plain"].startswith("load · ")
 
 
@@ -192,17 +192,13 @@ def test_many_tasks_in_one_cell_are_reported_briefly():
 BAD = {
     "%thag_task 'open": "%thag_task: No closing quotation; see %thag_task?",
     "%%thag_task\npass": "%thag_task needs a name for the task: %thag_task load",
-    "%%thag_task ''\npass": "context name must be a non-empty str, not ''",
     "%%thag_task x --nosuch\npass": "%thag_task: unrecognized arguments: --nosuch; see %thag_task?",
     "%thag_mark": "%thag_mark takes the name of the moment, as in: %thag_mark after the join",
-    "%thag_mark ''": "%thag_mark takes the name of the moment",
-    "%thag_mark '  '": "mark name must be a non-empty str, not '  '",
     "%thag_mark x --nosuch": "%thag_mark: unrecognized arguments: --nosuch; see %thag_mark?",
-    "thag_nb.mark(3)": "mark name must be a non-empty str, not 3",
+    "thag_nb.mark(3)": "mark name must be a str, not 3",
     "%thag all": "%thag takes no arguments, not 'all'",
     "thag_nb.timeline('nosuch')": "no context is called 'nosuch'; known: ",
-    "thag_nb.task('')": "context name must be a non-empty str, not ''",
-    "thag_nb.task(3)": "context name must be a non-empty str, not 3",
+    "thag_nb.task(3)": "context name must be a str, not 3",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ class CellMagicTransformer:
     """Turns ``%%thag_task NAME`` on line 1 into the line magic, and leaves the rest of the cell as it stands.
 
     So IPython runs the cell natively: line numbers, ``await``, the last value and a trailing ``;`` stay what they are.
+    Only what IPython would do to the rest if it were a cell by itself, and not to a part of one, is done here: run a
+    ``%%`` magic, and take a single line such as ``ls`` for a magic.
     """
 
     # Without this, a terminal would take the first line for a complete input.
@@ -37,7 +40,7 @@ class CellMagicTransformer:
         if not lines or not _CELL_MAGIC.match(lines[0]):
             return lines
         first = next((number for number, line in enumerate(lines[1:], 1) if line.strip()), len(lines))
-        if first < len(lines) and lines[first].startswith("%%"):
+        if len(lines) - first == 1 or (first < len(lines) and lines[first].startswith("%%")):
             rest = self._shell.transform_cell("".join(lines[first:])).splitlines(keepends=True)
             lines = [*lines[:first], *rest]
         return [lines[0][1:], *lines[1:]]
@@ -86,8 +89,17 @@ class _Extension:
         self.shell.events.register("pre_run_cell", self.magics.begin_live)
         for command, complete in _COMPLETED.items():
             self.shell.set_hook("complete_command", complete, str_key=command)
+        atexit.register(self._report_outside)
+
+    def _report_outside(self) -> None:
+        """At the end of ``ipython file.py``, whose tasks end with no cell. What a kernel shows then, nobody sees."""
+        if not hasattr(self.shell, "kernel"):
+            to_report = self.magics.cells.end_outside()
+            with untracked():
+                self.magics.report(to_report)
 
     def unload(self) -> None:
+        atexit.unregister(self._report_outside)
         self.shell.events.unregister("pre_run_cell", self.magics.begin_live)
         to_report = self.magics.cells.detach()
         self.shell.input_transformers_cleanup.remove(self.transformer)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic import (
+    Magics,
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
 from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
+from IPython.utils.text import DollarFormatter
 from traitlets import Bool, Float, observe
 
 from thag_nb.comparison import differences
@@ -27,6 +36,7 @@ from thag_nb.recordings.model import Recording
 from thag_nb.runtime import dispatcher, marks
 from thag_nb.runtime.contexts import AllocatorContext
 from thag_nb.runtime.tasks import task, untracked
+from thag_nb.units import visible
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -36,6 +46,9 @@ if TYPE_CHECKING:
 _REPORTS = 10  # tasks of one cell that are shown, the last ones
 _REPORTS_WITH_PICTURES = 4
 _LONG_NS = 500_000_000
+_SAYS_NOTHING = re.compile(r"\s*(#|$)")  # a line of a cell
+Names = dict[str, Any] | None  # the names around a magic
+
 _NAME_TWO = "name two, as in %thag_compare In[3] In[7]"
 
 
@@ -63,25 +76,28 @@ class ThagNb(Magics):
     @argument("--no-plot", action="store_true", help="show the summary line without the timeline")
     @argument("--live", action="store_true", help="show the timeline while the cell runs as well")
     @no_var_expand
+    @needs_local_scope
     @line_cell_magic
-    def thag_task(self, line: str, cell: str | None = None) -> Any:
+    def thag_task(self, line: str, cell: str | None = None, local_ns: Names = None) -> Any:
         """Charge the rest of this cell to a task, and show below the cell what it cost.
 
         As ``%%thag_task NAME`` on top of a cell, or ``%thag_task NAME`` anywhere in it; a second one ends the first.
         Below the cell: peak, what was still live at its end (kept), allocations, time, and live bytes over time.
+        ``{expression}`` and ``$variable`` in the name stand for their values, as in IPython's own magics.
         """
         options = self._options(self.thag_task, line)
         if not options.name:
             raise UsageError("%thag_task needs a name for the task: %thag_task load")
-        scope = task(" ".join(options.name))
+        scope = task(self._expanded(" ".join(options.name), local_ns))
+        is_last = self._is_last("thag_task", f"with thag_nb.task({scope.name!r}):")
         if options.live and self._shows_pictures():
             with untracked():
                 from thag_nb.notebook import live  # noqa: F401 - loads NumPy and more, which is not the task's time
         quiet = options.quiet or self.quiet
-        guard = self.cells.open_until_end(scope.guard, report=options.live or not quiet)
+        guard = self.cells.open_until_end(scope.guard, report=not is_last and (options.live or not quiet))
         self._plots[guard.context.id] = self.plots and not options.no_plot
-        if options.live:
-            self._show_live(guard.context)
+        if options.live and not is_last:
+            self._show_live(guard.context, asked=True)
         return None if cell is None else self._run_body(cell)
 
     @no_var_expand
@@ -89,6 +105,7 @@ class ThagNb(Magics):
     def thag_system(self, line: str, cell: str | None = None) -> Any:
         """Record nothing of the rest of this cell: ``%%thag_system`` on top, or ``%thag_system`` anywhere in it."""
         self._refuse_arguments("thag_system", line)
+        self._is_last("thag_system", "with thag_nb.untracked():")
         self.cells.open_until_end(untracked().guard, report=False)
         return None if cell is None else self._run_body(cell)
 
@@ -103,11 +120,12 @@ class ThagNb(Magics):
     @argument("name", nargs="*", help="whose memory; quotes are optional. Without it, of everything that has ended")
     @argument("--collect", action="store_true", help="run the garbage collector first")
     @no_var_expand
+    @needs_local_scope
     @line_magic
-    def thag_retained(self, line: str) -> None:
+    def thag_retained(self, line: str, local_ns: Names = None) -> None:
         """Show who still holds what a task or cell allocated, and the line that would let go."""
         options = self._options(self.thag_retained, line)
-        name = " ".join(options.name)
+        name = self._expanded(" ".join(options.name), local_ns)
         user_ns = self._shell.user_ns
         with untracked(), Progress(notebook=self._shows_pictures()) as progress:
             held = walk.find(name or None, collect=options.collect, namespace=user_ns, progress=progress)
@@ -116,20 +134,22 @@ class ThagNb(Magics):
     @magic_arguments()
     @argument("name", nargs="*", help="what to call the moment; quotes are optional")
     @no_var_expand
+    @needs_local_scope
     @line_magic
-    def thag_mark(self, line: str) -> None:
+    def thag_mark(self, line: str, local_ns: Names = None) -> None:
         """Name this moment on the timeline: ``%thag_mark NAME``, as `thag_nb.mark` does."""
-        name = " ".join(self._options(self.thag_mark, line).name)
-        if not name:
+        words = self._options(self.thag_mark, line).name
+        if not words:
             raise UsageError("%thag_mark takes the name of the moment, as in: %thag_mark after the join")
-        marks.mark(name)
+        marks.mark(self._expanded(" ".join(words), local_ns))
 
     @magic_arguments()
     @argument("name", nargs="*", help="one name or two; those with blanks in quotes")
     @argument("--with", dest="saved", metavar="FILE", help="compare a recording in a file with now")
     @no_var_expand
+    @needs_local_scope
     @line_magic
-    def thag_compare(self, line: str) -> None:
+    def thag_compare(self, line: str, local_ns: Names = None) -> None:
         """Show what became better or worse: two tasks or cells, two runs of one, or a saved recording and now.
 
         ``%thag_compare``: the last two runs of the cell that was run again last. ``%thag_compare In[7]``: that run of a
@@ -137,11 +157,13 @@ class ThagNb(Magics):
         the newest of each. With a FILE, the same names in it and now; without names, all of them.
         """
         options = self._options(self.thag_compare, line)
-        names = options.name
+        names = [self._expanded(name, local_ns) for name in options.name]
         if len(names) > 2:
             raise UsageError(f"%thag_compare takes at most two names, not {len(names)}; put one with blanks in quotes")
         with untracked():
-            sides = self._sides(names, None if options.saved is None else _load(options.saved))
+            sides = self._sides(
+                names, None if options.saved is None else _load(self._expanded(options.saved, local_ns))
+            )
             rows = differences.compare(*sides)
             # Of all names, the one whose peak differs most is drawn: the first. If its peak does not, there is none.
             has_picture = sides[2] is not None or (bool(rows) and differences.verdict(rows[0]) in ("better", "worse"))
@@ -177,20 +199,22 @@ class ThagNb(Magics):
     @argument("file", help="the name of the page, such as session.html")
     @argument("--overwrite", action="store_true", help="replace a file that is something else")
     @no_var_expand
+    @needs_local_scope
     @line_magic
-    def thag_report(self, line: str) -> None:
+    def thag_report(self, line: str, local_ns: Names = None) -> None:
         """Write this session as a page: costs, who still holds what, and the status, to be opened anywhere."""
         options = self._options(self.thag_report, line)
+        file = self._expanded(options.file, local_ns)
         with untracked():
             from thag_nb.costs import page  # loads matplotlib, which %load_ext does without
 
             with Progress(notebook=self._shows_pictures()) as progress:
-                path = Path(options.file).expanduser()
+                path = Path(file).expanduser()
                 try:
                     page.write(path, recording=None, overwrite=options.overwrite, progress=progress)
                 except RecordingFileError as error:
                     raise UsageError(f"%thag_report: {error}".replace("overwrite=True", "--overwrite")) from None
-                progress.replace({"text/plain": f"wrote {options.file}"})
+                progress.replace({"text/plain": f"wrote {visible(file)}"})
 
     @line_magic
     def thag_status(self, line: str) -> None:
@@ -217,7 +241,7 @@ class ThagNb(Magics):
         if switch is not None:
             self.live = switch == "on"
         if switch != "off":
-            self._show_cell_live()
+            self._show_cell_live(asked=True)
 
     @observe("collections")
     def _show_collections(self, _change: object) -> None:
@@ -229,16 +253,20 @@ class ThagNb(Magics):
         if self.live:
             self._unasked.add(self._show_cell_live())
 
-    def _show_cell_live(self) -> int:
+    def _show_cell_live(self, *, asked: bool = False) -> int:
         context = self.cells.report_running()
         if context is None:
             raise NoCellError
-        self._show_live(context)
+        self._show_live(context, asked=asked)
         return context.id
 
-    def _show_live(self, context: AllocatorContext) -> None:
-        """A live view in a notebook; a terminal has none, and shows the line at the end."""
-        if context.id in self._lives or not self._shows_pictures():
+    def _show_live(self, context: AllocatorContext, *, asked: bool) -> None:
+        """A live view in a notebook; a terminal has none, shows the line at the end, and says so if it was asked."""
+        if not self._shows_pictures():
+            if asked:
+                print("A live view needs a notebook; here, the line of figures comes at the end.")
+            return
+        if context.id in self._lives:
             return
         with untracked():
             from thag_nb.notebook import live  # loads ipywidgets, which %load_ext does without
@@ -267,6 +295,26 @@ class ThagNb(Magics):
                 _show(bundle, instead_of=lives.get(context.id))
         if len(ended) > _REPORTS:
             print(f"... and {len(ended) - _REPORTS:,} tasks before these; %thag and thag_nb.contexts() have them all")
+
+    def _is_last(self, magic: str, instead: str) -> bool:
+        """Whether nothing in the running cell follows the magic that is running; then it is told what to do."""
+        lines = [line for line in self.cells.running_source().splitlines() if not _SAYS_NOTHING.match(line)]
+        is_last = bool(lines) and re.match(rf"%{{0,2}}{magic}\b", lines[-1]) is not None
+        if is_last:
+            print(f"Nothing follows %{magic} in this cell: put the code below it, or write `{instead}` above the code.")
+        return is_last
+
+    def _expanded(self, text: str, local_ns: Names) -> str:
+        """What was written with the values of ``{expressions}`` and ``$variables``, once it is known to be a name.
+
+        So a value is never taken for an option, nor its quotes for those around an argument.
+        """
+        if "{" not in text and "$" not in text:
+            return text
+        try:
+            return DollarFormatter().vformat(text, (), {**self._shell.user_ns, **(local_ns or {})})
+        except Exception:  # as IPython does: what cannot be evaluated is meant as it stands
+            return text
 
     @staticmethod
     def _options(magic: Any, line: str) -> Any:
