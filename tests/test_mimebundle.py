@@ -1,4 +1,14 @@
-from thag_nb.mimebundle import html_table, text_table
+import pytest
+from handmade import MIB, context, pack, recording, root
+
+from thag_nb.comparison.differences import aligned, compare
+from thag_nb.comparison.report import comparison_bundle
+from thag_nb.costs.page import page
+from thag_nb.costs.report import costs_bundle, costs_view, task_bundle
+from thag_nb.holders.report import retained_bundle
+from thag_nb.mimebundle import NO_MATHJAX, html_table, text_table
+from thag_nb.notebook.canvas import DashboardCanvas, LiveCanvas
+from thag_nb.recordings.model import Held, Recording
 
 ROWS = [("load", "1.0 MiB"), ("<b>", "12 B")]
 
@@ -18,7 +28,7 @@ def test_html_is_escaped_and_styled_where_it_stands() -> None:
 
 def test_long_text_wraps_and_code_is_marked_as_such() -> None:
     table = html_table([("  load", "a & b", "del a")], ("context", "holder", "released by"), wrapped=(1, 2), code=(2,))
-    context, holder, line = table.split("<td ")[1:]
+    context, holder, line = table.split("<td")[1:]
     assert "white-space: pre" in context
     assert "wrap" not in context
     assert "white-space: pre-wrap; overflow-wrap: anywhere" in holder
@@ -29,3 +39,70 @@ def test_long_text_wraps_and_code_is_marked_as_such() -> None:
 def test_a_table_without_rows_has_its_head() -> None:
     assert text_table([], ("context", "peak")) == "context  peak"
     assert html_table([], ("context",)).endswith("</thead><tbody></tbody></table>")
+
+
+LONG = "summarise: " + "lorem ipsum " * 15
+
+
+def test_a_long_name_is_cut_and_never_moves_the_figures_out_of_sight() -> None:
+    rows = [("  " + LONG, "1.0 MiB"), ("short", "2.0 MiB")]
+    text = text_table(rows, ("context", "peak")).splitlines()
+    assert text[1].startswith(f"  {LONG[:39]}…  ")
+    assert max(map(len, text)) < 60
+    head, long, short = html_table(rows, ("context", "peak")).split("<tr>")[1:]
+    assert f'title="{LONG}"' in long
+    assert f">  {LONG}</td>" in long
+    assert "max-width: 30ch" in long
+    assert "max-width: 28ch" in short
+    for row in (head, long, short):
+        first, second = row.split("</t", 1)
+        assert "position: sticky; left: 0" in first
+        assert "text-overflow: ellipsis" in first
+        assert "sticky" not in second
+
+
+def test_a_deeply_nested_name_stays_in_sight() -> None:
+    rows = [(" " * 400 + "deep", "1 B")]
+    assert len(text_table(rows, ("context", "peak")).splitlines()[1]) < 60
+    assert " " * 25 not in html_table(rows, ("context", "peak"))
+
+
+def test_text_that_cannot_be_encoded_is_written_so_that_it_can() -> None:
+    rows = [("caf\udce9", "del \x1b"), ("\n", "")]
+    for table in (text_table(rows, ("holder", "line")), html_table(rows, ("holder", "line"), code=(1,))):
+        assert table.encode()
+        assert r"caf\udce9" in table
+        assert r"\x1b" in table
+
+
+def formula() -> Recording:
+    named = (context(3, "$x_1$ <i>", peak_bytes=MIB), pack()), (context(4, "$x_1$ <i>"), pack())
+    return recording((root(), pack()), *named)
+
+
+SHOWN = {
+    "task": lambda: task_bundle(formula(), 3, figure=True)["text/html"],
+    "costs": lambda: costs_bundle(formula(), figure=True)["text/html"],
+    "view": lambda: costs_view(formula())[0],
+    "holders": lambda: retained_bundle((Held(3, "$x_1$ <i>", "x", "variable", MIB, "", ()),))["text/html"],
+    "comparison": lambda: comparison_bundle(
+        compare(formula(), formula(), "$x_1$ <i>"), aligned(formula(), formula(), "$x_1$ <i>")
+    )["text/html"],
+    "words": lambda: comparison_bundle(compare(formula(), formula()), None)["text/html"],
+    "page": lambda: page(formula()).partition("<body")[2],
+}
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_mathjax_passes_over_whatever_is_shown(shown: str) -> None:
+    html = SHOWN[shown]()
+    assert html.removeprefix("<div").startswith(f' class="{NO_MATHJAX}">')
+    assert html.rstrip().endswith("</div>") or shown == "page"
+    assert NO_MATHJAX == "tex2jax_ignore mathjax_ignore"
+
+
+@pytest.mark.parametrize("canvas", [LiveCanvas, DashboardCanvas])
+def test_mathjax_passes_over_the_canvases(canvas: type[LiveCanvas | DashboardCanvas]) -> None:
+    view = canvas()
+    assert set(NO_MATHJAX.split()) <= set(view._dom_classes)
+    view.close()

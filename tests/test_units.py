@@ -12,7 +12,9 @@ from thag_nb.units import LONGEST_NAME, clean_name, format_bytes, format_count, 
     [
         (0, "0 B"),
         (17, "17 B"),
-        (1023, "1023 B"),
+        (999, "999 B"),
+        (1000, "1.0 KiB"),
+        (1004, "1.0 KiB"),
         (1024, "1.0 KiB"),
         (1536, "1.5 KiB"),
         (-3072, "-3.0 KiB"),
@@ -27,9 +29,17 @@ def test_bytes_read_in_the_binary_unit_that_fits(size_bytes: int, text: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "text"), [((1 << 20) - 1, "1.0 MiB"), ((1 << 30) - 1, "1.0 GiB"), (-(1 << 20) + 1, "-1.0 MiB")]
+    ("size_bytes", "text"),
+    [
+        ((1 << 20) - 1, "1.0 MiB"),
+        ((1 << 30) - 1, "1.0 GiB"),
+        (-(1 << 20) + 1, "-1.0 MiB"),
+        (1023 << 10, "1.0 MiB"),
+        (int(999.96 * 1024), "1.0 MiB"),
+        (int(999.9 * 1024), "999.9 KiB"),
+    ],
 )
-def test_bytes_never_read_as_1024_of_a_unit(size_bytes: int, text: str) -> None:
+def test_bytes_never_have_four_digits_of_a_unit(size_bytes: int, text: str) -> None:
     assert format_bytes(size_bytes) == text
 
 

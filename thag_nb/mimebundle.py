@@ -1,6 +1,9 @@
 """What a front end takes: texts by MIME type, with pictures and tables in HTML that survives saving.
 
-Notebook servers strip classes, style sheets and variables from outputs that they do not trust; inline styles stay.
+Notebook servers strip classes, style sheets and variables from outputs that they do not trust; inline styles stay. The
+only class here tells MathJax, which they run themselves, to leave names with dollars alone.
+
+All names are cut where they would push the figures off the screen; in HTML their whole is the cell's title.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ import base64
 import html
 from collections.abc import Sequence
 
+from thag_nb.units import NAME_LETTERS, cut, visible
+
 Bundle = dict[str, str]
 
 Row = Sequence[str]
@@ -16,11 +21,20 @@ Row = Sequence[str]
 _CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: "
 _AS_IT_STANDS = "pre"  # the first column is indented
 _WRAPPED = "pre-wrap; overflow-wrap: anywhere"
+# What scrolls below it is made illegible where the page gives rows no background to inherit.
+_STAYS = "; position: sticky; left: 0; background: inherit; backdrop-filter: blur(12px)"
+_NAME = "; overflow: hidden; text-overflow: ellipsis; max-width: {letters}ch" + _STAYS
+_TEXT_LETTERS = 40  # of a name in a text, which has nowhere else to show the rest
+_MOST_INDENT = 24
+
+NO_MATHJAX = "tex2jax_ignore mathjax_ignore"  # what MathJax 2 and 3 pass over
 
 
 def text_table(rows: Sequence[Row], columns: Row, left: Sequence[int] = (0,)) -> str:
-    """Columns in line, those of `left` to the left and the others to the right."""
-    table = [columns, *rows]
+    """Columns in line, those of `left` to the left and the others to the right. Names, which come first, are cut."""
+    table = [[visible(cell) for cell in row] for row in (columns, *rows)]
+    for row in table:
+        row[0] = _indent(row[0]) + cut(row[0].lstrip(" "), _TEXT_LETTERS)
     widths = [max(len(row[column]) for row in table) for column in range(len(columns))]
     lines = (
         "  ".join(
@@ -40,21 +54,38 @@ def html_table(
     wrapped: Sequence[int] = (),
     code: Sequence[int] = (),
 ) -> str:
-    """The same as a ``table`` with a head and a body; texts in columns that are `wrapped` may be long, or `code`."""
+    """The same as a ``table`` with a head and a body; texts in columns that are `wrapped` may be long, or `code`.
+
+    The names in the first column stay in sight when the figures are scrolled.
+    """
 
     def cell(tag: str, column: int, text: str) -> str:
         style = _CELL.format(align="left" if column in left else "right")
         style += _WRAPPED if column in wrapped and tag == "td" else _AS_IT_STANDS
-        content = html.escape(text)
+        content, title = html.escape(visible(text)), ""
+        if column == 0:
+            indent, name = _indent(text), html.escape(visible(text).lstrip(" "))
+            style += _NAME.format(letters=len(indent) + NAME_LETTERS)
+            content, title = indent + name, f' title="{name}"' if tag == "td" and name else ""
         if column in code and tag == "td" and text:
             content = f'<code style="white-space: {_WRAPPED}">{content}</code>'
-        return f'<{tag} style="{style}">{content}</{tag}>'
+        return f'<{tag}{title} style="{style}">{content}</{tag}>'
 
     head = "".join(cell("th", column, text) for column, text in enumerate(columns))
     body = "".join(
         "<tr>" + "".join(cell("td", column, text) for column, text in enumerate(row)) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _indent(name: str) -> str:
+    """The blanks before a name; however deep it is nested, it stays in sight."""
+    return " " * min(len(name) - len(name.lstrip(" ")), _MOST_INDENT)
+
+
+def output(content: str) -> str:
+    """HTML to be shown, whatever it holds: names in it are text, and no formulas."""
+    return f'<div class="{NO_MATHJAX}">{content}</div>'
 
 
 def with_picture(above: str, png: bytes, alt: str, summary: str | None, below: str) -> Bundle:
@@ -66,4 +97,4 @@ def with_picture(above: str, png: bytes, alt: str, summary: str | None, below: s
     image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
     if summary is not None:
         below = f"<details><summary>{html.escape(summary)}</summary>{below}</details>"
-    return {"text/html": f"<div>{above}{image}{below}</div>", "image/png": encoded}
+    return {"text/html": output(f"{above}{image}{below}"), "image/png": encoded}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
+_MOST_OF_UNIT = 1000  # three digits before the point
 
 LONGEST_NAME = 200
 NAME_LETTERS = 28
@@ -14,8 +15,8 @@ def format_bytes(size_bytes: float) -> str:
     """Bytes with a binary unit and one decimal: ``405.1 MiB``, ``-3.0 KiB``, ``17 B``."""
     size = float(size_bytes)
     unit = 0
-    # Rounded first, so that 1023.96 KiB does not read as 1024.0 KiB.
-    while abs(round(size, 1)) >= _STEP and unit < len(_BYTE_UNITS) - 1:
+    # Rounded first, so that 999.96 KiB does not read as 1000.0 KiB.
+    while abs(round(size, 1)) >= _MOST_OF_UNIT and unit < len(_BYTE_UNITS) - 1:
         size /= _STEP
         unit += 1
     return f"{size:.{min(unit, 1)}f} {_BYTE_UNITS[unit]}"
@@ -57,7 +58,7 @@ def clean_name(text: str) -> str:
     head = str.__getitem__(text, slice(LONGEST_NAME + 1))
     if not head.strip():
         head = str.lstrip(text)[: LONGEST_NAME + 1]
-    return _cut(visible(head), LONGEST_NAME) if head.strip() else "unnamed"
+    return cut(visible(head), LONGEST_NAME) if head.strip() else "unnamed"
 
 
 def visible(text: str) -> str:
@@ -79,8 +80,9 @@ def _seen(letter: str) -> str:
 
 def short(name: str, letters: int = NAME_LETTERS) -> str:
     """A name in one line that is not too long for a picture."""
-    return _cut(" ".join(visible(name).split()), letters)
+    return cut(" ".join(visible(name).split()), letters)
 
 
-def _cut(text: str, letters: int) -> str:
+def cut(text: str, letters: int) -> str:
+    """Text of so many letters at most, the last of them an ellipsis if there were more."""
     return text if len(text) <= letters else f"{text[: letters - 1]}…"

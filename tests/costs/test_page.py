@@ -1,4 +1,6 @@
+import html
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -83,3 +85,17 @@ def test_a_report_is_charged_to_nobody(tmp_path: Path) -> None:
     with thag_nb.task("reports") as context:
         thag_nb.report(tmp_path / "second.html")
     assert thag_nb.read().find(context.id).self_total_bytes < 10_000
+
+
+def test_a_name_that_cannot_be_encoded_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    with thag_nb.task("kept"):
+        monkeypatch.setitem(sys.modules["__main__"].__dict__, name, bytearray(1 << 20))
+    path = tmp_path / f"{name}.html"
+    thag_nb.report(path)
+    text = path.read_text("utf-8")
+    assert r">caf\udce9</td>" in text
+    assert html.escape(r"del globals()['caf\udce9']") in text
+    with pytest.raises(RecordingFileError) as error:
+        thag_nb.report(tmp_path / name / "page.html")
+    assert str(error.value).encode()

@@ -13,9 +13,10 @@ from thag_nb.recordings.frames import (
     TIMELINE_COLUMNS,
     comparison_frame,
     contexts_frame,
+    retained_frame,
     timeline_frame,
 )
-from thag_nb.recordings.model import Difference
+from thag_nb.recordings.model import Difference, Held
 
 TEXTS = ["name", "kind", "allocator", "state"]
 
@@ -161,3 +162,10 @@ def test_comparison_keeps_every_bit_beside_missing_figures() -> None:
     assert frame["after"].to_list() == [pd.NA, 2**53 + 1]
     assert frame["difference"].isna().all()
     assert frame["ratio"].isna().all()
+
+
+def test_a_name_that_cannot_be_encoded_is_written_so_that_it_can() -> None:
+    rows = (Held(3, "load", "caf\udce9", "variable", 5, "", ("half \ud83d", "x")),)
+    frame = retained_frame(rows)
+    assert frame.loc[0, "holder"] == r"caf\udce9"
+    assert frame.loc[0, "shared_with"] == r"half \ud83d, x"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from thag_nb.palette import OTHERS, ROOT, Styles, styles
 from thag_nb.recordings.model import ContextRecord, Recording, curve_in_words, is_work, work_names
 from thag_nb.recordings.resampling import MOST_LAYERS, OTHERS_ID, Layer, Window, highs, lives, stack, window_of
-from thag_nb.units import format_bytes
+from thag_nb.units import format_bytes, short
 
 _MOST_MOMENTS = 400
 
@@ -58,7 +58,7 @@ def detail_scene(recording: Recording, record: ContextRecord, *, columns: int = 
 
 
 def _description(record: ContextRecord) -> str:
-    return curve_in_words(record, record.name, f"{format_bytes(record.live_bytes)} live")
+    return curve_in_words(record, short(record.name), f"{format_bytes(record.live_bytes)} live")
 
 
 def _header(window: Window, layers: list[Header], curves: list[str], description: str) -> Header:
@@ -74,7 +74,7 @@ def _header(window: Window, layers: list[Header], curves: list[str], description
 
 def _layer_header(layer: Layer, looks: Styles) -> Header:
     style = OTHERS if layer.context_id == OTHERS_ID else looks.get(layer.name, ROOT)
-    return {"id": layer.context_id, "name": layer.name, "colour": style.colour, "dash": style.dash}
+    return {"id": layer.context_id, "name": short(layer.name), "colour": style.colour, "dash": style.dash}
 
 
 def _moments(recording: Recording, top: ContextRecord, window: Window) -> list[Header]:
@@ -84,7 +84,7 @@ def _moments(recording: Recording, top: ContextRecord, window: Window) -> list[H
     ]
     marks = [(mark.time_ns, mark.kind, mark.name) for mark in recording.marks]
     moments = sorted(moment for moment in starts + marks if window.start_ns <= moment[0] <= window.end_ns)
-    return [{"time_ns": time_ns, "kind": kind, "name": name} for time_ns, kind, name in moments[-_MOST_MOMENTS:]]
+    return [{"time_ns": time_ns, "kind": kind, "name": short(name)} for time_ns, kind, name in moments[-_MOST_MOMENTS:]]
 
 
 def _resident(recording: Recording, window: Window) -> NDArray[np.float32] | None:

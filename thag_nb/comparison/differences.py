@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from thag_nb.errors import NothingToCompareError, UnknownContextError
 from thag_nb.recordings.model import ContextRecord, Difference, Recording, TimelineBucket, pack_timeline
-from thag_nb.units import format_bytes, format_count, format_duration
+from thag_nb.units import NAME_LETTERS, cut, format_bytes, format_count, format_duration
 
 Verdict = Literal["better", "worse", "the same", ""]
 
@@ -32,6 +32,7 @@ class Figure(NamedTuple):
     as_many: str
 
 
+_ARROW = " -> "  # between the names of two contexts
 _BYTES_NOISE = 64 << 10
 _COUNT_NOISE = 100  # IPython's own around a cell
 _TIME_NOISE_NS = 1_000_000
@@ -100,10 +101,10 @@ def aligned(
     if which_before is None:
         which_before = _most_different(before, after)
     first, second = pair(before, after, which_before, which_after)
-    same = first.name == second.name
+    same, name = first.name == second.name, cut(first.name, NAME_LETTERS - len(" (before)"))
     records = (
-        _at_start(first, 1, f"{first.name} (before)" if same else first.name),
-        _at_start(second, 2, f"{second.name} (after)" if same else second.name),
+        _at_start(first, 1, f"{name} (before)" if same else first.name),
+        _at_start(second, 2, f"{name} (after)" if same else second.name),
     )
     timelines = {1: _timeline_at_start(before, first), 2: _timeline_at_start(after, second)}
     return Recording(records, timelines, max(record.duration_ns for record in records), 0, 0)
@@ -126,7 +127,12 @@ def verdict(row: Difference) -> Verdict:
 
 def in_words(rows: Iterable[Difference]) -> tuple[str, ...]:
     """A sentence for each name: what became better or worse, by how much, and what stayed the same."""
-    return tuple(_sentence(name, tuple(of_name)) for name, of_name in groupby(rows, key=lambda row: row.name))
+    return tuple(_sentence(_brief(name), tuple(of_name)) for name, of_name in groupby(rows, key=lambda row: row.name))
+
+
+def _brief(name: str) -> str:
+    """The name, or both of them, each short enough for the figures to be seen behind it."""
+    return _ARROW.join(cut(one, NAME_LETTERS) for one in name.split(_ARROW))
 
 
 def _sentence(name: str, rows: tuple[Difference, ...]) -> str:
@@ -183,7 +189,7 @@ def _newest(recording: Recording) -> dict[str, ContextRecord]:
 
 
 def _differences(before: ContextRecord | None, after: ContextRecord | None) -> tuple[Difference, ...]:
-    name = " -> ".join(dict.fromkeys(record.name for record in (before, after) if record is not None))
+    name = _ARROW.join(dict.fromkeys(record.name for record in (before, after) if record is not None))
     return tuple(_difference(name, figure, _value(before, figure), _value(after, figure)) for figure in FIGURES)
 
 

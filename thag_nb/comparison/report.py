@@ -6,7 +6,7 @@ import html
 from itertools import groupby
 
 from thag_nb.comparison.differences import FIGURES, compare, in_words, verdict
-from thag_nb.mimebundle import Bundle, html_table, text_table, with_picture
+from thag_nb.mimebundle import Bundle, html_table, output, text_table, with_picture
 from thag_nb.recordings.model import Difference, Recording
 
 _COLUMNS = ("context", "figure", "before", "after", "difference", "ratio", "")
@@ -34,7 +34,7 @@ def comparison_bundle(rows: tuple[Difference, ...], aligned: Recording | None) -
     above = "".join(f"<div>{html.escape(sentence)}</div>" for sentence in words)
     below = html_table(table, _COLUMNS, _LEFT) + f'<div style="font-size: 90%; opacity: 0.8">{_CAVEAT}</div>'
     bundle = {"text/html": above} if aligned is None else _with_curves(above, aligned)
-    bundle["text/html"] = f"<div>{bundle['text/html']}{below if table else ''}</div>"
+    bundle["text/html"] = output(bundle["text/html"] + (below if table else ""))
     return {"text/plain": "\n".join(text), **bundle}
 
 

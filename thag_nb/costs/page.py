@@ -10,6 +10,7 @@ from datetime import datetime
 from thag_nb.costs.report import costs_bundle
 from thag_nb.holders import walk
 from thag_nb.holders.report import retained_bundle
+from thag_nb.mimebundle import NO_MATHJAX
 from thag_nb.recordings import files
 from thag_nb.recordings.model import Recording
 from thag_nb.runtime import dispatcher
@@ -19,7 +20,7 @@ _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
   background: Canvas; color: CanvasText; }
-table { border-collapse: collapse; font-size: 14px; }
+table { border-collapse: collapse; font-size: 14px; } tr { background: Canvas; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
 """
 
@@ -32,7 +33,8 @@ def write(
     progress: walk.Progress | None = None,
 ) -> None:
     """Write the page of a recording, or of this process as of now. See `thag_nb.report`."""
-    data = page(recording, progress).encode("utf-8")
+    # Names of variables, types and files are not ours, and may be of what cannot be encoded.
+    data = page(recording, progress).encode("utf-8", "backslashreplace")
     files.write(os.fsdecode(path), data, what="report", is_one=_is_page, overwrite=overwrite)
 
 
@@ -48,7 +50,8 @@ def page(recording: Recording | None = None, progress: walk.Progress | None = No
     return (
         f'{_MARK}<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Memory of a session</title><style>{_STYLE}</style></head>\n"
-        f"<body><h1>Memory of a session</h1><p>{html.escape(imprint)}</p>\n{body}\n</body></html>\n"
+        f'<body class="{NO_MATHJAX}"><h1>Memory of a session</h1><p>{html.escape(imprint)}</p>\n'
+        f"{body}\n</body></html>\n"
     )
 
 

@@ -9,7 +9,7 @@ from thag_nb.browser import assets
 from thag_nb.costs.rows import Cost, Costs, costs
 from thag_nb.mimebundle import Bundle, html_table, text_table, with_picture
 from thag_nb.recordings.model import ContextRecord, Recording
-from thag_nb.units import format_bytes, format_count, format_duration
+from thag_nb.units import cut, format_bytes, format_count, format_duration
 
 # What each column counts: everything started under a context as well, or the context alone.
 _COSTS = (
@@ -29,6 +29,7 @@ _COLUMNS = tuple(column for column, _ in _COSTS)
 _GROUPS = tuple(group for _, group in _COSTS)
 _BRIEF = tuple(column for column, group in enumerate(_GROUPS) if group != "self")  # what a terminal has room for
 _CAVEAT = "Live bytes are not RSS; kept is what was live when the context ended, not a leak."
+LINE_LETTERS = 60  # of the name in a line of figures
 _DETAILS = 40  # contexts whose own curve comes with the dashboard, those of highest peak
 
 
@@ -36,7 +37,7 @@ def summary_line(record: ContextRecord) -> str:
     """``load · peak 812.4 MiB · kept 405.1 MiB · 1,204,332 allocations · 1.21 s``."""
     return " · ".join(
         (
-            record.name,
+            cut(record.name, LINE_LETTERS),
             f"peak {format_bytes(record.peak_bytes)}",
             f"kept {format_bytes(_kept_bytes(record))}",
             f"{format_count(record.allocations)} allocations",
@@ -57,7 +58,7 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     table = html_table([_texts(row) for row in costs(recording, record).rows], _COLUMNS)
     alt = alt_text.describe_timeline(recording, context_id)
     return {"text/plain": line} | with_picture(
-        f"<div>{html.escape(line)}</div>", png, alt, f"figures of {record.name}", table
+        f"<div>{html.escape(line)}</div>", png, alt, f"figures of {cut(record.name, LINE_LETTERS)}", table
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import NamedTuple
 
-from thag_nb.mimebundle import Bundle, html_table, text_table
+from thag_nb.mimebundle import Bundle, html_table, output, text_table
 from thag_nb.recordings.model import Held
 from thag_nb.units import format_bytes
 
@@ -55,7 +55,7 @@ def retained_bundle(held: tuple[Held, ...]) -> Bundle:
     below = "".join(f'<div style="font-size: 90%; opacity: 0.8">{html.escape(note)}</div>' for note in notes)
     return {
         "text/plain": "\n".join([text_table(rows, _COLUMNS[:columns], _LEFT), *notes]),
-        "text/html": html_table(rows, _COLUMNS[:columns], _LEFT, wrapped=_WRAPPED, code=_CODE) + below,
+        "text/html": output(html_table(rows, _COLUMNS[:columns], _LEFT, wrapped=_WRAPPED, code=_CODE) + below),
     }
 
 

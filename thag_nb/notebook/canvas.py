@@ -10,10 +10,17 @@ import traitlets
 from thag_nb.browser import assets
 from thag_nb.browser.scene import Scene
 from thag_nb.costs.report import costs_view
+from thag_nb.mimebundle import NO_MATHJAX
 from thag_nb.recordings.model import Recording
 
 
-class LiveCanvas(anywidget.AnyWidget):
+class _Canvas(anywidget.AnyWidget):
+    @traitlets.default("_dom_classes")
+    def _pass_over_by_mathjax(self) -> tuple[str, ...]:
+        return tuple(NO_MATHJAX.split())
+
+
+class LiveCanvas(_Canvas):
     """The live view: each scene is sent as a header and a buffer, and drawn over there."""
 
     _esm = assets.live_module()
@@ -27,7 +34,7 @@ class LiveCanvas(anywidget.AnyWidget):
             self.header = json.dumps({**scene.header, "words": words})
 
 
-class DashboardCanvas(anywidget.AnyWidget):
+class DashboardCanvas(_Canvas):
     """The dashboard inside other widgets."""
 
     _esm = assets.dashboard_module()

@@ -19,7 +19,7 @@ from thag_nb.recordings.model import ContextRecord
 from thag_nb.recordings.resampling import window_of
 from thag_nb.runtime import dispatcher
 from thag_nb.runtime.tasks import untracked
-from thag_nb.units import format_bytes, format_count, format_duration
+from thag_nb.units import format_bytes, format_count, format_duration, short
 
 _REST = 50  # times as long as publishing took: at most 2 % of a core
 _PATIENCE_S = 5.0
@@ -104,7 +104,7 @@ class LiveDisplay:
 def _words(record: ContextRecord, before: ContextRecord | None) -> str:
     """``load · live 405.1 MiB · peak 812.4 MiB · 1.21 s · 130.0 MiB/s in 12,000 allocations/s``."""
     parts = [
-        record.name,
+        short(record.name),
         f"live {format_bytes(record.live_bytes)}",
         f"peak {format_bytes(record.peak_bytes)}",
         format_duration(record.duration_ns),

@@ -25,7 +25,7 @@ from traitlets import Bool, Float, observe
 
 from thag_nb.comparison import differences
 from thag_nb.comparison.report import comparison_bundle
-from thag_nb.costs.report import costs_bundle, summary_line, task_bundle
+from thag_nb.costs.report import LINE_LETTERS, costs_bundle, summary_line, task_bundle
 from thag_nb.errors import NoCellError, NothingToCompareError, RecordingFileError, UnknownContextError
 from thag_nb.holders import walk
 from thag_nb.holders.report import retained_bundle
@@ -36,7 +36,7 @@ from thag_nb.recordings.model import Recording
 from thag_nb.runtime import dispatcher, marks
 from thag_nb.runtime.contexts import AllocatorContext
 from thag_nb.runtime.tasks import task, untracked
-from thag_nb.units import visible
+from thag_nb.units import cut, visible
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -358,7 +358,7 @@ def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: boo
     try:
         return task_bundle(recording, context.id, figure=figure)
     except UnknownContextError:
-        return {"text/plain": f"{context.name} · its figures were forgotten by a reset"}
+        return {"text/plain": f"{cut(context.name, LINE_LETTERS)} · its figures were forgotten by a reset"}
     except (Exception, KeyboardInterrupt) as error:  # whoever presses Stop now means the cell, which has ended
         if not figure:
             raise

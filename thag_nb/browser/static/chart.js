@@ -14,7 +14,7 @@ const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 function formatBytes(size, digits = 1) {
   let unit = 0;
-  while (Math.abs(size) >= 1023.95 && unit < BYTE_UNITS.length - 1) {
+  while (Math.abs(size) >= 999.95 && unit < BYTE_UNITS.length - 1) {
     size /= 1024;
     unit += 1;
   }
