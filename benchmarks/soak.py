@@ -241,7 +241,7 @@ class Soak:
     # ---- the run ----
 
     def run(self) -> bool:
-        thag_nb.start(threads=True)
+        thag_nb.start()
         self.shell.run_line_magic("load_ext", "thag_nb")
         thag_nb.reset()
         print(

@@ -148,7 +148,7 @@ def test_without_the_gil_a_thread_is_charged_to_its_own_context_while_another_on
             with thag_nb.task("without the GIL"):
                 library_without_gil.churn(ctypes.c_size_t(100_000), ctypes.byref(rounds), ctypes.byref(stop))
 
-        thag_nb.start()
+        thag_nb.start(threads=False)
         thread = threading.Thread(target=without_gil)
         with thag_nb.task("busy"):
             thread.start()

@@ -7,6 +7,7 @@ import inspect
 import multiprocessing
 import multiprocessing.pool
 import sys
+import textwrap
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -661,6 +662,65 @@ def test_work_submitted_in_a_context_whose_record_was_given_back_is_the_nearest_
             print(last.result())
     """
     assert python(code) == "open\n"
+
+
+FOLLOWS = """
+    import threading, thag_nb
+    as_it_was = threading.Thread.start
+    def follows():
+        names = []
+        with thag_nb.task("around"):
+            thread = threading.Thread(target=lambda: names.append(thag_nb.current_context().name))
+            thread.start()
+        thread.join()
+        return names == ["around"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (["follows()"], [True]),
+        (["thag_nb.start()", "follows()"], [None, True]),
+        (["thag_nb.start(threads=False)", "follows()"], [None, False]),
+        (["thag_nb.start(threads=False)", "thag_nb.stop()", "follows()"], [None, None, False]),
+        (["thag_nb.start(threads=False)", "thag_nb.start()", "follows()"], [None, None, True]),
+        (["thag_nb.start()", "thag_nb.start(threads=False)", "follows()"], [None, None, False]),
+        (["follows()", "thag_nb.stop()", "follows()"], [True, None, True]),
+    ],
+    ids=lambda steps: " ".join(map(str, steps)),
+)
+def test_threads_are_followed_unless_somebody_said_otherwise(steps, expected):
+    code = f"""
+        told = [eval(step) for step in {steps!r}]
+        thag_nb.stop()
+        print(told == {expected!r}, threading.Thread.start is as_it_was)
+    """
+    assert python(textwrap.dedent(FOLLOWS) + textwrap.dedent(code)) == "True True\n"
+
+
+def test_unloading_the_extension_leaves_what_the_program_had_said_of_threads():
+    code = """
+        from IPython.core.interactiveshell import InteractiveShell
+        shell = InteractiveShell.instance()
+        thag_nb.start(threads=False)
+        shell.run_line_magic("load_ext", "thag_nb")
+        loaded = follows()
+        shell.run_line_magic("unload_ext", "thag_nb")
+        print(loaded, follows())
+    """
+    assert python(textwrap.dedent(FOLLOWS) + textwrap.dedent(code)) == "True False\n"
+
+
+def test_what_following_threads_imports_is_charged_to_nobody():
+    code = """
+        import sys, thag_nb
+        with thag_nb.task("first"):
+            imported = "multiprocessing.pool" in sys.modules
+        recording = thag_nb.read()
+        print(imported, sum(record.total_bytes for record in recording.contexts) < 100_000)
+    """
+    assert python(code) == "True True\n"
 
 
 def test_threads_are_followed_again_when_a_task_starts_what_was_stopped():

@@ -82,7 +82,8 @@ class _Extension:
         self.transformer = CellMagicTransformer(shell)
 
     def load(self) -> None:
-        dispatcher.start(threads=True)
+        self.companion = hooks.companion()
+        dispatcher.start()
         self.shell.register_magics(self.magics)
         self.shell.input_transformers_cleanup.append(self.transformer)
         self.magics.cells.attach()
@@ -114,7 +115,7 @@ class _Extension:
             self.shell.strdispatchers["complete_command"].strs.pop(command, None)
         marks.show_collections(False)
         dispatcher.stop()
-        hooks.accompany(None)
+        hooks.accompany(self.companion)
         with untracked():
             self.magics.report(to_report)  # last: whatever goes wrong with it, nothing of ours is left
 

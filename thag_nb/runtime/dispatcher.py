@@ -7,23 +7,31 @@ import sys
 from thag_nb import _native
 from thag_nb.recordings.model import ContextRecord, Recording, Status
 from thag_nb.runtime import hooks, marks, numpy_hook, propagation, rss
-from thag_nb.runtime.contexts import Allocator, cleaned_names, push_allocator_context
+from thag_nb.runtime.contexts import Allocator, cleaned_names, push_allocator_context, unrecorded
 
 
-def start(*, threads: bool | None = None) -> None:
+def start(*, threads: bool = True) -> None:
     """Hook CPython's allocators and NumPy's, and record. Twice is once.
 
-    With `threads`, contexts also follow work that is handed to threads, thread pools and executors: until `stop`,
-    ``Thread.start``, ``ThreadPoolExecutor.submit`` and their like are wrapped, and again at every later start, until
-    one says ``threads=False``. ``%load_ext thag_nb`` asks for it.
+    Contexts also follow work that is handed to threads, thread pools and executors: until `stop`, ``Thread.start``,
+    ``ThreadPoolExecutor.submit`` and their like are wrapped. With ``threads=False`` they are left alone, for programs
+    that must not have them wrapped. What was said last also holds where opening a task starts the recording, in a
+    library for example; until something was said, that is as `start` by itself.
 
     Raises `DispatcherError` if a domain cannot be hooked, and where the GIL is off.
     """
-    if threads is not None:
-        hooks.accompany(propagation.install if threads else None)
-    if threads is False:
+    hooks.accompany(_follow_threads if threads else None)
+    if not threads:
         propagation.remove()
     hooks.start()
+
+
+def _follow_threads() -> None:
+    with unrecorded():  # what is to be followed is imported first, once
+        propagation.install()
+
+
+hooks.accompany(_follow_threads)
 
 
 def stop() -> None:

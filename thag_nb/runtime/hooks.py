@@ -83,6 +83,11 @@ def accompany(companion: Callable[[], None] | None) -> None:
     _State.companion = companion
 
 
+def companion() -> Callable[[], None] | None:
+    """What every start does besides."""
+    return _State.companion
+
+
 def stop() -> None:
     """Stop recording and take the hooks out where nobody stands on top of them. Twice is once."""
     numpy_hook.stop_waiting()
