@@ -189,6 +189,13 @@ def test_the_public_names_are_these():
     assert thag_nb.__all__ == names.split()
 
 
+def test_completion_offers_what_is_public():
+    import thag_nb
+
+    thag_nb.contexts()  # which loads more of it
+    assert dir(thag_nb) == thag_nb.__all__
+
+
 def test_the_stub_names_what_the_native_module_has():
     from thag_nb import _native
 

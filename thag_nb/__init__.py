@@ -1,6 +1,15 @@
 """Which of my cells, tasks, coroutines and threads allocated this memory, when, and who still holds it?
 
-Importing this is quiet: no hook is installed, and neither IPython nor pandas nor matplotlib is loaded.
+Importing this is quiet: no hook is installed, and neither IPython nor pandas nor matplotlib is loaded. The first task
+starts the recording::
+
+    with thag_nb.task("load"):
+        table = read_everything()
+
+    thag_nb.contexts()  # a frame: what each task cost
+    thag_nb.retained("load")  # a frame: who still holds what it allocated
+
+In a notebook, ``%load_ext thag_nb`` makes each cell a context; ``%%thag_task load`` shows below a cell what it cost.
 """
 
 from __future__ import annotations
@@ -79,6 +88,11 @@ __all__ = [
     "with_task_allocator",
 ]
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    """What is public, for whoever completes a name; the modules and what they import are not."""
+    return __all__
 
 
 def contexts(*, recording: Recording | None = None) -> DataFrame:

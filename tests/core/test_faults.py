@@ -131,6 +131,7 @@ def test_a_block_that_the_owner_table_has_no_room_for_is_dropped_and_counted():
         RAW.free(slots[0])
         assert 0 <= of("dropped").self_live_bytes < MIB
         assert "1 events could not be recorded" in str(thag_nb.status())
+        assert "Nearly everything of " in thag_nb.status().seen
         assert_recording_goes_on()
         assert dropped() == 1
     """)

@@ -52,7 +52,9 @@ def test_a_page_of_now_also_says_who_holds_what_and_the_status() -> None:
     ]
     assert "&lt;kept&gt;" in text
     assert "<kept>" not in text
-    assert "thag_nb is recording" in text
+    assert f"<p>{thag_nb.status().seen}</p>" in text
+    assert "<p>Not seen are the pools of Arrow and Polars" in text
+    assert "<p>state: recording; hooks: raw on top" in text
 
 
 def test_a_page_of_nothing_says_so() -> None:

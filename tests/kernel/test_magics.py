@@ -175,7 +175,11 @@ def test_the_cost_table_nests_tasks_under_cells_and_shows_root_and_overhead(sess
 
 
 def test_status_says_that_it_records(session):
-    assert session["%thag_status"].text.startswith("thag_nb is recording; hooks: raw on top, mem on top")
+    seen, details = session["%thag_status"].text.splitlines()
+    assert seen == "Recording. Everything of Python and NumPy is seen; Arrow, Polars and other native code are not."
+    assert details.startswith("state: recording; hooks: raw on top, mem on top")
+    assert seen in line(session["%thag"])
+    assert " in cells and tasks, " in line(session["%thag"])
 
 
 def test_a_comment_behind_a_magic_is_not_part_of_the_name():
@@ -483,5 +487,5 @@ def test_a_foreign_file_and_a_wrong_configuration_are_told_and_nothing_breaks(tm
     assert "or replace it with --overwrite" in cells[1].text + cells[1].traceback
     assert line(cells[2]) == f"wrote {page}"
     assert "The configuration of ThagNb is left out." in cells[4].text
-    assert cells[5].text.startswith("thag_nb is recording")
+    assert cells[5].text.startswith("Recording. ")
     assert line(cells[6]).startswith("goes_on · ")

@@ -40,6 +40,26 @@ def test_fifty_restarts_leave_one_layer_of_hooks():
     assert _native.allocators() == before
 
 
+def test_status_says_first_whether_everything_is_seen():
+    code = """
+        import tracemalloc, thag_nb
+        print(thag_nb.status().seen)
+        thag_nb.start()
+        print(thag_nb.status())
+        thag_nb.stop()
+        tracemalloc.start()
+        thag_nb.start()
+        tracemalloc.stop()
+        thag_nb.start()
+        print(thag_nb.status().seen)
+    """
+    off, whole, details, gap = python(code).splitlines()
+    assert off == "Not recording. Nothing is seen until thag_nb.start() or the next task."
+    assert whole == "Recording. Everything of Python and NumPy is seen; Arrow, Polars and other native code are not."
+    assert details.startswith("state: recording; hooks: raw on top, mem on top, obj on top, ")
+    assert gap.startswith("Recording. Nearly everything of Python and NumPy is seen; ")
+
+
 def test_what_was_recorded_can_be_read_after_stop():
     with thag_nb.task("before stop"):
         block = bytearray(SIZE)
@@ -216,6 +236,7 @@ def test_tracemalloc_stopped_under_us_removes_us_and_a_start_hooks_again():
     tracemalloc.stop()
     status = thag_nb.status()
     assert (status.state, status.hooks["obj"]) == ("recording", "absent")
+    assert status.seen.startswith("Recording. Not everything of Python and NumPy is seen; ")
     assert "removed the hooks of raw, mem, obj" in str(status)
     before = status.reattached
     with thag_nb.task("again"):

@@ -296,9 +296,11 @@ def test_a_numpy_that_is_not_as_we_know_it_is_told_until_it_is_hooked(monkeypatc
         changed.setattr(core, "_ARRAY_API", object())
         thag_nb.start()
         assert "NumPy's array data is not seen: " in str(thag_nb.status())
+        assert " of Python is seen; NumPy's arrays, Arrow, " in thag_nb.status().seen
     thag_nb.start()
     assert thag_nb.status().hooks["numpy"] == "on top"
-    assert "NumPy" not in str(thag_nb.status())
+    assert "NumPy's" not in str(thag_nb.status())
+    assert " of Python and NumPy is seen; Arrow, " in thag_nb.status().seen
 
 
 @pytest.mark.parametrize("begin", ["thag_nb.start()", "thag_nb.task('load').__enter__()"])

@@ -24,6 +24,14 @@ table { border-collapse: collapse; font-size: 14px; } tr { background: Canvas; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
 """
 
+_SEEN = (
+    "Seen is every allocation of Python's objects and of NumPy's arrays while the recording was on: each one, none "
+    "sampled.",
+    "Not seen are the pools of Arrow and Polars, in which pandas keeps text where pyarrow is installed; what libraries "
+    "ask of C by themselves, of mmap or of a GPU; small objects that Python hands out again without allocating; and "
+    "what was there before the recording began. So the process as a whole, its RSS, is larger than what is live here.",
+)
+
 
 def write(
     path: str | os.PathLike[str],
@@ -41,7 +49,8 @@ def write(
 def page(recording: Recording | None = None, progress: walk.Progress | None = None) -> str:
     """The HTML of a recording, or of this process as of now: then with who still holds what, and the status."""
     source = dispatcher.read() if recording is None else recording
-    view = costs_bundle(source, figure=True).get("text/html", "<p>Nothing was recorded.</p>")
+    seen = dispatcher.seen() if recording is None else ""
+    view = costs_bundle(source, figure=True, seen=seen).get("text/html", "<p>Nothing was recorded.</p>")
     sections = [("What each cell and task cost", view)]
     if recording is None:
         sections += [("Who still holds it", _holders(progress)), ("What is seen, and what is not", _status())]
@@ -65,4 +74,5 @@ def _holders(progress: walk.Progress | None) -> str:
 
 
 def _status() -> str:
-    return "".join(f"<p>{html.escape(line)}</p>" for line in str(dispatcher.status()).splitlines())
+    seen, *details = str(dispatcher.status()).splitlines()
+    return "".join(f"<p>{html.escape(line)}</p>" for line in (seen, *_SEEN, *details))

@@ -62,15 +62,16 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     )
 
 
-def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
+def costs_bundle(recording: Recording, *, figure: bool, seen: str = "") -> Bundle:
     """What each cell and task cost, nested, with the root and the bookkeeping; with `figure`, over time as well.
 
+    `seen` is what the dispatcher says of whether everything is seen, if the recording is of now.
     The HTML is a picture and a table, for whoever opens the notebook later; where its script runs, it becomes a chart
     that can be zoomed and a table that can be sorted.
     """
     if not recording.contexts:
         return {"text/plain": "Nothing has been recorded yet."}
-    session_costs, rows, notes = _session(recording)
+    session_costs, rows, notes = _session(recording, seen)
     brief = [[row[column] for column in _BRIEF] for row in rows]
     table = text_table(brief, [_COLUMNS[column] for column in _BRIEF])
     bundle = {"text/plain": "\n".join([table, *notes])}
@@ -80,20 +81,20 @@ def costs_bundle(recording: Recording, *, figure: bool) -> Bundle:
     return bundle
 
 
-def costs_view(recording: Recording) -> tuple[str, str]:
+def costs_view(recording: Recording, seen: str = "") -> tuple[str, str]:
     """The HTML of `costs_bundle` without its script, and the JSON that the script works with, if there is anything."""
     if not recording.contexts:
         return "<div>Nothing has been recorded yet.</div>", ""
-    session_costs, rows, notes = _session(recording)
+    session_costs, rows, notes = _session(recording, seen)
     view = _costs_picture(recording, rows, notes, "")["text/html"]
     return view, assets.dashboard_json(_payload(recording, session_costs))
 
 
-def _session(recording: Recording) -> tuple[Costs, list[tuple[str, ...]], list[str]]:
+def _session(recording: Recording, seen: str) -> tuple[Costs, list[tuple[str, ...]], list[str]]:
     """What each cell and task cost: as figures, as the rows of the table, and what stands below it."""
     session_costs = costs(recording, recording.contexts[0])
     rows = [*map(_texts, session_costs.rows), _overhead_row(recording)]
-    return session_costs, rows, [_shares(recording), *_left_out(session_costs), _CAVEAT]
+    return session_costs, rows, [_shares(recording), *_left_out(session_costs), f"{seen} {_CAVEAT}".lstrip()]
 
 
 def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
@@ -157,9 +158,9 @@ def _overhead_row(recording: Recording) -> tuple[str, ...]:
 def _shares(recording: Recording) -> str:
     """Who has what is live now, what the bookkeeping takes beside it, and how large the process is."""
     root = recording.contexts[0]
-    parts = [f"Live now {format_bytes(root.live_bytes)}"]
-    if root.live_bytes > 0:
-        parts[0] += f", {root.self_live_bytes / root.live_bytes:.0%} of it root's own"
+    parts = [f"Now {format_bytes(root.live_bytes - root.self_live_bytes)} in cells and tasks"]
+    if root.self_live_bytes:
+        parts[0] += f", {format_bytes(root.self_live_bytes)} outside of them"
     parts.append(f"thag_nb itself {format_bytes(recording.overhead_bytes)}")
     if recording.resident:
         parts.append(f"RSS {format_bytes(recording.resident[-1].resident_bytes)}")

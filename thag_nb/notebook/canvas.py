@@ -41,8 +41,8 @@ class DashboardCanvas(_Canvas):
     view = traitlets.Unicode().tag(sync=True)
     payload = traitlets.Unicode().tag(sync=True)
 
-    def show(self, recording: Recording) -> None:
-        """Show what each cell and task cost."""
-        view, payload = costs_view(recording)
+    def show(self, recording: Recording, seen: str = "") -> None:
+        """Show what each cell and task cost, and, of now, whether everything is `seen`."""
+        view, payload = costs_view(recording, seen)
         with self.hold_sync():
             self.view, self.payload = view, payload

@@ -114,7 +114,8 @@ class ThagNb(Magics):
         """Show what each cell and task cost, as a table and over time."""
         self._refuse_arguments("thag", line)
         with untracked():
-            display(costs_bundle(dispatcher.read(), figure=self._shows_pictures()), raw=True)
+            bundle = costs_bundle(dispatcher.read(), figure=self._shows_pictures(), seen=dispatcher.seen())
+            display(bundle, raw=True)
 
     @magic_arguments()
     @argument("name", nargs="*", help="whose memory; quotes are optional. Without it, of everything that has ended")

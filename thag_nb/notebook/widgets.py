@@ -30,19 +30,22 @@ class Dashboard(ipywidgets.VBox):
             self._fixed = recording
             self._recording = recording or dispatcher.read()
             self._inside = DashboardCanvas()
-            self._inside.show(self._recording)
+            self._inside.show(self._recording, self._seen())
             self.children = (self._inside,)
 
     def refresh(self) -> None:
         """Show what is true now, wherever the dashboard is displayed. One of a given recording stays as it is."""
         with untracked():
             self._recording = self._fixed or dispatcher.read()
-            self._inside.show(self._recording)
+            self._inside.show(self._recording, self._seen())
             for handle in self._handles:
                 handle.update(self._bundle(), raw=True)
 
     def _bundle(self) -> Bundle:
-        return costs_bundle(self._recording, figure=True)
+        return costs_bundle(self._recording, figure=True, seen=self._seen())
+
+    def _seen(self) -> str:
+        return "" if self._fixed else dispatcher.seen()
 
     def _ipython_display_(self, **_options: Any) -> None:
         """IPython's protocol. A widget's own view would be an error message for whoever opens the notebook later."""

@@ -279,6 +279,7 @@ def id_from(wanted: Any) -> int:
 class Status(NamedTuple):
     """How the dispatcher stands. Counts are since the process started.
 
+    ``seen`` is a sentence: whether everything is seen that could be, and what is not. The rest says why.
     ``state`` is ``recording``, ``off``, or ``pass-through`` (stopped, but whoever wrapped the hooks still calls them).
     ``hooks`` says for each domain ``on top``, ``wrapped`` (somebody is called before us) or ``absent``.
     ``threads`` says whether contexts follow work into threads and pools. ``reattached`` counts domains that were hooked
@@ -302,10 +303,11 @@ class Status(NamedTuple):
     reattached: int
     forgotten_bytes: int
     cleaned_names: int
+    seen: str
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        """One line for the state, one for each thing worth saying."""
+        """Whether everything is seen, then a line of details, and one for each thing worth saying."""
         hooks = ", ".join(f"{domain} {hook}" for domain, hook in self.hooks.items())
         followed = "followed" if self.threads else "not followed"
-        return "\n".join((f"thag_nb is {self.state}; hooks: {hooks}; threads: {followed}", *self.notes))
+        return "\n".join((self.seen, f"state: {self.state}; hooks: {hooks}; threads: {followed}", *self.notes))

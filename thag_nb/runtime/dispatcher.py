@@ -84,16 +84,38 @@ def _status() -> Status:
         reattached=hooks.reattached(),
         forgotten_bytes=hooks.forgotten_bytes(),
         cleaned_names=cleaned_names(),
+        seen=_seen(reached, recording, health),
         notes=tuple(_notes(reached, recording, health)),
         **health,
     )
+
+
+def seen() -> str:
+    """Whether everything is seen that could be, and what is not, in a sentence or two."""
+    with push_allocator_context(Allocator.SYSTEM):
+        return _seen(_native.hooks(), _native.is_recording(), _native.health())
+
+
+def _seen(reached: dict[str, str], recording: bool, health: dict[str, int]) -> str:
+    if not recording:
+        return "Not recording. Nothing is seen until thag_nb.start() or the next task."
+    missed = health["dropped"] or hooks.reattached()
+    how_much = "Not everything" if _removed(reached) else "Nearly everything" if missed else "Everything"
+    hidden = "NumPy's arrays, Arrow" if numpy_hook.problem() else "Arrow"
+    of_what = "Python" if numpy_hook.problem() else "Python and NumPy"
+    return f"Recording. {how_much} of {of_what} is seen; {hidden}, Polars and other native code are not."
+
+
+def _removed(reached: dict[str, str]) -> list[str]:
+    """The domains of CPython's in which we are not called any more."""
+    return [domain for domain, hook in reached.items() if hook == "absent" and domain != "numpy"]
 
 
 def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> list[str]:
     """A sentence for everything a person should know before trusting the figures."""
     notes = []
     wrapped = [domain for domain, hook in reached.items() if hook == "wrapped"]
-    absent = [domain for domain, hook in reached.items() if hook == "absent" and domain != "numpy"]
+    absent = _removed(reached)
     if wrapped:
         verb = "still counts everything" if recording else "only passes calls through"
         notes.append(f"{_culprit()} wrapped the hooks of {', '.join(wrapped)}; thag_nb {verb}")
