@@ -22,7 +22,7 @@ _CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888;
 _AS_IT_STANDS = "pre"  # the first column is indented
 _WRAPPED = "pre-wrap; overflow-wrap: anywhere"
 # What scrolls below it is made illegible where the page gives rows no background to inherit.
-_STAYS = "; position: sticky; left: 0; background: inherit; backdrop-filter: blur(12px)"
+_STAYS = "; position: sticky; left: 0; background: inherit; backdrop-filter: blur(12px); box-shadow: inset 0 -1px #8888"
 _NAME = "; overflow: hidden; text-overflow: ellipsis; max-width: {letters}ch" + _STAYS
 _TEXT_LETTERS = 40  # of a name in a text, which has nowhere else to show the rest
 _MOST_INDENT = 24

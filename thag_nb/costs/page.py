@@ -29,7 +29,7 @@ _SEEN = (
     "sampled.",
     "Not seen are the pools of Arrow and Polars, in which pandas keeps text where pyarrow is installed; what libraries "
     "ask of C by themselves, of mmap or of a GPU; small objects that Python hands out again without allocating; and "
-    "what was there before the recording began. So the process as a whole, its RSS, is larger than what is live here.",
+    "what was there before the recording began. So live bytes are not the RSS of the process.",
 )
 
 
