@@ -35,6 +35,41 @@ def test_ticks_of_bytes_say_exactly_where_they_are(peak_bytes: int) -> None:
     assert [float(number) * units[unit] for number, unit in labels] == list(sizes)
 
 
+MINUTE, HOUR, DAY = 60, 3600, 86400
+SPANS = {
+    5e-6: "0 1 2 3 4 5 µs",
+    0.7: "0 100 200 300 400 500 600 700 ms",
+    2.5: "0 0.5 1 1.5 2 2.5 s",
+    100: "0 15 30 45 60 75 90 s",
+    3 * MINUTE: "0 1 2 3 min",
+    8 * MINUTE: "0 1 2 3 4 5 6 7 8 min",
+    10 * MINUTE: "0 2 4 6 8 10 min",
+    700: "0 2 4 6 8 10 min",
+    2 * HOUR: "0 15 30 45 60 75 90 105 120 min",
+    10 * HOUR: "0 2 4 6 8 10 h",
+    DAY: "0 3 6 9 12 15 18 21 24 h",
+    30 * DAY: "0 5 10 15 20 25 30 d",
+}
+
+
+@pytest.mark.parametrize("seconds", SPANS)
+def test_ticks_of_time_are_where_a_clock_has_them(seconds: float) -> None:
+    record = context(3, "load", duration_ns=round(seconds * 1e9))
+    axes = plot_timeline(recording((record, pack((0, 0, 10, 0, 0)))), "load")
+    axes.figure.draw_without_rendering()
+    *labels, unit = SPANS[seconds].split()
+    assert [label.get_text() for label in axes.get_xticklabels()] == labels
+    assert axes.get_xlabel() == f"time since start ({unit})"
+
+
+def test_whoever_zooms_into_minutes_gets_round_parts_of_one() -> None:
+    record = context(3, "load", duration_ns=600 * 10**9)
+    axes = plot_timeline(recording((record, pack((0, 0, 10, 0, 0)))), "load")
+    axes.set_xlim(30, 42)
+    axes.figure.draw_without_rendering()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.5", "0.55", "0.6", "0.65", "0.7"]
+
+
 def test_png_is_transparent_and_as_large_as_asked() -> None:
     pixels = imread(io.BytesIO(figure_png(plot_timeline(busy(), "load"), dpi=50)), format="png")
     assert pixels.shape == (125, 350, 4)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
-from math import ceil, floor, log2
-from typing import Any
+from math import ceil, floor, log2, log10
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, Locator
 from numpy.typing import NDArray
 
 from thag_nb.errors import AxesError
@@ -32,10 +32,33 @@ DASHES: tuple[Any, ...] = (
     (0, (6, 1.5, 1, 1.5)),
 )
 
-_TIME_UNITS = ((1e-3, "µs", 1e6), (1.0, "ms", 1e3), (180.0, "s", 1.0), (float("inf"), "min", 1 / 60))
-_TIME_STEPS = [1, 2, 2.5, 5, 10]
-_MINUTE_STEPS = [1, 1.2, 1.8, 3, 6, 10]  # of 60, 600, 6000 seconds: whole minutes
+_MOST_STEPS = 8  # between the ticks of time
+_ROUNDED = 1 + 1e-9  # what floating point may add or take away
+_SHORTEST_STEP = 1e-9  # in any unit
 _SHORTEST_NS = 1_000  # a window of no length has no scale
+
+
+class _TimeUnit(NamedTuple):
+    """What times are told in for spans from `least_s` seconds on, and how many of it a clock has between two ticks.
+
+    Where there are no such steps, ticks are 1, 2 or 5 times a power of ten apart. chart.js has the same units.
+    """
+
+    name: str
+    seconds: float
+    least_s: float
+    steps: tuple[float, ...] = ()
+
+
+_SIXTIETHS = (1, 2, 5, 10, 15, 30)
+_TIME_UNITS = (
+    _TimeUnit("µs", 1e-6, 0),
+    _TimeUnit("ms", 1e-3, 1e-3),
+    _TimeUnit("s", 1, 1, (0.2, 0.5, *_SIXTIETHS)),
+    _TimeUnit("min", 60, 180, _SIXTIETHS),
+    _TimeUnit("h", 3600, 3 * 3600, (1, 2, 3, 6, 12)),
+    _TimeUnit("d", 86400, 3 * 86400),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +121,37 @@ def scale(axes: Axes, clock: Clock, top_bytes: float) -> None:
 
 
 def _scale_time(axes: Axes, span: float) -> None:
-    _, unit, per_second = next(row for row in _TIME_UNITS if span < row[0])
-    axes.xaxis.set_major_locator(MaxNLocator(8, steps=_MINUTE_STEPS if unit == "min" else _TIME_STEPS))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _position: f"{seconds * per_second:.6g}"))
-    axes.set_xlabel(f"time since start ({unit})")
+    unit = next(unit for unit in reversed(_TIME_UNITS) if span >= unit.least_s)
+    axes.xaxis.set_major_locator(_TimeLocator(unit))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _position: f"{seconds / unit.seconds:.6g}"))
+    axes.set_xlabel(f"time since start ({unit.name})")
+
+
+class _TimeLocator(Locator):
+    """Ticks where a clock would have them: at whole minutes and hours, and not at 100 or 1000 seconds."""
+
+    def __init__(self, unit: _TimeUnit) -> None:
+        self._unit = unit
+
+    def __call__(self) -> list[float]:
+        if self.axis is None:
+            return []
+        low, high = sorted(self.axis.get_view_interval())
+        return self.tick_values(low, high)
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        step = self._step(vmax - vmin)
+        return [step * number for number in range(ceil(vmin / step), floor(vmax / step * _ROUNDED) + 1)]
+
+    def _step(self, span: float) -> float:
+        """The shortest with few enough ticks."""
+        unit = self._unit
+        least = max(span / unit.seconds / _MOST_STEPS, _SHORTEST_STEP)
+        # Of a span that somebody zoomed into there may be less than a minute: then parts of one are what there is.
+        steps = unit.steps if span >= unit.least_s else ()
+        power = 10.0 ** floor(log10(least))
+        decades = (power, 2 * power, 5 * power, 10 * power)
+        return next(step for step in (*steps, *decades) if step * _ROUNDED >= least) * unit.seconds
 
 
 def _byte_tick(size: float) -> str:

@@ -10,6 +10,18 @@ const DASHES = [[], [7, 3], [2, 2], [8, 3, 2, 3]];
 const SHORTEST_ZOOM_COLUMNS = 4;
 const LABEL_STEP = 4; // columns between the places that are tried for a name
 
+// What times are told in: nanoseconds, the shortest span, and the steps of a clock. Where there are none, ticks are
+// 1, 2 or 5 times a power of ten apart. Python's axes.py has the same.
+const SIXTIETHS = [1, 2, 5, 10, 15, 30];
+const TIME_UNITS = [
+  { unit: "µs", ns: 1e3, least: 0, steps: [] },
+  { unit: "ms", ns: 1e6, least: 1e6, steps: [] },
+  { unit: "s", ns: 1e9, least: 1e9, steps: [0.2, 0.5, ...SIXTIETHS] },
+  { unit: "min", ns: 60e9, least: 180e9, steps: SIXTIETHS },
+  { unit: "h", ns: 3600e9, least: 3 * 3600e9, steps: [1, 2, 3, 6, 12] },
+  { unit: "d", ns: 86400e9, least: 3 * 86400e9, steps: [] },
+];
+
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 function formatBytes(size, digits = 1) {
@@ -50,10 +62,18 @@ function readScene(header, buffer) {
   };
 }
 
-function niceStep(span, most) {
-  const rough = span / most;
+/** The ticks of a stretch of time after its origin, all in nanoseconds, `most` steps apart at most: [time, label]. */
+function timeTicks(start, end, most) {
+  const { unit, ns, steps } = TIME_UNITS.findLast(({ least }) => end - start >= least) ?? TIME_UNITS[0];
+  const rough = (end - start) / ns / most;
   const power = 10 ** Math.floor(Math.log10(rough));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= rough);
+  const step = [...steps, power, 2 * power, 5 * power, 10 * power].find((wide) => wide * (1 + 1e-9) >= rough);
+  const digits = Math.max(0, Math.ceil(-Math.log10(step)));
+  const ticks = [];
+  for (let number = Math.ceil(start / ns / step); number * step * ns <= end; number += 1) {
+    ticks.push([number * step * ns, `${Number((number * step).toFixed(digits))} ${unit}`]);
+  }
+  return ticks;
 }
 
 function largest(values, first, last) {
@@ -337,14 +357,11 @@ class Chart {
       context.fillText(formatBytes(size).replace(".0 ", " "), left - 6, y(size));
     }
     const origin = this.scene.start_ns;
-    const [unit, factor] = [["µs", 1e3], ["ms", 1e6], ["s", 1e9], ["min", 60e9]]
-      .findLast(([, ns], place) => place === 0 || end - start >= (ns === 60e9 ? 3 : 1) * ns);
-    const tick = niceStep((end - start) / factor, Math.max(2, (right - left) / 90));
     context.textAlign = "center";
     context.textBaseline = "top";
-    for (let place = Math.ceil((start - origin) / factor / tick) * tick; origin + place * factor <= end; place += tick) {
-      context.fillRect(Math.round(x(origin + place * factor)), bottom, 1, 4);
-      context.fillText(`${Number(place.toPrecision(6))} ${unit}`, x(origin + place * factor), bottom + 7);
+    for (const [time, label] of timeTicks(start - origin, end - origin, Math.max(2, (right - left) / 90))) {
+      context.fillRect(Math.round(x(origin + time)), bottom, 1, 4);
+      context.fillText(label, x(origin + time), bottom + 7);
     }
     context.globalAlpha = 1;
   }
