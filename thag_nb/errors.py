@@ -91,10 +91,11 @@ class NamespaceError(ThagError, TypeError):
 
 
 class AxesError(ThagError, TypeError):
-    """Something else where matplotlib axes were wanted."""
+    """Something else where matplotlib axes were wanted, or axes on which time and bytes cannot be drawn."""
 
-    def __init__(self, axes: object) -> None:
-        super().__init__(f"ax must be one matplotlib Axes, not {_in_one_line(axes)}; leave it out to draw a new figure")
+    def __init__(self, axes: object, *, rule: str = "one matplotlib Axes") -> None:
+        """`rule` is what they must be and are not."""
+        super().__init__(f"ax must be {rule}, not {_in_one_line(axes)}; leave it out to draw a new figure")
 
 
 class NotARecordingError(ThagError, TypeError):

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import matplotlib as mpl
 import pytest
 from handmade import busy, context, pack, recording
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from thag_nb.errors import AxesError
 from thag_nb.palette import GREY
 from thag_nb.plotting.axes import figure_png
+from thag_nb.plotting.stack import plot_stack
 from thag_nb.plotting.timeline import plot_timeline
 
 
@@ -16,6 +20,24 @@ def test_settings_of_matplotlib_are_left_alone() -> None:
     before = dict(mpl.rcParams)
     figure_png(plot_timeline(busy()))
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("draw", [plot_timeline, plot_stack])
+@pytest.mark.parametrize("projection", ["3d", "polar", "hammer"])
+def test_axes_on_which_time_does_not_go_to_the_right_are_refused(draw: Any, projection: str) -> None:
+    axes = Figure().add_subplot(projection=projection)
+    with pytest.raises(AxesError, match=r"^ax must be flat axes with time to the right and bytes upwards, not <.*>; "):
+        draw(busy(), "load", ax=axes)
+    assert axes.lines[:] == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("draw", [plot_timeline, plot_stack])
+def test_logarithmic_axes_stay_so(draw: Any) -> None:
+    axes = Figure(layout="constrained").add_subplot(xscale="log", yscale="log")
+    draw(busy(), "load", ax=axes).figure.draw_without_rendering()
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert axes.get_ylim()[0] > 0
 
 
 def test_ticks_of_bytes_are_round_binary_units() -> None:

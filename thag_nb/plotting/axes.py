@@ -79,9 +79,13 @@ class Clock:
 
 
 def check_axes(ax: object) -> None:
-    """Raises `AxesError` for what is neither axes nor None."""
-    if ax is not None and not isinstance(ax, Axes):
+    """Raises `AxesError` for what is neither axes nor None, and for axes on which time does not go to the right."""
+    if ax is None:
+        return
+    if not isinstance(ax, Axes):
         raise AxesError(ax)
+    if hasattr(ax, "zaxis") or not ax.transData.is_separable:  # three dimensions; polar, a map
+        raise AxesError(ax, rule="flat axes with time to the right and bytes upwards")
 
 
 def axes_for(ax: Axes | None, figsize: tuple[float, float] | None, *, pyplot: bool) -> Axes:
@@ -113,16 +117,19 @@ def scale(axes: Axes, clock: Clock, top_bytes: float) -> None:
     span, top = clock.span_ns / 1e9, max(top_bytes, 1)
     if axes.has_data():
         span, top = max(span, axes.get_xlim()[1]), max(top, axes.get_ylim()[1])
-    axes.set_xlim(0, span)
-    axes.set_ylim(0, top)
-    axes.yaxis.set_major_locator(_BinaryLocator())
+    # On a logarithmic scale, which only somebody's own axes have, there is no zero, and it has ticks of its own.
+    axes.set_xlim(_SHORTEST_NS / 1e9 if axes.get_xscale() == "log" else 0, span)
+    axes.set_ylim(1 if axes.get_yscale() == "log" else 0, top)
+    if axes.get_yscale() != "log":
+        axes.yaxis.set_major_locator(_BinaryLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _position: _byte_tick(size)))
     _scale_time(axes, span)
 
 
 def _scale_time(axes: Axes, span: float) -> None:
     unit = next(unit for unit in reversed(_TIME_UNITS) if span >= unit.least_s)
-    axes.xaxis.set_major_locator(_TimeLocator(unit))
+    if axes.get_xscale() != "log":
+        axes.xaxis.set_major_locator(_TimeLocator(unit))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _position: f"{seconds / unit.seconds:.6g}"))
     axes.set_xlabel(f"time since start ({unit.name})")
 
