@@ -194,3 +194,28 @@ def test_words_are_neither_over_each_other_nor_over_a_line(source: Recording, dp
     axes.figure.set_dpi(dpi)
     check_words(axes)
     assert figure_png(axes, dpi=dpi)
+
+
+ABSURD = [2**63 - 1, -(2**63), 2**53, -1]
+
+
+@pytest.mark.parametrize("field", range(5))
+@pytest.mark.parametrize("value", ABSURD)
+def test_a_timeline_of_absurd_figures_is_drawn(field: int, value: int) -> None:
+    absurd = tuple(value if place == field else 1000 for place in range(5))
+    rows = sorted([absurd, (MS, 1000, 6000, 2000, 2000)])
+    source = recording((root(), pack(*rows)), (context(3, "load", peak_bytes=6000, duration_ns=SECOND), pack(*rows)))
+    for wanted in (None, "load"):
+        assert figure_png(plot_stack(source, wanted))
+        assert figure_png(plot_timeline(source, wanted))
+
+
+@pytest.mark.parametrize("field", ["started_ns", "duration_ns", "peak_bytes", "self_peak_bytes", "retained_bytes"])
+@pytest.mark.parametrize("value", ABSURD)
+def test_a_context_of_absurd_figures_is_drawn(field: str, value: int) -> None:
+    rows = pack((0, 0, 5000, 4000, 4000), (MS, 1000, 6000, 2000, 2000))
+    record = context(3, "load", peak_bytes=6000, duration_ns=SECOND)._replace(**{field: value})
+    source = recording((root(), rows), (record, rows))
+    for wanted in (None, "load"):
+        assert figure_png(plot_stack(source, wanted))
+        assert figure_png(plot_timeline(source, wanted))

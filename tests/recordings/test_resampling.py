@@ -83,6 +83,12 @@ def test_a_window_of_no_length_has_columns_all_the_same() -> None:
     assert list(edges) == [5, 6, 7, 8, 9]
 
 
+def test_a_window_that_ends_with_the_clock_has_edges_that_never_go_back() -> None:
+    edges = Window(0, 2**63 - 1, 7).edges_ns
+    assert edges[0] == 0
+    assert (np.diff(edges) > 0).all()
+
+
 def test_descendants_are_below_at_any_depth_without_system() -> None:
     odd = recording(
         (root(), b""),

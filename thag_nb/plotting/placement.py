@@ -161,6 +161,8 @@ def place_within(
     text: Words, left: Boxes, bottom: Boxes, top: Boxes, renderer: RendererBase
 ) -> tuple[float, float] | None:
     """Where in pixels the middle of words has most room in an area: columns from `left`, each from bottom to top."""
+    if not left[1] > left[0]:  # so early or late that its columns are at one place
+        return None
     text.show(True)
     box = text.box(renderer)
     width, height = box[2] - box[0] + 2 * _PAD_PIXELS, box[3] - box[1] + 2 * _PAD_PIXELS

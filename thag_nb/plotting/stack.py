@@ -194,7 +194,8 @@ def _write_beside(
     """The words that stand beside their points, and what stands for them in a key."""
     peak = (float(clock.seconds(resampling.peak_ns(recording, top))), float(top.peak_bytes))
     words = f"peak {format_bytes(top.peak_bytes)}"
-    axes.plot(*peak, "o", color=GREY, markersize=4, zorder=6, clip_on=False)
+    (dot,) = axes.plot(*peak, "o", color=GREY, markersize=4, zorder=6, clip_on=False)
+    dot.set_in_layout(False)  # wherever somebody has zoomed to, the axes keep their room
     beside: dict[Words, Artist] = {
         write(axes, words, peak, xycoords="data", size=LABEL_POINTS, tie=GREY): Line2D(
             [], [], color=GREY, linewidth=0.8, marker="o", markersize=3.5, label=words

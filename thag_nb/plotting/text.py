@@ -52,9 +52,10 @@ class Words(Annotation):
     anchors: Sequence[tuple[float, float]] = ()
 
     def draw(self, renderer: RendererBase) -> None:
-        """As `Annotation`, without warnings."""
+        """As `Annotation`, without warnings, and not far beyond the figure, where FreeType fails."""
         with _quietly():
-            super().draw(renderer)
+            if self.axes is not None and self.axes.figure.figure.bbox.overlaps(Bbox.from_extents(*self.box(renderer))):
+                super().draw(renderer)
 
     def get_window_extent(self, *args: Any, **kwargs: Any) -> Bbox:
         """As `Annotation`, without warnings."""

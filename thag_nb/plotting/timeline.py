@@ -210,7 +210,8 @@ def _draw_curve(axes: Axes, curve: _Curve, clock: Clock) -> None:
         label=short(curve.record.name),
     )
     peak = (clock.seconds(curve.peak_ns), curve.record.peak_bytes)
-    axes.plot(*peak, look.marker, color=look.colour, markersize=4, zorder=6, clip_on=False)
+    (dot,) = axes.plot(*peak, look.marker, color=look.colour, markersize=4, zorder=6, clip_on=False)
+    dot.set_in_layout(False)  # wherever somebody has zoomed to, the axes keep their room
 
 
 def _line(curve: _Curve) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

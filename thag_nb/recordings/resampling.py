@@ -19,6 +19,7 @@ COLUMNS = 600
 MOST_LAYERS = 8
 
 BUCKET_FIELDS = len(TimelineBucket._fields)
+_INT64_AS_FLOAT = -(2.0**63), 2.0**63 - 1024  # a damaged recording may hold moments in the year 2262
 _START, _LOW, _HIGH, _LIVE, _SELF_LIVE = range(BUCKET_FIELDS)
 
 
@@ -33,7 +34,7 @@ class Window(NamedTuple):
     def edges_ns(self) -> NDArray[np.int64]:
         """The borders of the columns, shape (columns + 1,)."""
         edges = np.linspace(self.start_ns, max(self.end_ns, self.start_ns + self.columns), self.columns + 1)
-        return edges.astype(np.int64)
+        return np.clip(edges, *_INT64_AS_FLOAT).astype(np.int64)
 
 
 class Layer(NamedTuple):
