@@ -84,6 +84,7 @@ def test_ticks_of_time_are_where_a_clock_has_them(seconds: float) -> None:
     assert axes.get_xlabel() == f"time since start ({unit})"
 
 
+@pytest.mark.filterwarnings("error")
 def test_whoever_zooms_into_minutes_gets_round_parts_of_one() -> None:
     record = context(3, "load", duration_ns=600 * 10**9)
     axes = plot_timeline(recording((record, pack((0, 0, 10, 0, 0)))), "load")

@@ -52,15 +52,26 @@ class Words(Annotation):
     anchors: Sequence[tuple[float, float]] = ()
 
     def draw(self, renderer: RendererBase) -> None:
-        """As `Annotation`, without warnings, and not far beyond the figure, where FreeType fails."""
+        """As `Annotation`, without warnings, and not beyond the view: FreeType fails on words that are far away."""
         with _quietly():
-            if self.axes is not None and self.axes.figure.figure.bbox.overlaps(Bbox.from_extents(*self.box(renderer))):
+            if self._is_in_view():
                 super().draw(renderer)
 
     def get_window_extent(self, *args: Any, **kwargs: Any) -> Bbox:
         """As `Annotation`, without warnings."""
         with _quietly():
             return super().get_window_extent(*args, **kwargs)
+
+    def get_tightbbox(self, renderer: RendererBase | None = None) -> Bbox | None:
+        """As `Annotation`, but those of a moment beyond the view, where somebody zoomed, take no room from the axes."""
+        return super().get_tightbbox(renderer) if self._is_in_view() else Bbox.null()
+
+    def _is_in_view(self) -> bool:
+        if self.axes is None or self.xycoords == "axes fraction":
+            return True
+        x, y = self.axes.transData.transform(self.xy)
+        left, bottom, right, top = self.axes.bbox.padded(1).extents
+        return bool(left <= x <= right and (self.xycoords != "data" or bottom <= y <= top))
 
     def box(self, renderer: RendererBase) -> Boxes:
         """Where the words are, without the line that ties them to their point, shape (4,)."""
