@@ -11,12 +11,22 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from thag_nb.units import NAME_LETTERS, cut, visible
 
 Bundle = dict[str, str]
 
 Row = Sequence[str]
+
+
+class Picture(NamedTuple):
+    """A picture in words and as a PNG, or a sentence that says why it could not be drawn."""
+
+    alt: str
+    png: bytes = b""
+    problem: str = ""
+
 
 _CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: "
 _AS_IT_STANDS = "pre"  # the first column is indented
@@ -88,13 +98,19 @@ def output(content: str) -> str:
     return f'<div class="{NO_MATHJAX}">{content}</div>'
 
 
-def with_picture(above: str, png: bytes, alt: str, summary: str | None, below: str) -> Bundle:
+def with_picture(above: str, picture: Picture, summary: str | None, below: str) -> Bundle:
     """HTML with a picture between what stands above and below it, the latter folded under a `summary` if there is one.
 
-    The alternative text stands in the HTML because notebooks ignore it anywhere else.
+    The picture is in the HTML alone, because notebooks ignore an alternative text anywhere else.
     """
-    encoded = base64.b64encode(png).decode("ascii")
-    image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
     if summary is not None:
         below = f"<details><summary>{html.escape(summary)}</summary>{below}</details>"
-    return {"text/html": output(f"{above}{image}{below}"), "image/png": encoded}
+    bundle = {"text/html": output(f"{above}{_image(picture)}{below}")}
+    return bundle | ({"image/png": base64.b64encode(picture.png).decode("ascii")} if picture.png else {})
+
+
+def _image(picture: Picture) -> str:
+    if picture.problem:
+        return f"<div>{html.escape(picture.problem)}</div>"
+    encoded = base64.b64encode(picture.png).decode("ascii")
+    return f'<img alt="{html.escape(picture.alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'

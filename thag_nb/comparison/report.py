@@ -6,7 +6,8 @@ import html
 from itertools import groupby
 
 from thag_nb.comparison.differences import FIGURES, compare, in_words, verdict
-from thag_nb.mimebundle import Bundle, html_table, output, text_table, with_picture
+from thag_nb.mimebundle import Bundle, Picture, html_table, output, text_table, with_picture
+from thag_nb.plotting import pictures
 from thag_nb.recordings.model import Difference, Recording
 
 _COLUMNS = ("context", "figure", "before", "after", "difference", "ratio", "")
@@ -30,12 +31,15 @@ def comparison_bundle(rows: tuple[Difference, ...], aligned: Recording | None) -
     selected = different[:_NAMES]
     words = [*in_words(row for of_name in selected for row in of_name), *_notes(names, different)]
     table = [line for of_name in selected for line in _lines(of_name, every=len(names) == 1)]
-    text = [*words, *(["", text_table(table, _COLUMNS, _LEFT), _CAVEAT] if table else [])]
+    picture = None if aligned is None else _curves(aligned)
+    problem = [picture.problem] if picture is not None and picture.problem else []
+    text = [*words, *problem, *(["", text_table(table, _COLUMNS, _LEFT), _CAVEAT] if table else [])]
     above = "".join(f"<div>{html.escape(sentence)}</div>" for sentence in words)
-    below = html_table(table, _COLUMNS, _LEFT) + f'<div style="font-size: 90%; opacity: 0.8">{_CAVEAT}</div>'
-    bundle = {"text/html": above} if aligned is None else _with_curves(above, aligned)
-    bundle["text/html"] = output(bundle["text/html"] + (below if table else ""))
-    return {"text/plain": "\n".join(text), **bundle}
+    caveat = f'<div style="font-size: 90%; opacity: 0.8">{_CAVEAT}</div>'
+    below = html_table(table, _COLUMNS, _LEFT) + caveat if table else ""
+    page = output(above + below)
+    shown = {"text/html": page} if picture is None else with_picture(above, picture, None, below)
+    return {"text/plain": "\n".join(text), **shown}
 
 
 def _differs(of_name: _OfName) -> bool:
@@ -82,10 +86,9 @@ def _signed(difference: int, size: str) -> str:
     return f"{sign}{size}"
 
 
-def _with_curves(above: str, aligned: Recording) -> Bundle:
-    from thag_nb.plotting import axes, timeline  # matplotlib, which %load_ext and a terminal do without
-
+def _curves(aligned: Recording) -> Picture:
     first, second = aligned.contexts
     (sentence,) = in_words(compare(aligned, aligned, first.context_id, second.context_id))
-    alt = f"Live bytes of {first.name} and {second.name}, both from their start. {sentence}."
-    return with_picture(above, axes.figure_png(timeline.plot_comparison(aligned)), alt, None, "")
+    return pictures.comparison(
+        aligned, f"Live bytes of {first.name} and {second.name}, both from their start. {sentence}."
+    )

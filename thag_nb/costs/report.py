@@ -7,7 +7,8 @@ from typing import Any
 
 from thag_nb.browser import assets
 from thag_nb.costs.rows import Cost, Costs, costs
-from thag_nb.mimebundle import Bundle, html_table, text_table, with_picture
+from thag_nb.mimebundle import Bundle, Picture, html_table, text_table, with_picture
+from thag_nb.plotting import pictures
 from thag_nb.recordings.model import ContextRecord, Recording
 from thag_nb.units import cut, format_bytes, format_count, format_duration
 
@@ -52,13 +53,10 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     line = summary_line(record)
     if not figure:
         return {"text/plain": line}
-    from thag_nb.plotting import alt_text, axes, timeline  # matplotlib, which %load_ext and a terminal do without
-
-    png = axes.figure_png(timeline.plot_timeline(recording, context_id))
+    picture = pictures.timeline(recording, context_id)
     table = html_table([_texts(row) for row in costs(recording, record).rows], _COLUMNS)
-    alt = alt_text.describe_timeline(recording, context_id)
-    return {"text/plain": line} | with_picture(
-        f"<div>{html.escape(line)}</div>", png, alt, f"figures of {cut(record.name, LINE_LETTERS)}", table
+    return {"text/plain": "\n".join(filter(None, [line, picture.problem]))} | with_picture(
+        f"<div>{html.escape(line)}</div>", picture, f"figures of {cut(record.name, LINE_LETTERS)}", table
     )
 
 
@@ -74,11 +72,12 @@ def costs_bundle(recording: Recording, *, figure: bool, seen: str = "") -> Bundl
     session_costs, rows, notes = _session(recording, seen)
     brief = [[row[column] for column in _BRIEF] for row in rows]
     table = text_table(brief, [_COLUMNS[column] for column in _BRIEF])
-    bundle = {"text/plain": "\n".join([table, *notes])}
-    if figure:
-        script = assets.dashboard_script(_payload(recording, session_costs))
-        bundle |= _costs_picture(recording, rows, notes, script)
-    return bundle
+    if not figure:
+        return {"text/plain": "\n".join([table, *notes])}
+    picture = pictures.stack(recording)
+    script = assets.dashboard_script(_payload(recording, session_costs))
+    text = "\n".join(filter(None, [table, *notes, picture.problem]))
+    return {"text/plain": text} | _costs_view(picture, rows, notes, script)
 
 
 def costs_view(recording: Recording, seen: str = "") -> tuple[str, str]:
@@ -86,7 +85,7 @@ def costs_view(recording: Recording, seen: str = "") -> tuple[str, str]:
     if not recording.contexts:
         return "<div>Nothing has been recorded yet.</div>", ""
     session_costs, rows, notes = _session(recording, seen)
-    view = _costs_picture(recording, rows, notes, "")["text/html"]
+    view = _costs_view(pictures.stack(recording), rows, notes, "")["text/html"]
     return view, assets.dashboard_json(_payload(recording, session_costs))
 
 
@@ -97,13 +96,10 @@ def _session(recording: Recording, seen: str) -> tuple[Costs, list[tuple[str, ..
     return session_costs, rows, [_shares(recording), *_left_out(session_costs), f"{seen} {_CAVEAT}".lstrip()]
 
 
-def _costs_picture(recording: Recording, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
-    from thag_nb.plotting import alt_text, axes, stack
-
+def _costs_view(picture: Picture, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
     table = f'<div style="overflow: auto; max-height: 480px">{html_table(rows, _COLUMNS)}</div>'
     below = "".join(f'<div style="font-size: 90%; opacity: 0.8">{html.escape(note)}</div>' for note in notes)
-    png = axes.figure_png(stack.plot_stack(recording))
-    return with_picture("", png, alt_text.describe_stack(recording), None, table + below + script)
+    return with_picture("", picture, None, table + below + script)
 
 
 def _payload(recording: Recording, session_costs: Costs) -> dict[str, Any]:

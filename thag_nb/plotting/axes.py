@@ -1,6 +1,6 @@
 """What pictures are drawn on: somebody's axes or a figure of our own, time to the right and bytes upwards.
 
-matplotlib's settings are never changed, and pyplot is only asked for a figure where a person wants to see one.
+matplotlib's settings are never changed here, and pyplot is only asked for a figure where a person wants to see one.
 """
 
 from __future__ import annotations

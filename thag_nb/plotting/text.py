@@ -120,7 +120,7 @@ def write(
     tie: str | None = None,
     **alignment: Any,
 ) -> Words:
-    """Words at a point, never as mathematics: a context may be called ``$x``. `tie` is the colour of a line to it."""
+    """Words at a point, never as mathematics or TeX: a context may be called ``$x_1``. `tie` colours a line to it."""
     line = {"arrowstyle": "-", "color": tie, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
     text = Words(
         words,
@@ -131,6 +131,7 @@ def write(
         color=colour,
         fontsize=size,
         parse_math=False,
+        usetex=False,
         annotation_clip=False,
         clip_on=False,
         arrowprops=line if tie else None,
@@ -247,7 +248,7 @@ def _draw_key(axes: Axes, handles: Sequence[Artist]) -> Legend:
         borderpad=0.2,
     )
     for text, words in zip(key.get_texts(), labels, strict=True):
-        text.set(parse_math=False, fontfamily=_families(words) or text.get_fontfamily())
+        text.set(parse_math=False, usetex=False, fontfamily=_families(words) or text.get_fontfamily())
     axes.add_artist(key)
     key.set_clip_on(False)
     return key

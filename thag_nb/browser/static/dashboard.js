@@ -118,7 +118,7 @@ async function dashboard(root, payload) {
   const buffer = await inflate(payload.buffer);
   root.classList.add("thag");
   const holder = make("div");
-  const picture = root.querySelector("img");
+  const picture = root.firstElementChild; // or the sentence that says why there is none
   picture.before(make("style", {}, STYLE), holder);
   picture.hidden = true;
   picture.style.display = "none";
