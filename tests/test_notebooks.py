@@ -36,6 +36,10 @@ def alternative_text(output) -> str:
     return found[1] if found else ""
 
 
+def has_image(data) -> bool:
+    return "image/png" in data or "<img" in data.get("text/html", "")
+
+
 def test_there_are_notebooks():
     assert NOTEBOOKS
 
@@ -61,7 +65,7 @@ def test_no_output_needs_a_widget_that_is_gone(notebook):
 
 
 def test_every_image_has_an_alternative_text(notebook):
-    images = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+    images = [output for output in outputs(notebook) if has_image(output.get("data", {}))]
     assert images
     assert all(len(alternative_text(output)) > 20 for output in images)
 

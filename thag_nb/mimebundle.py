@@ -105,8 +105,7 @@ def with_picture(above: str, picture: Picture, summary: str | None, below: str) 
     """
     if summary is not None:
         below = f"<details><summary>{html.escape(summary)}</summary>{below}</details>"
-    bundle = {"text/html": output(f"{above}{_image(picture)}{below}")}
-    return bundle | ({"image/png": base64.b64encode(picture.png).decode("ascii")} if picture.png else {})
+    return {"text/html": output(f"{above}{_image(picture)}{below}")}
 
 
 def _image(picture: Picture) -> str:

@@ -20,7 +20,7 @@ def test_in_a_kernel_the_static_report_takes_the_place_of_the_view() -> None:
     by_task, by_line, threads, wrong, switched, failing, _, silent = cells[1:]
     for found, start in ((by_task, "shown · peak 5.0 MiB"), (by_line, "In[3] · peak 3.0 MiB"), (switched, "In[6] · ")):
         (bundle,) = found.displays
-        assert set(bundle) == {"text/plain", "text/html", "image/png"}
+        assert set(bundle) == {"text/plain", "text/html"}
         assert bundle["text/plain"].startswith(start)
     assert threads.displays[0]["text/plain"] == "[]"
     assert "%thag_live takes `on`, `off` or nothing, not 'maybe'" in wrong.text + wrong.traceback

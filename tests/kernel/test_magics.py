@@ -67,7 +67,7 @@ def test_loading_and_plain_cells_are_silent(session):
 def test_a_task_cell_shows_its_value_then_one_line_and_a_picture(session):
     value, bundle = cell(session, "%%thag_task load").displays
     assert value["text/plain"] == str(100 << 20)
-    assert set(bundle) == {"text/plain", "text/html", "image/png"}
+    assert set(bundle) == {"text/plain", "text/html"}
     assert bundle["text/plain"].startswith("load · peak 100.0 MiB")
     assert " · kept 100.0 MiB" in bundle["text/plain"]
     assert bundle["text/plain"].count(" · ") == 4
@@ -259,7 +259,7 @@ def compared() -> dict[str, kernels.Cell]:
 
 def test_comparing_without_names_shows_the_last_two_runs_of_an_edited_cell(compared):
     (bundle,) = compared["%thag_compare"].displays
-    assert set(bundle) == {"text/plain", "text/html", "image/png"}
+    assert set(bundle) == {"text/plain", "text/html"}
     assert bundle["text/plain"].startswith("In[2] -> In[5]: peak 80.")
     assert " MiB, 4.0 times less (better); " in bundle["text/plain"]
     assert '<img alt="Live bytes of In[2] and In[5], both from their start. ' in bundle["text/html"]

@@ -52,7 +52,7 @@ def test_a_displayed_dashboard_is_a_bundle_that_can_be_saved(monkeypatch) -> Non
     monkeypatch.setattr(widgets, "display", page.display)
     thag_nb.dashboard(recording=busy())._ipython_display_()
     (bundle,) = page.shown
-    assert set(bundle) == {"text/plain", "text/html", "image/png"}
+    assert set(bundle) == {"text/plain", "text/html"}
     assert "<script>" in bundle["text/html"]
 
 
