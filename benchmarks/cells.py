@@ -27,8 +27,9 @@ _ROOT = Path(__file__).parent.parent
 _NO_HISTORY = "--HistoryManager.hist_file=:memory:"
 _WARM_UP = 5
 BARE, LOADED = "pass, bare kernel", "pass, extension loaded"
-FIRST, LATER = "%%thag_task x, the first with its figure", "%%thag_task x, later ones with theirs"
-KINDS = (BARE, LOADED, FIRST, LATER)
+FIRST, LATER = "%%thag_task x of 5 MiB, the first with its figure", "%%thag_task x of 5 MiB, later ones with theirs"
+SMALL = "%%thag_task x of a few bytes, without a figure"
+KINDS = (BARE, LOADED, SMALL, FIRST, LATER)
 
 
 def _kernel_manager() -> KernelManager:
@@ -105,12 +106,13 @@ def _round(bare: BlockingKernelClient, loaded: BlockingKernelClient, cells: int,
     for _ in range(cells):
         times[BARE].append(run(bare, "pass")[0])
         times[LOADED].append(run(loaded, "pass")[0])
+        times[SMALL].append(run(loaded, "%%thag_task x\npass")[0])
         times[LATER].append(_figure(loaded))
 
 
 def _figure(loaded: BlockingKernelClient) -> float:
-    milliseconds, kinds = run(loaded, "%%thag_task x\npass")
-    assert "display_data" in kinds, kinds
+    milliseconds, kinds = run(loaded, "%%thag_task x\nblock = bytearray(5 << 20)")
+    assert "update_display_data" in kinds, kinds  # the line comes first, and the figure into its place
     return milliseconds
 
 

@@ -1,6 +1,7 @@
 """The live view in real kernels, and the defaults that are set there."""
 
 import kernels
+import pytest
 
 LOAD = "%load_ext thag_nb\nimport thag_nb"
 
@@ -18,15 +19,64 @@ def test_in_a_kernel_the_static_report_takes_the_place_of_the_view() -> None:
         "'silent again'",
     )
     by_task, by_line, threads, wrong, switched, failing, _, silent = cells[1:]
-    for found, start in ((by_task, "shown · peak 5.0 MiB"), (by_line, "In[3] · peak 3.0 MiB"), (switched, "In[6] · ")):
+    for found, start in ((by_task, "shown · peak 5.0 MiB"), (by_line, "In[3] · peak 3.0 MiB")):
         (bundle,) = found.displays
         assert set(bundle) == {"text/plain", "text/html"}
         assert bundle["text/plain"].startswith(start)
+    (small,) = switched.displays
+    assert set(small) == {"text/plain"}
+    assert small["text/plain"].startswith("In[6] · ")
     assert threads.displays[0]["text/plain"] == "[]"
     assert "%thag_live takes `on`, `off` or nothing, not 'maybe'" in wrong.text + wrong.traceback
     assert failing.error == "division by zero"
     assert failing.displays[0]["text/plain"].startswith("In[7] · ")
     assert len(silent.displays) == 1
+
+
+@pytest.mark.parametrize(
+    "source", ["%thag_live", "%%thag_task shown --live\npass", "if True:\n    %thag_task indented --live\n    pass"]
+)
+def test_what_a_view_needs_is_loaded_before_the_cell_begins(source: str) -> None:
+    watch = """
+import sys
+class Watch:
+    def find_spec(self, name, path, target=None):
+        if name in ("anywidget", "ipywidgets", "numpy"):
+            loaded[name] = [record.name for record in thag_nb.read().contexts if record.kind in ("cell", "task")]
+            contexts.append(thag_nb.current_context().kind)
+loaded, contexts = {}, []
+sys.meta_path.insert(0, Watch())
+"""
+    cells = kernels.run(LOAD, watch, source, "print(sorted(loaded), list(loaded.values()), set(contexts))")
+    before = ["In[2]"]  # the cell that runs is not there yet
+    assert cells[3].text == f"['anywidget', 'ipywidgets', 'numpy'] {[before] * 3} {{'system'}}\n"
+
+
+def test_the_line_comes_at_once_and_the_picture_into_its_place() -> None:
+    watch = """
+from IPython.core.displaypub import DisplayPublisher
+published = []
+publish = type(get_ipython().display_pub).publish
+def watched(self, data, *arguments, **options):
+    published.append((sorted(data), bool(options.get("update"))))
+    return publish(self, data, *arguments, **options)
+type(get_ipython().display_pub).publish = watched
+"""
+    line, picture = ["text/plain"], ["text/html", "text/plain"]
+    cells = kernels.run(
+        LOAD,
+        watch,
+        "%thag_task one\na = bytearray(2 << 20)\n%thag_task two\nb = bytearray(2 << 20)",
+        "print(published); published.clear()",
+        "%thag_task small\nc = bytearray(1 << 19)",
+        "print(published); published.clear()",
+        "%thag_task above\nwith thag_nb.task('below'):\n    pass",
+        "print(published)",
+    )
+    assert cells[3].text == f"{[(line, False), (line, False), (picture, True), (picture, True)]}\n"
+    assert [set(bundle) for bundle in cells[2].displays] == [{*picture}, {*picture}]
+    assert cells[5].text == f"{[(line, False)]}\n"
+    assert cells[7].text == f"{[(line, False), (picture, True)]}\n"
 
 
 def test_defaults_are_set_like_any_other_of_ipython() -> None:

@@ -26,7 +26,12 @@ STRANGE: dict[str, dict[str, Any]] = {
     "a font that is not there": {"font.family": ["Nosuchfont"], "font.sans-serif": ["Nosuchfont"], "font.size": 40},
     "colours": {"axes.prop_cycle": cycler(color=["#ff0000"]), "axes.facecolor": "black", "figure.facecolor": "pink"},
     "sizes": {"figure.dpi": 300, "figure.figsize": (1, 1), "figure.autolayout": True, "lines.linewidth": 9},
-    "ways to save": {"savefig.dpi": 400, "savefig.bbox": "tight", "savefig.format": "pdf", "savefig.transparent": False},
+    "ways to save": {
+        "savefig.dpi": 400,
+        "savefig.bbox": "tight",
+        "savefig.format": "pdf",
+        "savefig.transparent": False,
+    },
     "a hand that draws": {"path.sketch": (1, 100, 2), "axes.grid": True, "axes.grid.axis": "both"},
     "ticks": {"axes.unicode_minus": False, "axes.formatter.use_locale": True, "xtick.minor.visible": True},
     "lines": {"lines.linestyle": "--", "lines.marker": "x", "path.simplify": False, "axes.xmargin": 0.5},

@@ -31,6 +31,7 @@ _GROUPS = tuple(group for _, group in _COSTS)
 _BRIEF = tuple(column for column, group in enumerate(_GROUPS) if group != "self")  # what a terminal has room for
 _CAVEAT = "Live bytes are not RSS; kept is what was live when the context ended, not a leak."
 LINE_LETTERS = 60  # of the name in a line of figures
+_PICTURED_BYTES = 1 << 20  # a peak below that is a few lines of Python, and a picture of it says nothing
 _DETAILS = 40  # contexts whose own curve comes with the dashboard, those of highest peak
 
 
@@ -45,6 +46,12 @@ def summary_line(record: ContextRecord) -> str:
             format_duration(record.duration_ns),
         )
     )
+
+
+def is_worth_a_picture(recording: Recording, context_id: int) -> bool:
+    """Whether a task is large enough to be shown over time, or has others below it. Raises `UnknownContextError`."""
+    record = recording.find(context_id)
+    return record.peak_bytes >= _PICTURED_BYTES or bool(recording.children(context_id))
 
 
 def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundle:

@@ -86,6 +86,7 @@ class _Extension:
         dispatcher.start()
         self.shell.register_magics(self.magics)
         self.shell.input_transformers_cleanup.append(self.transformer)
+        self.shell.events.register("pre_run_cell", self.magics.load_live)
         self.magics.cells.attach()
         self.shell.events.register("pre_run_cell", self.magics.begin_live)
         for command, complete in _COMPLETED.items():
@@ -101,6 +102,7 @@ class _Extension:
 
     def unload(self) -> None:
         atexit.unregister(self._report_outside)
+        self.shell.events.unregister("pre_run_cell", self.magics.load_live)
         self.shell.events.unregister("pre_run_cell", self.magics.begin_live)
         to_report = self.magics.cells.detach()
         self.shell.input_transformers_cleanup.remove(self.transformer)

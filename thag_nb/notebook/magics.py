@@ -25,7 +25,7 @@ from traitlets import Bool, Float, observe
 
 from thag_nb.comparison import differences
 from thag_nb.comparison.report import comparison_bundle
-from thag_nb.costs.report import LINE_LETTERS, costs_bundle, summary_line, task_bundle
+from thag_nb.costs.report import LINE_LETTERS, costs_bundle, is_worth_a_picture, summary_line, task_bundle
 from thag_nb.errors import NoCellError, NothingToCompareError, RecordingFileError, UnknownContextError
 from thag_nb.holders import walk
 from thag_nb.holders.report import retained_bundle
@@ -39,13 +39,16 @@ from thag_nb.runtime.tasks import task, untracked
 from thag_nb.units import cut, visible
 
 if TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
+    from collections.abc import Callable
+
+    from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
     from thag_nb.notebook import live
 
 _REPORTS = 10  # tasks of one cell that are shown, the last ones
 _REPORTS_WITH_PICTURES = 4
 _LONG_NS = 500_000_000
+_SHOWS_LIVE = re.compile(r"%thag_live\b|%thag_task\b.*\s--live\b")
 _SAYS_NOTHING = re.compile(r"\s*(#|$)")  # a line of a cell
 Names = dict[str, Any] | None  # the names around a magic
 
@@ -56,7 +59,7 @@ _NAME_TWO = "name two, as in %thag_compare In[3] In[7]"
 class ThagNb(Magics):
     """``%%thag_task`` and its companions. Their defaults are set by ``%config ThagNb.quiet = True`` and the like."""
 
-    plots = Bool(True, help="Show a timeline below the cell of each task.").tag(config=True)
+    plots = Bool(True, help="Show a timeline of each task that is large enough for one.").tag(config=True)
     quiet = Bool(False, help="Show nothing below the cells of tasks.").tag(config=True)
     live = Bool(False, help="Show a live view of every cell while it runs.").tag(config=True)
     collections = Bool(False, help="Mark runs of the garbage collector on the timeline.").tag(config=True)
@@ -82,7 +85,8 @@ class ThagNb(Magics):
         """Charge the rest of this cell to a task, and show below the cell what it cost.
 
         As ``%%thag_task NAME`` on top of a cell, or ``%thag_task NAME`` anywhere in it; a second one ends the first.
-        Below the cell: peak, what was still live at its end (kept), allocations, time, and live bytes over time.
+        Below the cell: peak, what was still live at its end (kept), allocations and time; and live bytes over time, if
+        the peak was 1 MiB or tasks were opened below it.
         ``{expression}`` and ``$variable`` in the name stand for their values, as in IPython's own magics.
         """
         options = self._options(self.thag_task, line)
@@ -92,7 +96,7 @@ class ThagNb(Magics):
         is_last = self._is_last("thag_task", f"with thag_nb.task({scope.name!r}):")
         if options.live and self._shows_pictures():
             with untracked():
-                from thag_nb.notebook import live  # noqa: F401 - loads NumPy and more, which is not the task's time
+                from thag_nb.notebook import live  # noqa: F401 - where it was not foreseen, it is not the task's time
         quiet = options.quiet or self.quiet
         guard = self.cells.open_until_end(scope.guard, report=not is_last and (options.live or not quiet))
         self._plots[guard.context.id] = self.plots and not options.no_plot
@@ -249,6 +253,12 @@ class ThagNb(Magics):
         with untracked():
             marks.show_collections(self.collections)
 
+    def load_live(self, execution: ExecutionInfo) -> None:
+        """pre_run_cell, before the cell has its context: loading what a live view needs is not the cell's time."""
+        if self._shows_pictures() and (self.live or _SHOWS_LIVE.search(execution.raw_cell or "")):
+            with untracked():
+                from thag_nb.notebook import live  # noqa: F401 - ipywidgets and more, which %load_ext does without
+
     def begin_live(self, _execution: object) -> None:
         """pre_run_cell, once the cell has its context."""
         if self.live:
@@ -270,7 +280,7 @@ class ThagNb(Magics):
         if context.id in self._lives:
             return
         with untracked():
-            from thag_nb.notebook import live  # loads ipywidgets, which %load_ext does without
+            from thag_nb.notebook import live
 
             view = self._lives[context.id] = live.LiveDisplay(context.id, self.live_interval)
             try:
@@ -289,11 +299,13 @@ class ThagNb(Magics):
         few = len(ended) <= _REPORTS_WITH_PICTURES and self._shows_pictures()
         unasked, self._unasked = self._unasked, set()
         recording = dispatcher.read()
-        for index, context in enumerate(ended):
-            if index >= len(ended) - _REPORTS or context.id in lives:
-                picture = pictures[context.id] and few and (context.id not in unasked or _is_long(recording, context))
-                bundle = _task_bundle(recording, context, figure=picture)
-                _show(bundle, instead_of=lives.get(context.id))
+        shown = [context for context in ended if context in ended[-_REPORTS:] or context.id in lives]
+        # All lines before the first picture, which takes a hundred times as long.
+        places = [_show(_task_bundle(recording, context), lives.get(context.id)) for context in shown]
+        for context, show_more in zip(shown, places, strict=True):
+            wanted = pictures[context.id] and few
+            if wanted and _has_picture(recording, context, asked=context.id not in unasked):
+                show_more(_task_bundle(recording, context, figure=True))
         if len(ended) > _REPORTS:
             print(f"... and {len(ended) - _REPORTS:,} tasks before these; %thag and thag_nb.contexts() have them all")
 
@@ -348,13 +360,16 @@ class ThagNb(Magics):
         return eval(compile(ast.Expression(last.value), name, "eval"), shell.user_ns)
 
 
-def _is_long(recording: Recording, context: AllocatorContext) -> bool:
-    """Whether a cell took long enough for a picture that nobody has asked for."""
-    durations_ns = (record.duration_ns for record in recording.contexts if record.context_id == context.id)
-    return next(durations_ns, 0) >= _LONG_NS
+def _has_picture(recording: Recording, context: AllocatorContext, *, asked: bool) -> bool:
+    """Whether there is anything to see; if nobody has asked for it, the cell must have taken long as well."""
+    try:
+        is_long = recording.find(context.id).duration_ns >= _LONG_NS
+        return is_worth_a_picture(recording, context.id) and (asked or is_long)
+    except UnknownContextError:  # forgotten by a reset
+        return False
 
 
-def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: bool) -> Bundle:
+def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: bool = False) -> Bundle:
     """What is shown of a task. A report must come, whatever somebody has done to matplotlib's settings or to us."""
     try:
         return task_bundle(recording, context.id, figure=figure)
@@ -364,14 +379,16 @@ def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: boo
         if not figure:
             raise
         line = summary_line(recording.find(context.id))
-        return {"text/plain": f"{line}\nno picture: {type(error).__name__} {error}".rstrip()}
+        return {"text/plain": f"{line}\nThe picture could not be drawn: {type(error).__name__} {error}".rstrip()}
 
 
-def _show(bundle: Bundle, instead_of: live.LiveDisplay | None) -> None:
-    if instead_of is None:
-        display(bundle, raw=True)
-    else:
-        instead_of.replace(bundle)
+def _show(bundle: Bundle, view: live.LiveDisplay | None) -> Callable[[Bundle], None]:
+    """Show what is there at once, in the place of a live view if there was one. What shows more of it there later."""
+    if view is not None:
+        view.replace(bundle)
+        return view.replace
+    handle = display(bundle, raw=True, display_id=True)
+    return lambda more: handle.update(more, raw=True)
 
 
 def _unquoted(word: str) -> str:
