@@ -18,6 +18,10 @@ class CostTable {
     this.order = { column: null, down: true };
     [...table.tHead.rows[0].cells].forEach((cell, column) => this.makeSortable(cell, column));
     for (const node of this.nodes) this.makeSelectable(node, onselect);
+    table.setAttribute("role", "grid");
+    table.setAttribute("aria-label", "costs; a row shows its context");
+    this.body.addEventListener("keydown", (event) => this.key(event));
+    this.moveTo(this.selectable()[0]);
   }
 
   makeSortable(cell, column) {
@@ -29,20 +33,36 @@ class CostTable {
   makeSelectable(node, onselect) {
     if (!node.detail) return;
     const { element } = node;
-    const choose = () => {
-      this.body.querySelector(".thag-chosen")?.classList.remove("thag-chosen");
-      element.classList.add("thag-chosen");
-      onselect(node);
-    };
-    element.tabIndex = 0;
     element.classList.add("thag-row");
-    element.addEventListener("click", choose);
-    element.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter") return;
-      event.preventDefault();
-      event.stopPropagation();
-      choose();
+    element.setAttribute("aria-selected", "false");
+    element.addEventListener("click", () => {
+      this.body.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
+      element.setAttribute("aria-selected", "true");
+      this.moveTo(element);
+      onselect(node);
     });
+  }
+
+  selectable() {
+    return [...this.body.rows].filter((row) => row.classList.contains("thag-row"));
+  }
+
+  /** One row at a time is a stop of the tab key; from there on, arrows lead to the others. */
+  moveTo(row) {
+    for (const other of this.selectable()) other.tabIndex = other === row ? 0 : -1;
+  }
+
+  key(event) {
+    const rows = this.selectable();
+    const at = rows.indexOf(event.target);
+    const places = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1, Enter: at, " ": at };
+    if (at < 0 || !(event.key in places)) return;
+    event.preventDefault();
+    event.stopPropagation(); // a notebook has commands on the same keys
+    if (places[event.key] === at) return event.target.click();
+    const row = rows[Math.max(0, Math.min(rows.length - 1, places[event.key]))];
+    this.moveTo(row);
+    row.focus();
   }
 
   /** By a column, largest first, and then the other way round; nested rows stay below what they belong to. */
