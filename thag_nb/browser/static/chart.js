@@ -90,6 +90,15 @@ function inkOn(colour) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 ? "#000" : "#fff";
 }
 
+/** The colour that an element stands on, whatever theme the page has. */
+function backdrop(element) {
+  for (let at = element; at; at = at.parentElement) {
+    const colour = getComputedStyle(at).backgroundColor;
+    if (/^rgb\(/.test(colour)) return colour; // those that shine through are rgba()
+  }
+  return "Canvas";
+}
+
 /** Stripes for a name whose colour another name has as well: this way, that way, or both. */
 function hatch(context, { colour, dash }) {
   const size = 8;
@@ -372,8 +381,7 @@ class Chart {
     const bands = [];
     for (const layer of this.shown()) {
       const ceiling = floor.map((size, place) => size + layer.values[first + place]);
-      const outline = this.steps(ceiling, frame);
-      const area = new Path2D(outline);
+      const area = this.steps(ceiling, frame);
       for (let place = ceiling.length - 1; place >= 0; place -= 1) {
         area.lineTo(x(edge(first + place + 1)), y(floor[place]));
         area.lineTo(x(edge(first + place)), y(floor[place]));
@@ -386,7 +394,7 @@ class Chart {
       }
       context.lineWidth = 1.25;
       context.setLineDash(DASHES[layer.dash]);
-      context.stroke(outline);
+      context.stroke(this.outline(floor, ceiling, frame));
       context.setLineDash([]);
       bands.push({ layer, floor, ceiling });
       floor = ceiling;
@@ -400,6 +408,18 @@ class Chart {
     for (let place = 0; place < levels.length; place += 1) {
       path.lineTo(x(edge(first + place)), y(levels[place]));
       path.lineTo(x(edge(first + place + 1)), y(levels[place]));
+    }
+    return path;
+  }
+
+  /** The upper edge of a layer where there is any of it: before and after it is nothing, and not a line. */
+  outline(floor, ceiling, { first, x, y, edge }) {
+    const path = new Path2D();
+    for (let place = 0; place < ceiling.length; place += 1) {
+      if (ceiling[place] <= floor[place]) continue;
+      if (!place || ceiling[place - 1] <= floor[place - 1]) path.moveTo(x(edge(first + place)), y(floor[place]));
+      path.lineTo(x(edge(first + place)), y(ceiling[place]));
+      path.lineTo(x(edge(first + place + 1)), y(ceiling[place]));
     }
     return path;
   }
@@ -503,6 +523,7 @@ class Chart {
     context.fillRect(x(cursor), top, 1, bottom - top);
     context.globalAlpha = 1;
     this.fillTooltip(cursor);
+    this.tooltip.style.background = backdrop(this.canvas);
     const beside = x(cursor) + 12 + this.tooltip.offsetWidth < right ? x(cursor) + 12 : x(cursor) - 12 - this.tooltip.offsetWidth;
     this.tooltip.style.left = `${Math.max(left, beside)}px`;
     this.tooltip.style.top = `${top}px`;
@@ -546,6 +567,7 @@ class Chart {
 
   legendButton({ id, name, colour, dash }) {
     const swatch = make("span", { class: "thag-swatch", "aria-hidden": "true" });
+    swatch.style.color = colour;
     swatch.style.background = dash ? `repeating-linear-gradient(90deg, ${colour} 0 4px, transparent 4px ${5 + dash}px)` : colour;
     const button = make("button", { type: "button", title: `show or hide ${name}`, onclick: () => this.toggle(id) });
     button.append(swatch, make("span", {}, name), make("span", { class: "thag-last" }));
