@@ -14,6 +14,11 @@ def test_nothing_in_a_payload_ends_the_script_element() -> None:
     assert "<!--" not in made
 
 
+def test_what_an_output_saves_of_the_code_is_less_than_half_of_it() -> None:
+    code = len(assets.dashboard_module())
+    assert 10_000 < len(assets.dashboard_script({})) < code / 2
+
+
 def test_a_payload_says_in_the_page_what_it_said_here() -> None:
     assert json.loads(assets.dashboard_json(NASTY)) == NASTY
 

@@ -79,6 +79,15 @@ def one_after_the_other() -> Recording:
     )
 
 
+def test_several_dashboards_in_a_page_are_alive_with_one_copy_of_the_code(page: Any) -> None:
+    view = costs_bundle(one_after_the_other(), figure=True)["text/html"]
+    page.set_content(f"{view}{view}{view}")
+    page.wait_for_function("document.querySelectorAll('[data-ready] canvas').length === 3")
+    assert page.evaluate("Object.keys(window.thagNb).length") == 2  # the code, and the promise of it
+    assert page.locator("img:visible").count() == 0
+    assert page.locator("head script").count() == 0
+
+
 OPAQUE_COLOURS = """() => {
   const canvas = document.querySelector("canvas");
   const ratio = canvas.width / canvas.clientWidth;

@@ -1,11 +1,5 @@
 // The dashboard: takes a picture and a table that can be read as they are, and makes them a chart and a table to sort.
 
-async function inflate(base64) {
-  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Float32Array(await new Response(stream).arrayBuffer());
-}
-
 class CostTable {
   constructor(table, { rows, groups }, onselect) {
     this.table = table;
@@ -135,7 +129,7 @@ class Detail {
 /** Called by a script at the end of the static view that it stands in. What closes the charts again. */
 async function dashboard(root, payload) {
   if (!root || root.classList.contains("thag")) return;
-  const buffer = await inflate(payload.buffer);
+  const buffer = new Float32Array(await inflate(payload.buffer));
   root.classList.add("thag");
   const holder = make("div");
   const picture = root.firstElementChild; // or the sentence that says why there is none
