@@ -154,6 +154,7 @@ def visit(jupyter: Jupyter, seen: Seen, *, scale: int) -> None:
     page = jupyter.browser.new_page(viewport={"width": 1000, "height": 1400}, device_scale_factor=scale)
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     labs.open_notebook(page, jupyter.address, seen.path.name)
+    page.on("console", lambda message: seen.errors.append(message.text) if "TypeError" in message.text else None)
     labs.command(page, "notebook:run-all-cells")
     page.wait_for_selector(".thag-canvas", timeout=LONGEST_MS)
     watch(page, seen, 5)

@@ -79,6 +79,27 @@ type(get_ipython().display_pub).publish = watched
     assert cells[7].text == f"{[(line, False), (picture, True)]}\n"
 
 
+def test_a_view_is_closed_only_after_its_page_was_told_to_take_it_down() -> None:
+    watch = """
+import asyncio
+import ipywidgets
+order = []
+pub, closing = type(get_ipython().display_pub), ipywidgets.Widget.close
+publish = pub.publish
+def published(self, data, *arguments, **options):
+    order.append("replaced" if options.get("update") else "shown")
+    return publish(self, data, *arguments, **options)
+def closed(self):
+    order.append("closed")
+    return closing(self)
+pub.publish, ipywidgets.Widget.close = published, closed
+"""
+    wait = "while 'closed' not in order: await asyncio.sleep(0.05)"
+    cells = kernels.run(LOAD, watch, "%thag_live\nblock = bytearray(2 << 20)", "print(order)", wait, "print(order[-1])")
+    assert cells[3].text == "['shown', 'replaced', 'replaced']\n"
+    assert cells[5].text == "closed\n"
+
+
 def test_defaults_are_set_like_any_other_of_ipython() -> None:
     cells = kernels.run(
         LOAD,
@@ -99,13 +120,14 @@ def test_whatever_happens_to_the_report_it_comes_and_nothing_is_left() -> None:
     left = """
 import threading
 from ipywidgets.widgets import widget
-print(len(widget._instances), [t.name for t in threading.enumerate() if "live view" in t.name],
+instances = len(widget._instances)
+print([t.name for t in threading.enumerate() if "live view" in t.name],
       [record.name for record in thag_nb.read().contexts if record.state == "open" and record.kind != "root"][1:-1])
 """
     cells = kernels.run(
         LOAD,
-        "%thag_live",
         left,
+        "%thag_live",
         "%thag_task a --live\nx = 1\n%thag_task b\n%thag_reset",
         "import matplotlib.figure; del matplotlib.figure.Figure.savefig",
         "%%thag_task no_picture --live\nblock = bytearray(1 << 20)",
@@ -114,7 +136,7 @@ print(len(widget._instances), [t.name for t in threading.enumerate() if "live vi
         "threading.Thread.start = fails",
         "%%thag_task without --live\n'the cell goes on'",
         "threading.Thread.start = start",
-        left,
+        "import asyncio\nwhile len(widget._instances) > instances: await asyncio.sleep(0.05)",
         "%thag_task c --live\n%thag_task d\n%thag_reset\n%unload_ext thag_nb",
         "%thag",
         left,
@@ -133,5 +155,4 @@ print(len(widget._instances), [t.name for t in threading.enumerate() if "live vi
     assert [display["text/plain"][:2] for display in cells[10].displays] == ["c ", "d "]
     assert "%thag" in cells[11].text + cells[11].traceback
     assert "not found" in cells[11].text + cells[11].traceback
-    assert cells[9].text == cells[2].text
-    assert cells[12].text.split()[1] == "[]"
+    assert cells[12].text == cells[1].text

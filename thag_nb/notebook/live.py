@@ -5,8 +5,10 @@ The thread only publishes. While a C call keeps the GIL it stands still, and aft
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from IPython.display import DisplayHandle, display
@@ -43,12 +45,16 @@ class LiveView:
             self._thread.start()
 
     def stop(self) -> None:
-        """Publish no more, and take the view off the page."""
+        """Publish no more, and close the view once its page has had time to take it down."""
         self._stopped.set()
         try:
             if self._thread.is_alive():
                 self._thread.join(_PATIENCE_S)
         finally:  # somebody may interrupt the waiting
+            _later(self._close)
+
+    def _close(self) -> None:
+        with untracked():
             # A widget that is closed leaves behind what it has made for itself.
             for part in (getattr(self._view, "layout", None), getattr(self._view, "style", None), self._view):
                 if part is not None:
@@ -76,6 +82,20 @@ class LiveView:
                 except UnknownContextError:
                     return
                 rest_s = max(self._interval_s, _REST * (time.thread_time() - began_s))
+
+
+def _later(close: Callable[[], None]) -> None:
+    """Close a view when whoever shows it no longer does.
+
+    A page takes a moment to make its view of a widget. If the widget is closed before that, as a short cell would have
+    it, JupyterLab's manager attaches a view that is already disposed of, and fails.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # nothing runs that could have shown it
+        close()
+    else:
+        loop.call_later(_PATIENCE_S, close)
 
 
 class LiveDisplay:
