@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from figures import of
-from limits import BYTEARRAYS_UNEXPLAINED, FROZENDICTS_UNEXPLAINED
 from processes import python
 
 import thag_nb
@@ -140,7 +139,9 @@ VALUES = {
     "dict": "{i: str(i) for i in range(5000)}",
     "dict with text for keys": "{str(i): i for i in range(5000)}",
     "functions": "[compile(f'def f(a): return a + {i}, \"some text {i}\"', f'file{i}', 'exec') for i in range(99)]",
+    "code whose parts were asked for": "asked([compile(f'a = b = {i}', f'file{i}', 'exec') for i in range(99)])",
     "copied dict": "dict({str(i): i for i in range(5000)})",
+    "dict with some text for keys": "{str(i) if i % 2 else i: i for i in range(1000, 6000)}",
     "set": "set(range(5000, 9000))",
     "frozenset": "frozenset(range(5000, 9000))",
     "bytes": "bytes(50_000)",
@@ -172,6 +173,9 @@ VALUES = {
     "exception": "caught()",
     "classes": "[type(f'C{i}', (), {'a': i, 'b': [i] * 500}) for i in range(30)]",
 }
+if sys.version_info >= (3, 15):
+    VALUES["frozendict"] = "frozendict({i: str(i) for i in range(5000)})"
+    VALUES["frozendict with text for keys"] = "frozendict({str(i): i for i in range(5000)})"
 VALUES_WITH = """
 import array, collections, functools, io, json
 import numpy as np, pandas as pd
@@ -190,6 +194,9 @@ def encoded(text):
     ctypes.pythonapi.PyUnicode_AsUTF8.restype = ctypes.c_void_p
     ctypes.pythonapi.PyUnicode_AsUTF8(text); return text
 def written(stream): stream.write("a"); stream.seek(0); stream.write("b" * 50_000); stream.seek(0); return stream
+def asked(codes):
+    for code in codes: code.co_code, code.co_varnames, code.co_cellvars, code.co_freevars
+    return codes
 def opened(thing): vars(thing); return thing
 def begun(generator): next(generator); return generator
 def caught():
@@ -217,13 +224,7 @@ def values() -> dict[str, Any]:
     return json.loads(python(code))
 
 
-if sys.version_info >= (3, 15):
-    VALUES["frozendict"] = "frozendict({i: str(i) for i in range(5000)})"
-OF_BYTEARRAYS = ("bytearray", "bytearray with its front cut off", "memoryview")
-MARKS = {**dict.fromkeys(OF_BYTEARRAYS, BYTEARRAYS_UNEXPLAINED), "frozendict": FROZENDICTS_UNEXPLAINED}
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in VALUES])
+@pytest.mark.parametrize("name", VALUES)
 def test_what_a_value_is_made_of_is_found(values, name):
     held = dict(values[name])
     assert held["value"] >= 0.95 * sum(held.values()) > 1000
@@ -302,7 +303,6 @@ def test_a_module_of_the_users_holds_by_its_variables_and_a_library_as_a_whole(t
     ]
 
 
-@BYTEARRAYS_UNEXPLAINED
 @pytest.mark.usefixtures("dispatcher")
 def test_garbage_is_told_and_collected_on_request():
     gc.disable()
@@ -437,7 +437,6 @@ def test_a_walk_tells_whether_it_came_across_a_root_again():
     assert [walk.follow(holder, [thing], [], True)[-1] for holder, thing in enumerate([one, loop])] == [False, True]
 
 
-@BYTEARRAYS_UNEXPLAINED
 def test_the_magic_prints_a_table():
     code = textwrap.dedent(SHELL) + textwrap.dedent("""
         check("with thag_nb.task('load'):\\n    table = bytearray(3 << 20)")

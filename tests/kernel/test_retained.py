@@ -4,9 +4,6 @@ from typing import Any
 
 import kernels
 import pytest
-from limits import BYTEARRAYS_UNEXPLAINED
-
-pytestmark = BYTEARRAYS_UNEXPLAINED
 
 LINES = {
     "variable": ["v = bytearray(2_000_000)"],

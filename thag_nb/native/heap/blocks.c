@@ -121,6 +121,25 @@ typedef struct {
     void *fast_nodes;
 } ordered_dict;
 
+static bool
+is_dict(PyObject *object)
+{
+#if PY_VERSION_HEX >= 0x030F0000
+    return PyAnyDict_Check(object);
+#else
+    return PyDict_Check(object);
+#endif
+}
+
+/* How the keys of a dict begin. */
+typedef struct {
+    Py_ssize_t references;
+    uint8_t bits, index_bits;
+    uint8_t kind;
+} dict_keys;
+
+enum { KEYS_OF_ANY_KIND = 0 };
+
 /* A dict whose keys are all text shows the collector its values only. */
 static bool
 visit_text_keys(PyObject *dict, const thag_blocks_visitor *visitor)
@@ -128,7 +147,7 @@ visit_text_keys(PyObject *dict, const thag_blocks_visitor *visitor)
     PyObject *key;
     Py_ssize_t position = 0;
     while (PyDict_Next(dict, &position, &key, NULL)) {
-        if (PyUnicode_Check(key) && !visitor->object(key, visitor->data)) {
+        if (!visitor->object(key, visitor->data)) {
             return false;
         }
     }
@@ -150,7 +169,7 @@ visit_dict(PyObject *object, const thag_blocks_visitor *visitor)
             visitor->block(link, visitor->data);
         }
     }
-    return visit_text_keys(object, visitor);
+    return ((const dict_keys *)dict->ma_keys)->kind == KEYS_OF_ANY_KIND || visit_text_keys(object, visitor);
 }
 
 static bool
@@ -162,6 +181,28 @@ visit_objects(PyObject *const *objects, size_t count, const thag_blocks_visitor 
         }
     }
     return true;
+}
+
+/* Without the GIL, the items of a list follow a word that tells for how many there is room. */
+static const void *
+items_block(const PyListObject *list)
+{
+#ifdef Py_GIL_DISABLED
+    return list->ob_item == NULL ? NULL : (const char *)list->ob_item - sizeof(Py_ssize_t);
+#else
+    return list->ob_item;
+#endif
+}
+
+static bool
+visit_bytearray(const PyByteArrayObject *array, const thag_blocks_visitor *visitor)
+{
+#if PY_VERSION_HEX >= 0x030F0000
+    return visit_objects(&array->ob_bytes_object, 1, visitor);
+#else
+    visitor->block(array->ob_bytes, visitor->data);
+    return true;
+#endif
 }
 
 static bool
@@ -179,14 +220,48 @@ visit_type(PyTypeObject *type, const thag_blocks_visitor *visitor)
     return visit_objects(held, sizeof(held) / sizeof(*held), visitor);
 }
 
+/* What was computed when somebody asked for it. */
+static bool
+visit_cached_code(const PyCodeObject *code, const thag_blocks_visitor *visitor)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    const _PyCoCached *cached = code->_co_cached;
+    if (cached == NULL) {
+        return true;
+    }
+    visitor->block(cached, visitor->data);
+    PyObject *const held[] = {cached->_co_code, cached->_co_varnames, cached->_co_cellvars, cached->_co_freevars};
+    return visit_objects(held, sizeof(held) / sizeof(*held), visitor);
+#else
+    return visit_objects(&code->_co_code, 1, visitor);
+#endif
+}
+
+/* Without the GIL, each thread specializes instructions of its own; the first one those in the object itself. */
+static void
+visit_instructions_by_thread(const PyCodeObject *code, const thag_blocks_visitor *visitor)
+{
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    const _PyCodeArray *by_thread = code->co_tlbc;
+    visitor->block(by_thread, visitor->data);
+    for (Py_ssize_t i = 1; by_thread != NULL && i < by_thread->size; i++) {
+        visitor->block(by_thread->entries[i], visitor->data);
+    }
+#else
+    (void)code;
+    (void)visitor;
+#endif
+}
+
 /* Code is unknown to the collector. */
 static bool
 visit_code(const PyCodeObject *code, const thag_blocks_visitor *visitor)
 {
+    visit_instructions_by_thread(code, visitor);
     PyObject *const held[] = {code->co_consts,     code->co_names,    code->co_localsplusnames,
                               code->co_localspluskinds, code->co_filename, code->co_name,
                               code->co_qualname,   code->co_linetable, code->co_exceptiontable};
-    return visit_objects(held, sizeof(held) / sizeof(*held), visitor);
+    return visit_objects(held, sizeof(held) / sizeof(*held), visitor) && visit_cached_code(code, visitor);
 }
 
 typedef struct deque_block {
@@ -315,16 +390,16 @@ thag_blocks_visit(PyObject *object, const thag_kinds *kinds, const thag_blocks_v
         visit_text(object, visitor);
     }
     else if (PyList_Check(object)) {
-        visitor->block(((PyListObject *)object)->ob_item, visitor->data);
+        visitor->block(items_block((const PyListObject *)object), visitor->data);
     }
-    else if (PyDict_Check(object)) {
+    else if (is_dict(object)) {
         return visit_dict(object, visitor);
     }
     else if (PyAnySet_Check(object)) {
         visitor->block(((PySetObject *)object)->table, visitor->data);
     }
     else if (PyByteArray_Check(object)) {
-        visitor->block(((PyByteArrayObject *)object)->ob_bytes, visitor->data);
+        return visit_bytearray((const PyByteArrayObject *)object, visitor);
     }
     else if (PyType_Check(object)) {
         return visit_type((PyTypeObject *)object, visitor);
