@@ -176,9 +176,9 @@ class Walk:
     that it was not visited yet; or that it is excluded.
     """
 
-    def __init__(self, types: tuple[object, object, object, object, object, object], /) -> None:
-        """`types` are `ndarray`, `deque`, `array`, `BytesIO`, `StringIO`, or None for one that is not loaded, and the
-        type of what `functools.lru_cache` makes.
+    def __init__(self, types: tuple[object, ...], /) -> None:
+        """`types` are the type of what `functools.lru_cache` makes, and those of `holders/kinds.py`, each None if it is
+        not loaded. Those that are left out at the end are not known.
         """
 
     def follow(
@@ -193,8 +193,8 @@ class Walk:
         one of the `roots` of the first call for this holder was come across again.
 
         An object is made of the block it lies in and the buffers that are its alone. Beside what `gc.get_referents`
-        tells, an array holds its base and its elements, a dict its keys that are text, code its parts, and a `BytesIO`
-        its bytes. No Python code runs.
+        tells, an array holds its base, its dtype and its elements, a dict its keys that are text, code its parts, and a
+        stream what was written to it. No Python code runs.
         """
 
     def reaches(self, holder: int, objects: list[Any], context_id: int, enough_bytes: int, /) -> bool:

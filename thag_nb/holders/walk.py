@@ -10,11 +10,8 @@ No code of the user's runs: objects are looked at by their exact types and in C,
 
 from __future__ import annotations
 
-import array
-import collections
 import functools
 import gc
-import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +19,7 @@ from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from thag_nb import _native
+from thag_nb.holders import kinds
 from thag_nb.holders.roots import (
     MODULE_DICT,
     Holder,
@@ -137,7 +135,7 @@ class _Walk:
         self._enters_caches = False
         self._loops: set[int] = set()  # holders whose line lets go, but only the collector frees
         self._package: str | None = "__main__"  # whose classes are passed through; None for all
-        self._walk = _native.Walk(_types())
+        self._walk = _native.Walk((_LRU_CACHE, *kinds.known()))
         self._progress = progress
         self._modules = Modules(user)
         self._main = user.names
@@ -319,8 +317,3 @@ def _wrapped(wrapper: Any) -> Any:
         return object.__getattribute__(wrapper, "__wrapped__")
     except AttributeError:
         return None
-
-
-def _types() -> tuple[object, object, object, object, object, object]:
-    numpy = sys.modules.get("numpy")
-    return getattr(numpy, "ndarray", None), collections.deque, array.array, io.BytesIO, io.StringIO, _LRU_CACHE

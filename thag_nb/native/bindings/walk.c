@@ -4,6 +4,7 @@
 
 #include "bindings.h"
 #include "current.h"
+#include "layouts.h"
 
 typedef struct {
     PyObject_HEAD
@@ -222,26 +223,23 @@ known_count_get(PyObject *self, void *Py_UNUSED(closure))
 
 /* ---- the type ---- */
 
-/* A type, or NULL for None and for whatever else is no type. */
+/* A type, or NULL for what is no type, and behind the end. */
 static PyTypeObject *
 type_or_null(PyObject *types, Py_ssize_t i)
 {
-    PyObject *type = PyTuple_GET_ITEM(types, i);
+    PyObject *type = i < PyTuple_GET_SIZE(types) ? PyTuple_GET_ITEM(types, i) : Py_None;
     return PyType_Check(type) ? (PyTypeObject *)type : NULL;
 }
 
 static void
 walk_init(walk_object *self, PyObject *types)
 {
-    thag_kinds kinds = {
-        .ndarray = type_or_null(types, 0),
-        .deque = type_or_null(types, 1),
-        .array = type_or_null(types, 2),
-        .bytes_io = type_or_null(types, 3),
-        .string_io = type_or_null(types, 4),
-    };
+    thag_kinds kinds;
+    for (thag_kind kind = 0; kind < THAG_KINDS; kind++) {
+        thag_layouts_set(&kinds, kind, type_or_null(types, kind + 1));
+    }
     self->types = Py_NewRef(types);
-    thag_walk_init(&self->walk, &kinds, type_or_null(types, 5));
+    thag_walk_init(&self->walk, &kinds, type_or_null(types, 0));
 }
 
 static PyObject *
@@ -251,8 +249,11 @@ walk_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
     if (keywords != NULL && PyDict_GET_SIZE(keywords) > 0) {
         return PyErr_Format(PyExc_TypeError, "Walk takes no keyword arguments");
     }
-    if (!PyArg_ParseTuple(arguments, "O!:Walk", &PyTuple_Type, &types) || PyTuple_GET_SIZE(types) != 6) {
-        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "Walk takes a tuple of 6 types");
+    if (!PyArg_ParseTuple(arguments, "O!:Walk", &PyTuple_Type, &types)) {
+        return NULL;
+    }
+    if (PyTuple_GET_SIZE(types) > 1 + THAG_KINDS) {
+        return PyErr_Format(PyExc_TypeError, "Walk takes a tuple of %d types at most", 1 + THAG_KINDS);
     }
     int collector_was_on = thag_bookkeeping_begin();
     walk_object *self = (walk_object *)type->tp_alloc(type, 0);

@@ -11,10 +11,13 @@
    is given twice, for two objects. That is why the keys that instances of a class share are given for the class, and
    data that an array does not own for its base.
 
-   The structs of NumPy, `collections`, `array` and `io` are in no header that could be included. Only their first fields
-   are read, and the tests compare what is found with what was allocated. */
+   Here is what the headers of CPython describe, or almost. The structs of its modules and of NumPy are in no header that
+   could be included: layouts.c and arrays.c know as much of them as is read. The tests compare what is found with what was
+   allocated, for all of them. */
 
 #include "blocks.h"
+
+#include "layouts.h"
 
 /* ---- the object itself ---- */
 
@@ -172,17 +175,6 @@ visit_dict(PyObject *object, const thag_blocks_visitor *visitor)
     return ((const dict_keys *)dict->ma_keys)->kind == KEYS_OF_ANY_KIND || visit_text_keys(object, visitor);
 }
 
-static bool
-visit_objects(PyObject *const *objects, size_t count, const thag_blocks_visitor *visitor)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (objects[i] != NULL && !visitor->object(objects[i], visitor->data)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Without the GIL, the items of a list follow a word that tells for how many there is room. */
 static const void *
 items_block(const PyListObject *list)
@@ -198,7 +190,7 @@ static bool
 visit_bytearray(const PyByteArrayObject *array, const thag_blocks_visitor *visitor)
 {
 #if PY_VERSION_HEX >= 0x030F0000
-    return visit_objects(&array->ob_bytes_object, 1, visitor);
+    return thag_visitor_objects(&array->ob_bytes_object, 1, visitor);
 #else
     visitor->block(array->ob_bytes, visitor->data);
     return true;
@@ -217,7 +209,7 @@ visit_type(PyTypeObject *type, const thag_blocks_visitor *visitor)
     visitor->block(type->tp_doc, visitor->data);
     PyObject *const held[] = {heap_type->ht_name, heap_type->ht_qualname, heap_type->ht_slots,
                               (PyObject *)type->tp_subclasses};
-    return visit_objects(held, sizeof(held) / sizeof(*held), visitor);
+    return thag_visitor_objects(held, sizeof(held) / sizeof(*held), visitor);
 }
 
 /* What was computed when somebody asked for it. */
@@ -231,9 +223,9 @@ visit_cached_code(const PyCodeObject *code, const thag_blocks_visitor *visitor)
     }
     visitor->block(cached, visitor->data);
     PyObject *const held[] = {cached->_co_code, cached->_co_varnames, cached->_co_cellvars, cached->_co_freevars};
-    return visit_objects(held, sizeof(held) / sizeof(*held), visitor);
+    return thag_visitor_objects(held, sizeof(held) / sizeof(*held), visitor);
 #else
-    return visit_objects(&code->_co_code, 1, visitor);
+    return thag_visitor_objects(&code->_co_code, 1, visitor);
 #endif
 }
 
@@ -261,115 +253,10 @@ visit_code(const PyCodeObject *code, const thag_blocks_visitor *visitor)
     PyObject *const held[] = {code->co_consts,     code->co_names,    code->co_localsplusnames,
                               code->co_localspluskinds, code->co_filename, code->co_name,
                               code->co_qualname,   code->co_linetable, code->co_exceptiontable};
-    return visit_objects(held, sizeof(held) / sizeof(*held), visitor) && visit_cached_code(code, visitor);
-}
-
-typedef struct deque_block {
-    struct deque_block *left;
-    PyObject *items[64];
-    struct deque_block *right;
-} deque_block;
-
-typedef struct {
-    PyObject_VAR_HEAD
-    deque_block *leftmost;
-    deque_block *rightmost;
-} deque;
-
-static void
-visit_deque(const deque *object, const thag_blocks_visitor *visitor)
-{
-    for (deque_block *block = object->leftmost; block != NULL; block = block->right) {
-        visitor->block(block, visitor->data);
-        if (block == object->rightmost) {
-            break;
-        }
-    }
-}
-
-/* ---- arrays ---- */
-
-typedef struct {
-    PyObject_HEAD
-    PyTypeObject *scalar_type;
-    char kind, letter, byte_order, former_flags;
-    int number;
-} numpy_dtype;
-
-typedef struct {
-    PyObject_HEAD
-    char *data;
-    int dimensions_count;
-    Py_ssize_t *dimensions;
-    Py_ssize_t *strides;
-    PyObject *base;
-    numpy_dtype *dtype;
-    int flags;
-} numpy_array;
-
-enum { NUMPY_IN_ONE_PIECE = 1 | 2, NUMPY_OWNS_DATA = 4, NUMPY_OBJECTS = 17 };
-
-static bool
-visit_elements(const numpy_array *array, const thag_blocks_visitor *visitor)
-{
-    Py_ssize_t count = 1;
-    for (int i = 0; i < array->dimensions_count; i++) {
-        count *= array->dimensions[i];
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *element = ((PyObject **)(void *)array->data)[i];
-        if (element != NULL && !visitor->object(element, visitor->data)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool
-visit_array(const numpy_array *array, const thag_blocks_visitor *visitor)
-{
-    visitor->block(array->dimensions, visitor->data);
-    if (array->base != NULL && !visitor->object(array->base, visitor->data)) {
-        return false;
-    }
-    if (!(array->flags & NUMPY_OWNS_DATA) || array->data == NULL) {
-        return true;
-    }
-    visitor->block(array->data, visitor->data);
-    bool holds_objects = array->dtype->number == NUMPY_OBJECTS && array->flags & NUMPY_IN_ONE_PIECE;
-    return !holds_objects || visit_elements(array, visitor);
+    return thag_visitor_objects(held, sizeof(held) / sizeof(*held), visitor) && visit_cached_code(code, visitor);
 }
 
 /* ---- any object ---- */
-
-static bool
-is_a(PyObject *object, PyTypeObject *kind)
-{
-    return kind != NULL && PyObject_TypeCheck(object, kind);
-}
-
-/* Objects of types that no header describes. */
-static bool
-visit_other(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor)
-{
-    if (is_a(object, kinds->ndarray)) {
-        return visit_array((numpy_array *)object, visitor);
-    }
-    if (is_a(object, kinds->deque)) {
-        visit_deque((deque *)object, visitor);
-    }
-    else if (is_a(object, kinds->array)) {
-        visitor->block(*(void **)((PyVarObject *)object + 1), visitor->data);
-    }
-    else if (is_a(object, kinds->string_io)) {
-        visitor->block(*(void **)(object + 1), visitor->data);
-    }
-    else if (is_a(object, kinds->bytes_io)) {
-        PyObject *buffer = *(PyObject **)(object + 1);
-        return buffer == NULL || visitor->object(buffer, visitor->data);
-    }
-    return true;
-}
 
 bool
 thag_blocks_visit(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor)
@@ -408,7 +295,7 @@ thag_blocks_visit(PyObject *object, const thag_kinds *kinds, const thag_blocks_v
         return visit_code((PyCodeObject *)object, visitor);
     }
     else {
-        return visit_other(object, kinds, visitor);
+        return thag_layouts_visit(object, kinds, visitor);
     }
     return true;
 }

@@ -1,0 +1,43 @@
+"""Types whose objects the walk knows to be laid out in C, beside those that CPython's headers describe.
+
+A type is looked up where its module is loaded already: what is not loaded has no objects.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# In the order of `thag_kind` in native/heap/visitor.h; their layouts are in layouts.c beside it.
+_PLACES = (
+    ("array", "array"),
+    ("_io", "BufferedReader"),
+    ("_io", "BufferedWriter"),
+    ("_io", "BufferedRandom"),
+    ("_io", "BytesIO"),
+    ("_ctypes", "_SimpleCData.__base__"),
+    ("_collections", "deque"),
+    ("_elementtree", "Element"),
+    ("_thread", "LockType"),
+    ("numba.core.runtime._nrt_python", "_MemInfo"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.dtypes", "StringDType"),
+    ("numpy", "void"),
+    ("builtins", "range"),
+    ("_thread", "RLock"),
+    ("_queue", "SimpleQueue"),
+    ("_io", "StringIO"),
+    ("_struct", "Struct"),
+)
+
+
+def known() -> tuple[object, ...]:
+    """Each of them, or None."""
+    return tuple(_find(module, name) for module, name in _PLACES)
+
+
+def _find(module: str, name: str) -> object:
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
