@@ -1,4 +1,4 @@
-"""Small faults in the core, and the tests that notice them.
+"""Small faults in the core and in what it knows of objects, and the tests that notice them.
 
     python tests/mutants.py [NAME ...]
 
@@ -28,14 +28,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = Path("thag_nb/native/core")
+NATIVE = Path("thag_nb/native")
+CORE = NATIVE / "core"
 _TIMEOUT_S = 120
 _FLAGS = "-O1 -Wno-error"  # quick to compile; a fault may leave something unused
 _BUILD = [sys.executable, "setup.py", "build_ext", "--inplace"]
 
 
 class Mutant(NamedTuple):
-    """A fault: in `file`, `old` becomes `new`, which breaks what `why` says; one of `tests` notices."""
+    """A fault: in `file`, `old` becomes `new`, which breaks what `why` says; one of `tests` notices.
+
+    `file` is in the core if no room is named.
+    """
 
     name: str
     file: str
@@ -45,6 +49,10 @@ class Mutant(NamedTuple):
     tests: tuple[str, ...]
     python: str = ""  # the only version that compiles these lines, if there is one
 
+    @property
+    def source(self) -> Path:
+        return (NATIVE if "/" in self.file else CORE) / self.file
+
 
 _DISPATCHER = "tests/core/test_dispatcher.py::"
 _CHARGES = "tests/core/test_charges.py::"
@@ -52,6 +60,7 @@ _CURRENT = "tests/core/test_current.py::"
 _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
 _OWNERS = "tests/core/test_owners.py::"
+_VALUES = ("tests/holders/test_walk.py::test_what_a_value_is_made_of_is_found",)
 _TIMELINE = "tests/core/test_timeline.py::"
 _CONTEXTS = "tests/runtime/test_contexts.py::"
 
@@ -788,6 +797,103 @@ MUTANTS = [
         "somebody may set it back",
         (_TIMELINE + "test_time_is_that_of_the_monotonic_clock",),
     ),
+    Mutant(
+        "the writer of a StringIO is forgotten",
+        "heap/layouts.c",
+        "    if (stream->state != STRING_IO_WRITTEN) {",
+        "    if (stream->state != STRING_IO_READABLE) {",
+        "what was written to a StringIO would be unexplained until somebody reads it",
+        _VALUES,
+    ),
+    Mutant(
+        "memory that ctypes only looks at is its own",
+        "heap/layouts.c",
+        "    if (held->owns_memory) {",
+        "    if (held->memory != NULL) {",
+        "a buffer would count for the bytearray and for the array over it",
+        _VALUES,
+        "3.11",  # since 3.15 the memory of a bytearray begins within its bytes
+    ),
+    Mutant(
+        "children of an element are always inside",
+        "heap/layouts.c",
+        "        visitor->block(extra->children, visitor->data);\n",
+        "",
+        "elements with more than four children have them in a buffer",
+        _VALUES,
+    ),
+    Mutant(
+        "types derived from a known one are not known",
+        "heap/layouts.c",
+        "type != NULL; type = type->tp_base) {",
+        "type == Py_TYPE(object); type = type->tp_base) {",
+        "a recarray is an ndarray, and every dtype is of a class of its own",
+        _VALUES,
+    ),
+    Mutant(
+        "a dtype of NumPy 2 has nothing that there was before",
+        "heap/arrays.c",
+        "dtype->head.number < 0 || dtype->head.number >= NUMPY_TEXT",
+        "dtype->head.number != NUMPY_TEXT",
+        "records would have no fields, so that nobody held their objects",
+        _VALUES,
+    ),
+    Mutant(
+        "a row of an array begins where the array does",
+        "heap/arrays.c",
+        "items_visit(array, dimension + 1, first + i * step_bytes, kinds, visitor)",
+        "items_visit(array, dimension + 1, first, kinds, visitor)",
+        "only the first row of an array of objects would be looked at",
+        _VALUES,
+    ),
+    Mutant(
+        "a field begins where its record does",
+        "heap/arrays.c",
+        "        column.first += PyLong_AsSsize_t(PyTuple_GET_ITEM(field, 1));",
+        "        column.first += 0 * PyLong_AsSsize_t(PyTuple_GET_ITEM(field, 1));",
+        "a number would be taken for an object",
+        _VALUES,
+    ),
+    Mutant(
+        "only the first part of a subarray counts",
+        "heap/arrays.c",
+        "    char *end = column.first + (part_bytes > 0 ? bytes : 0);",
+        "    char *end = column.first + (part_bytes > 0);",
+        "objects in the other parts would be unexplained",
+        _VALUES,
+    ),
+    Mutant(
+        "texts that were replaced are short",
+        "heap/arrays.c",
+        "(flags & (MISSING | OUTSIDE | LONG)) == (OUTSIDE | LONG)",
+        "(flags & (MISSING | OUTSIDE | LONG)) == OUTSIDE",
+        "a longer text that took the place of a shorter one has a block of its own",
+        _VALUES,
+    ),
+    Mutant(
+        "a record has no base",
+        "heap/arrays.c",
+        "held[] = {record->base, (PyObject *)record->dtype};",
+        "held[] = {NULL, (PyObject *)record->dtype};",
+        "one record of an array holds all of it",
+        _VALUES,
+    ),
+    Mutant(
+        "what was computed of code is forgotten",
+        "heap/blocks.c",
+        "visitor) && visit_cached_code(code, visitor);",
+        "visitor);\n    (void)visit_cached_code;",
+        "names of variables that somebody asked code for would be unexplained",
+        _VALUES,
+    ),
+    Mutant(
+        "a dict with some text among its keys is one of text",
+        "heap/blocks.c",
+        "->kind == KEYS_OF_ANY_KIND || visit_text_keys(object, visitor);",
+        "->kind != KEYS_OF_ANY_KIND || visit_text_keys(object, visitor);",
+        "the collector is shown the keys of one, and not those of the other",
+        _VALUES,
+    ),
 ]
 
 
@@ -852,13 +958,13 @@ def _after(option: str, words: list[str]) -> str:
 
 def _build(tree: Path, commands: _Commands, mutant: Mutant) -> tuple[str, str]:
     """Build the tree with the fault. The sources are put back, so that the module passes for one built from them."""
-    path = tree / CORE / mutant.file
+    path = tree / mutant.source
     source = path.read_text("utf-8")
     if source.count(mutant.old) != 1:
         return "failed", "its text does not stand there once"
     path.write_text(source.replace(mutant.old, mutant.new), "utf-8")
     try:
-        return commands.rebuild(CORE / mutant.file)
+        return commands.rebuild(mutant.source)
     finally:
         path.write_text(source, "utf-8")
 
