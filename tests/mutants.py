@@ -60,6 +60,7 @@ _CURRENT = "tests/core/test_current.py::"
 _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
 _OWNERS = "tests/core/test_owners.py::"
+_PAGES = "tests/core/test_pages.py::"
 _VALUES = ("tests/holders/test_walk.py::test_what_a_value_is_made_of_is_found",)
 _TIMELINE = "tests/core/test_timeline.py::"
 _CONTEXTS = "tests/runtime/test_contexts.py::"
@@ -431,18 +432,50 @@ MUTANTS = [
     Mutant(
         "pages that nobody touched are visited",
         "pages.c",
-        "            if (unknown || states[i] & 1) {",
-        "            if (unknown || states[i] & 1 || true) {",
-        "looking at the table would make all of it resident",
+        "            if (told ? (states[i] & IN_USE) != 0 : page_holds_something(page, page_bytes)) {",
+        "            if (told || page_holds_something(page, page_bytes)) {",
+        "looking at the table would put all of it in memory",
         (_OWNERS + "test_the_table_takes_a_page_where_a_block_is_and_none_where_none_is",),
+    ),
+    Mutant(
+        "pages in swap are not visited",
+        "pages.c",
+        "static const page_state IN_USE = UINT64_C(3) << 62;",
+        "static const page_state IN_USE = UINT64_C(1) << 63;",
+        "the records on them would keep owners that are given back",
+        (_PAGES + "test_records_on_pages_in_swap_pass_to_the_heir_and_are_repaid",),
+    ),
+    Mutant(
+        "without the system's word nothing is visited",
+        "pages.c",
+        "    return all != 0;",
+        "    return all == 1;",
+        "a sandbox may have no /proc",
+        (_PAGES + "test_where_the_system_tells_nothing_of_pages_those_with_records_are_found_all_the_same",),
+    ),
+    Mutant(
+        "without the system's word everything is visited",
+        "pages.c",
+        "    return all != 0;",
+        "    return true || all != 0;",
+        "an empty table would be told to take 16 MiB",
+        (_PAGES + "test_where_the_system_tells_nothing_of_pages_those_without_records_are_not_counted",),
     ),
     Mutant(
         "pages are not cleared",
         "pages.c",
-        "    (void)mmap(pages, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);\n",
-        "",
+        "    if (madvise(pages, bytes, MADV_DONTNEED) == 0) {",
+        "    if (true) {",
         "what was forgotten at a restart would be repaid by whoever gets the addresses",
         (_OWNERS + "test_what_was_forgotten_is_gone_from_the_table",),
+    ),
+    Mutant(
+        "pages locked in memory are not cleared",
+        "pages.c",
+        "    memset(pages, 0, bytes);\n",
+        "",
+        "the system refuses to throw them away",
+        (_PAGES + "test_what_was_forgotten_is_gone_from_pages_that_are_locked_in_memory",),
     ),
     Mutant(
         "a cache that knows nothing is asked",

@@ -1,14 +1,20 @@
-/* Stands between the native core and the C library, preloaded by tests that decide what time it is and what happens in
-   the middle of a look at the pages in memory. */
+/* Stands between the native core and the C library, preloaded by tests that decide what time it is, what the system tells of
+   pages and does with them, and what happens in the middle of a look at them. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 /* ---- the clock ---- */
 
@@ -107,7 +113,7 @@ on_native_thread(void (*work)(int round), int rounds)
     }
 }
 
-/* ---- in the middle of a look at the pages in memory ---- */
+/* ---- in the middle of a look at the pages in use ---- */
 
 static int pending;
 static void *taken;
@@ -133,12 +139,99 @@ allocated_meanwhile(void)
     return taken;
 }
 
-int
-mincore(void *start, size_t bytes, unsigned char *states)
+/* ---- what the system tells of pages, and does with them ---- */
+
+typedef enum {
+    TELLING,            /* as it is */
+    HALF_SWAPPED,       /* every other page in memory is told to be in swap */
+    SILENT,             /* there is nothing to read */
+} telling;
+
+static telling told = TELLING;
+static int pagemap = -1;
+static int locked;
+static int mappings_left = 1;
+
+void
+pages_tell(telling how)
 {
-    if (pending) {
+    told = how;
+}
+
+/* From now on all pages are locked in memory: none is thrown away. */
+void
+pages_lock(void)
+{
+    locked = 1;
+}
+
+/* From now on no more memory is mapped. */
+void
+mappings_end(void)
+{
+    mappings_left = 0;
+}
+
+int
+open64(const char *path, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    int is_pagemap = strcmp(path, "/proc/self/pagemap") == 0;
+    if (is_pagemap && told == SILENT) {
+        errno = ENOENT;
+        return -1;
+    }
+    int file = openat(AT_FDCWD, path, flags, mode);
+    if (is_pagemap) {
+        pagemap = file;
+    }
+    return file;
+}
+
+static void
+swap_half(uint64_t *pages, size_t count, off64_t first)
+{
+    const uint64_t in_memory = UINT64_C(1) << 63, in_swap = UINT64_C(1) << 62;
+    for (size_t i = 0; i < count; i++) {
+        if (((uint64_t)first + i) % 2 == 0 && pages[i] & in_memory) {
+            pages[i] ^= in_memory | in_swap;
+        }
+    }
+}
+
+ssize_t
+pread64(int file, void *buffer, size_t bytes, off64_t offset)
+{
+    if (file == pagemap && pending) {
         pending = 0;
         on_native_thread(meanwhile, 1);
     }
-    return ((int (*)(void *, size_t, unsigned char *))dlsym(RTLD_NEXT, "mincore"))(start, bytes, states);
+    ssize_t got = syscall(SYS_pread64, file, buffer, bytes, offset);
+    if (file == pagemap && told == HALF_SWAPPED && got > 0) {
+        swap_half(buffer, (size_t)got / sizeof(uint64_t), offset / (off64_t)sizeof(uint64_t));
+    }
+    return got;
+}
+
+int
+madvise(void *start, size_t bytes, int advice)
+{
+    if (locked && advice == MADV_DONTNEED) {
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_madvise, start, bytes, advice);
+}
+
+void *
+mmap64(void *start, size_t bytes, int protection, int flags, int file, off64_t offset)
+{
+    if (!mappings_left) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return (void *)syscall(SYS_mmap, start, bytes, protection, flags, file, offset);
 }

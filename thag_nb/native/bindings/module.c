@@ -178,7 +178,7 @@ native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 native_overhead(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("{s:n,s:n,s:n}", "owners", (Py_ssize_t)thag_owners_resident(), "contexts",
+    return Py_BuildValue("{s:n,s:n,s:n}", "owners", (Py_ssize_t)thag_owners_in_use(), "contexts",
                          (Py_ssize_t)thag_contexts_mapped(), "timelines", (Py_ssize_t)thag_timeline_mapped());
 }
 

@@ -177,7 +177,7 @@ records_add(PyObject *records, PyObject *timelines, PyObject *type, uint64_t tak
 static size_t
 overhead_bytes(void)
 {
-    return thag_owners_resident() + thag_contexts_mapped() + thag_timeline_mapped();
+    return thag_owners_in_use() + thag_contexts_mapped() + thag_timeline_mapped();
 }
 
 static PyObject *

@@ -138,7 +138,7 @@ leaves_visit(size_t bytes, void (*visit)(void *page, size_t page_bytes, void *da
 }
 
 /* The words behind the first may lie in the next page of a leaf that is one piece of memory, or in the room behind its
-   last entry. They are not looked at without need: that would make the page resident. */
+   last entry. They are not looked at without need: that would put the page in memory. */
 thag_owner
 thag_owners_peek(const thag_entry *at)
 {
@@ -236,9 +236,9 @@ page_count(void *page, size_t page_bytes, void *data)
 }
 
 size_t
-thag_owners_resident(void)
+thag_owners_in_use(void)
 {
-    size_t resident = 0;
-    leaves_visit(LEAF_BYTES, page_count, &resident);
-    return resident;
+    size_t in_use = 0;
+    leaves_visit(LEAF_BYTES, page_count, &in_use);
+    return in_use;
 }

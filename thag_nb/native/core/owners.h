@@ -68,8 +68,8 @@ void thag_owners_rename(uint32_t (*rename)(uint32_t context_id));
 /* Forgets every block. Only while no hook is installed. */
 void thag_owners_clear(void);
 
-/* Bytes of the table that are in physical memory. Slow; any thread. */
-size_t thag_owners_resident(void);
+/* Bytes of the table's pages that are in use, also of those in swap. Slow; any thread. */
+size_t thag_owners_in_use(void);
 
 /* Plain moves, and no more than that: see thag.h. */
 static inline uint32_t

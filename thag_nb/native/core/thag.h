@@ -43,10 +43,12 @@ thag_add(_Atomic int64_t *counter, int64_t value)
 void *thag_pages_map(size_t bytes);
 void thag_pages_unmap(void *pages, size_t bytes);
 
-/* Calls `visit` for each page of [pages, pages + bytes) that is in physical memory. Slow (system calls); any thread. */
+/* Calls `visit` for each page of [pages, pages + bytes) that was ever written to, be it in memory or in swap; where the
+   operating system does not tell, for each that does not hold zeros alone. Slow (system calls); any thread. */
 void thag_pages_visit(void *pages, size_t bytes, void (*visit)(void *page, size_t page_bytes, void *data), void *data);
 
-/* Zeroes the pages and gives their physical memory back. The caller must know that no other thread uses them. */
+/* Zeroes the pages and, unless the process has locked them in memory, gives that back. The caller must know that no other
+   thread uses them. */
 void thag_pages_clear(void *pages, size_t bytes);
 
 #endif
