@@ -2,7 +2,9 @@
 
 import contextvars
 import ctypes
+import queue
 import threading
+from collections.abc import Callable
 
 import pytest
 from blocks import OBJ, RAW, RAW_WITHOUT_GIL, SIZE
@@ -52,6 +54,123 @@ def test_a_guard_closed_elsewhere_is_passed_over_at_once_by_who_had_looked_it_up
         assert [_native.owner_of(block) for block in blocks] == [(guard.context.id, SIZE), (outer.id, SIZE)]
     for block in blocks:
         OBJ.free(block)
+
+
+def test_a_guard_that_was_not_innermost_where_it_was_closed_is_over_also_for_who_inherited_it():
+    with thag_nb.task("outer"):
+        guard = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "inner")
+        inherited = contextvars.copy_context()
+        contextvars.Context().run(guard.close)
+        assert inherited.run(thag_nb.current_context).name == "outer"
+
+
+def in_a_copy(close: Callable[[], object]) -> None:
+    contextvars.copy_context().run(close)
+
+
+def in_a_copy_on_another_thread(close: Callable[[], object]) -> None:
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(close,))
+    thread.start()
+    thread.join()
+
+
+COPIES = pytest.mark.parametrize("elsewhere", [in_a_copy, in_a_copy_on_another_thread])
+
+
+@COPIES
+def test_a_guard_closed_in_a_copy_of_its_context_is_over_where_it_was_entered(elsewhere):
+    """Both for what is charged at once, and for what is copied from there afterwards."""
+    with thag_nb.task("outer") as outer:
+        guard = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "inner")
+        blocks = [OBJ.malloc(SIZE)]
+        elsewhere(guard.close)
+        blocks += [OBJ.malloc(SIZE), contextvars.copy_context().run(OBJ.malloc, SIZE)]
+        owners = [_native.owner_of(block) for block in blocks]
+        assert owners == [(guard.context.id, SIZE), (outer.id, SIZE), (outer.id, SIZE)]
+    assert of("inner").state == "ended"
+    assert thag_nb.current_context().name == "root"
+    for block in blocks:
+        OBJ.free(block)
+
+
+@COPIES
+def test_who_inherited_a_guard_goes_on_in_it_when_it_is_closed_in_a_copy(elsewhere):
+    with thag_nb.task("outer"):
+        guard = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "inner")
+        inherited = contextvars.copy_context()
+        elsewhere(guard.close)
+        assert inherited.run(thag_nb.current_context) == guard.context
+        assert inherited.copy().run(thag_nb.current_context) == guard.context
+
+
+@COPIES
+def test_a_guard_closed_in_a_copy_while_another_is_open_above_it_is_not_returned_to(elsewhere):
+    with thag_nb.task("outer"):
+        below = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "below")
+        closing, inherited = contextvars.copy_context(), contextvars.copy_context()
+        above = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "above")
+        closing.run(elsewhere, below.close)
+        assert thag_nb.current_context().name == "above"
+        inherited.run(lambda: thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "under below").close())
+        above.close()
+        assert thag_nb.current_context().name == "outer"
+
+
+def test_a_guard_that_is_left_alone_by_another_flow_is_over_where_it_was_entered_and_changes_nothing_there():
+    opener, other = contextvars.copy_context(), contextvars.copy_context()
+    guard = opener.run(thag_nb.push_allocator_context, thag_nb.Allocator.TASK_AWARE, "left alone")
+    inherited = opener.copy()
+
+    def leave() -> str:
+        with thag_nb.task("other"):
+            guard.close(orphan=False)
+            return thag_nb.current_context().name
+
+    assert other.run(leave) == "other"
+    assert [flow.run(thag_nb.current_context).name for flow in (opener, opener.copy(), inherited)] == [
+        "root",
+        "root",
+        "left alone",
+    ]
+
+
+def test_a_thread_that_runs_meanwhile_is_charged_anew_at_once_when_its_guard_is_closed_in_a_copy():
+    closed, copies, owners = threading.Event(), queue.SimpleQueue(), []
+
+    def work() -> None:
+        with thag_nb.task("around"):
+            guard = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "closed elsewhere")
+            blocks[0] = OBJ.malloc(SIZE)
+            copies.put((contextvars.copy_context(), guard))
+            closed.wait()
+            blocks[1] = OBJ.malloc(SIZE)
+            owners.extend(_native.owner_of(block) for block in blocks)
+
+    blocks = (ctypes.c_void_p * 2)()
+    thread = threading.Thread(target=work)
+    thread.start()
+    copy, guard = copies.get()
+    copy.run(guard.close)
+    closed.set()
+    thread.join()
+    around = of("around").context_id
+    assert owners == [(guard.context.id, SIZE), (around, SIZE)]
+    for block in blocks:
+        OBJ.free(block)
+
+
+def test_a_contextvars_context_at_the_address_of_the_one_that_entered_a_guard_has_inherited_it():
+    """CPython keeps Contexts on a free list: the next one is made where the last one was."""
+    opener = contextvars.copy_context()
+    guard = opener.run(thag_nb.push_allocator_context, thag_nb.Allocator.TASK_AWARE, "inherited")
+    heir, address = opener.copy(), id(opener)
+    opener.copy().run(guard.close)
+    del opener
+    kept = []
+    while id(kept[-1] if kept else None) != address:
+        kept.append(heir.copy())
+        assert len(kept) < 1000
+    assert kept[-1].run(thag_nb.current_context) == guard.context
 
 
 def test_leaving_restores_the_nearest_context_that_was_not_left_before():
@@ -121,6 +240,23 @@ def test_a_chain_of_flows_each_started_by_the_one_before_keeps_no_record_of_thos
     thag_nb.reset()
     assert _native.overhead()["contexts"] - before < 2 * 4096 * 256
     assert flow.run(thag_nb.current_context).name == "root"
+
+
+def test_a_chain_of_flows_that_are_all_kept_keeps_no_record_of_tasks_that_are_through():
+    """Each started the next one inside a task, and then went on without it."""
+    before, flows = _native.overhead()["contexts"], [contextvars.copy_context()]
+
+    def link() -> contextvars.Context:
+        with thag_nb.task("link"):
+            return contextvars.copy_context()
+
+    for _ in range(4 * 4096):
+        flows.append(flows[-1].run(link))
+    last = flows[-1]
+    flows.clear()
+    thag_nb.reset()
+    assert _native.overhead()["contexts"] - before < 2 * 4096 * 256
+    assert last.run(thag_nb.current_context).name == "root"
 
 
 @pytest.mark.parametrize("where", ["root", "around"])

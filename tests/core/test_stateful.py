@@ -96,29 +96,32 @@ class AsyncioTask:
 
 
 @dataclass(eq=False)
-class Frame:
-    """A context made current, as the model sees it."""
-
-    context_id: int
-    parent: Frame | None
-    left: bool = False
-    orphaned: bool = False
-
-
-def not_orphaned(frame: Frame | None) -> Frame | None:
-    """The frame, or the nearest below it that was not left out of order."""
-    while frame is not None and frame.orphaned:
-        frame = frame.parent
-    return frame
-
-
-@dataclass(eq=False)
 class Flow:
     """Something with a current context of its own, and how to run things in it."""
 
     do: Callable[[Callable[[], Any]], Any]
     frame: Frame | None
     stop: Callable[[], None] = lambda: None
+
+    def current(self) -> Frame | None:
+        return self.at_or_below(self.frame)
+
+    def at_or_below(self, frame: Frame | None) -> Frame | None:
+        """The frame, or the nearest below it that is not over for this flow."""
+        while frame is not None and (frame.orphaned or (frame.left and frame.opener is self)):
+            frame = frame.parent
+        return frame
+
+
+@dataclass(eq=False)
+class Frame:
+    """A context made current, as the model sees it."""
+
+    context_id: int
+    parent: Frame | None
+    opener: Flow | None = None
+    left: bool = False
+    orphaned: bool = False
 
 
 @dataclass
@@ -158,7 +161,7 @@ class Model:
         return context_id
 
     def current_id(self, flow: Flow) -> int:
-        frame = not_orphaned(flow.frame)
+        frame = flow.current()
         return _native.ROOT_ID if frame is None else self.today(frame.context_id)
 
     def charged_id(self, flow: Flow) -> int | None:
@@ -167,25 +170,26 @@ class Model:
 
     def parent_id(self, flow: Flow) -> int:
         """Who a context opened in this flow is started under: the innermost here that records."""
-        frame = flow.frame
-        while frame is not None and (frame.orphaned or not self.contexts[self.today(frame.context_id)].records):
-            frame = frame.parent
+        frame = flow.current()
+        while frame is not None and not self.contexts[self.today(frame.context_id)].records:
+            frame = flow.at_or_below(frame.parent)
         return _native.ROOT_ID if frame is None else self.today(frame.context_id)
 
     def enter(self, flow: Flow, context_id: int) -> Frame:
         self.contexts[context_id].holds += 1
-        flow.frame = Frame(context_id, not_orphaned(flow.frame))
+        flow.frame = Frame(context_id, flow.current(), flow)
         return flow.frame
 
     def leave(self, flow: Flow, frame: Frame) -> None:
+        """Over for the flow that leaves it and the one that entered it; for all, if it was not current."""
         if frame.left:
             return
+        frame.orphaned = flow.current() is not frame
         frame.left = True
         self.contexts[frame.context_id].holds -= 1
-        if not_orphaned(flow.frame) is frame:
-            flow.frame = not_orphaned(frame.parent)
-        else:
-            frame.orphaned = True
+        if not frame.orphaned:
+            flow.frame = flow.at_or_below(frame.parent)
+            frame.opener.frame = frame.opener.current()
 
     def thread_frame(self, starter: Flow) -> Frame | None:
         """What a thread started in a flow begins with."""
@@ -290,6 +294,16 @@ class Machine(RuleBasedStateMachine):
     @rule(where=numbers)
     def leave_newest(self, where: int) -> None:
         self.leave(where, len(self.guards) - 1)
+
+    @precondition(lambda self: self.guards)
+    @rule(where=numbers, which=numbers)
+    def leave_in_a_copy(self, where: int, which: int) -> None:
+        """As when a generator is closed through `asyncio.to_thread`."""
+        flow = self.flow(where)
+        guard, frame = self.guards.pop(which % len(self.guards))
+        flow.do(lambda: contextvars.copy_context().run(guard.close))
+        self.model.leave(Flow(flow.do, flow.frame), frame)
+        self.left.append((guard, frame))
 
     @precondition(lambda self: self.left)
     @rule(where=numbers, which=numbers)
@@ -566,8 +580,8 @@ def test_what_closing_an_inherited_guard_means_does_not_depend_on_whether_the_fl
         worker.do(inner.close)  # passed over by every flow from now on: both of ours are in "outer"
         worker.stop()
         heir.run(look)
-        heir.run(outer.close)  # so there it is innermost, and here it goes on being what work is charged to
+        heir.run(outer.close)  # so there it is innermost, and here, where it was entered, it is over as well
         return heir.run(thag_nb.current_context).name, thag_nb.current_context().name
 
     thag_nb.start()
-    assert contextvars.copy_context().run(found) == ("root", "outer")
+    assert contextvars.copy_context().run(found) == ("root", "root")

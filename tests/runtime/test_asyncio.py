@@ -5,6 +5,7 @@ import contextvars
 import sys
 import threading
 import weakref
+from collections.abc import AsyncGenerator, Generator
 
 import pytest
 from blocks import RAW_WITHOUT_GIL, SIZE
@@ -117,6 +118,49 @@ def test_an_eager_task_that_finishes_at_once_leaves_its_parents_context_alone():
             return inside, name()
 
     assert asyncio.run(main()) == ("child", "parent")
+
+
+def test_a_scope_that_a_thread_closes_in_a_copy_of_its_context_is_over_for_who_opened_it_and_what_that_starts():
+    """As a web framework does with a dependency that yields, and a test runner with a fixture's teardown."""
+
+    def dependency() -> Generator[None, None, None]:
+        with thag_nb.task("request"):
+            yield
+
+    async def background(go_on: asyncio.Event) -> str:
+        await go_on.wait()
+        return name()
+
+    async def started_afterwards() -> str:
+        return name()
+
+    async def main() -> list[str]:
+        with thag_nb.task("around"):
+            generator, go_on = dependency(), asyncio.Event()
+            next(generator)
+            inherited = asyncio.create_task(background(go_on))
+            await asyncio.to_thread(generator.close)
+            go_on.set()
+            names = [name(), await asyncio.to_thread(name), await asyncio.create_task(started_afterwards())]
+            return [*names, await inherited]
+
+    assert asyncio.run(main()) == ["around", "around", "around", "request"]
+    assert of("request").state == "ended"
+
+
+def test_an_async_generator_that_the_loop_closes_in_a_task_of_its_own_leaves_who_began_it_where_it_was():
+    async def values() -> AsyncGenerator[None, None]:
+        with thag_nb.task("generator"):
+            yield
+
+    async def main() -> list[str]:
+        async for _ in values():
+            break  # the loop is given the generator to close, in a copy of this Context
+        await asyncio.sleep(0.01)
+        return [name(), await asyncio.create_task(asyncio.to_thread(name))]
+
+    assert asyncio.run(main()) == ["root", "root"]
+    assert of("generator").state == "ended"
 
 
 def test_two_tasks_that_share_a_contextvars_context_break_nothing():

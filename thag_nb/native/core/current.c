@@ -16,9 +16,14 @@
    Without the GIL no look-up is legal: the thread's last known context is used, and counted as stale if its key moved. A
    thread that Python never saw is charged to the foreground context; another interpreter's thread to the root.
 
-   Frames form a chain, innermost first. Leaving one that is current restores the next that is not orphaned; a frame left
-   when it is not current is orphaned: look-ups and restores pass over it, wherever it went. A frame left in order is not:
-   another flow may have inherited it, and there it goes on being what its work is charged to.
+   Frames form a chain, innermost first. Leaving one that is current restores the next that is not over; a frame left when it
+   is not current is orphaned, which is over in every flow. A frame left in order is over in two: in the one that left it, and
+   in the one that entered it, which is another one where a generator is closed in a copy of its Context. Any other flow has
+   inherited it, and there it goes on being what its work is charged to. Which flow entered it, its Context tells; that is
+   referred to weakly, as another one may come to lie at its address when it is gone.
+
+   A flow that is not running cannot set its variable. Whoever leaves a frame elsewhere does so for it, so that nothing is
+   copied from there any more that is over; and until that has been done, should it fail, look-ups pass over the frame.
 
    One thing escapes the cache: Python code that copies all ContextVars of one Context into another with set() moves our
    variable without entering or leaving anything. It is seen at the next switch of flow, or the next guard. */
@@ -44,6 +49,7 @@ frame_dealloc(PyObject *object)
         int32_t before = atomic_fetch_sub(&frame->context->frames, 1);
         assert(before > 0);
         (void)before;
+        Py_XDECREF(frame->opener);
         PyObject_Free(frame);
         if (parent == NULL || Py_REFCNT(parent) > 1) {
             Py_XDECREF(parent);
@@ -135,15 +141,29 @@ cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *conte
     thread->context = context;
 }
 
-/* The frame that a value of our variable stands for: orphans are passed over, and so is anything that is no frame. */
-static thag_frame *
-frame_of_value(PyObject *value)
+/* The Context that the frame was entered in, borrowed; NULL if it is gone, or has nothing to restore. */
+static PyObject *
+frame_opener(const thag_frame *frame)
 {
-    thag_frame *frame = Py_IS_TYPE(value, &thag_frame_type) ? (thag_frame *)value : NULL;
-    while (frame != NULL && frame->orphaned) {
+    PyObject *opener = frame->opener == NULL ? Py_None : ((PyWeakReference *)frame->opener)->wr_object;
+    return opener == Py_None ? NULL : opener;
+}
+
+/* The frame itself, or the next below that is not over for the flow that has this Context. */
+static thag_frame *
+frame_in(thag_frame *frame, const PyObject *contextvars)
+{
+    while (frame != NULL && (frame->orphaned || (frame->left && frame_opener(frame) == contextvars))) {
         frame = frame->parent;
     }
     return frame;
+}
+
+/* The frame that a value of our variable stands for in a Context: what is no frame is none. */
+static thag_frame *
+frame_of_value(PyObject *value, const PyObject *contextvars)
+{
+    return frame_in(Py_IS_TYPE(value, &thag_frame_type) ? (thag_frame *)value : NULL, contextvars);
 }
 
 static thag_context *
@@ -192,7 +212,7 @@ mapping_look_up(PyObject *contextvars, thag_context *otherwise)
     else if (contained == 1) {
         PyObject *frame = PyObject_GetItem(contextvars, variable);
         if (frame != NULL) {
-            found = frame_context(frame_of_value(frame));
+            found = frame_context(frame_of_value(frame, contextvars));
             Py_DECREF(frame);
         }
     }
@@ -254,15 +274,23 @@ thag_current_flow(thag_thread *thread, bool surely_attached)
     return tstate == NULL ? flow_without_gil(thread) : flow_look_up(thread, tstate);
 }
 
+/* What our variable has here, borrowed; NULL for nothing. */
+static PyObject *
+variable_value(void)
+{
+    PyObject *value = NULL;
+    if (PyContextVar_Get(variable, NULL, &value) < 0 || value == NULL) {
+        return NULL;
+    }
+    Py_DECREF(value);       /* the Context still holds it */
+    return value;
+}
+
 thag_frame *
 thag_current_frame(void)
 {
-    PyObject *frame = NULL;
-    if (PyContextVar_Get(variable, NULL, &frame) < 0 || frame == NULL) {
-        return NULL;
-    }
-    Py_DECREF(frame);       /* the Context still holds it */
-    return frame_of_value(frame);
+    PyObject *value = variable_value();
+    return value == NULL ? NULL : frame_of_value(value, thag_tstate_attached()->context);
 }
 
 static bool
@@ -272,7 +300,7 @@ frame_set(thag_frame *frame)
     if (token == NULL) {
         /* CPython 3.11 does not notice a token that finds no memory: the variable may have moved all the same. */
         exception_state failure = exception_save();
-        bool moved = thag_current_frame() == frame;
+        bool moved = variable_value() == (PyObject *)frame;
         exception_restore(failure);
         if (!moved) {
             return false;
@@ -291,14 +319,15 @@ frame_new(thag_context *context, thag_frame *parent)
     if (frame == NULL) {
         return NULL;
     }
-    if (parent != NULL && parent->left && parent->context->records) {
-        /* It was left already and is no orphan, so it never will be one, and what is below it is never looked for. Without
-           its parent, callbacks that schedule themselves inside a task do not grow a chain. */
+    if (parent != NULL && parent->left && frame_opener(parent) == NULL && parent->context->records) {
+        /* It was left already and is not over here, so it is not over in any flow that still has it: what is below it is
+           never looked for. Without its parent, callbacks that schedule themselves inside a task do not grow a chain. */
         Py_CLEAR(parent->parent);
     }
     frame->context = context;
     (void)atomic_fetch_add(&context->frames, 1);
     frame->parent = (thag_frame *)Py_XNewRef((PyObject *)parent);
+    frame->opener = NULL;
     frame->detached = false;
     frame->left = false;
     frame->orphaned = false;
@@ -354,7 +383,23 @@ base_frame(void)
             base = frame->parent;
         }
     }
-    return base;
+    return frame_in(base, thag_tstate_attached()->context);
+}
+
+/* Makes the frame current, and notes where. False with an exception, and then no flow is in it. */
+static bool
+frame_enter(thag_frame *frame)
+{
+    if (!frame_set(frame)) {
+        frame->left = true;
+        return false;
+    }
+    frame->opener = PyWeakref_NewRef(thag_tstate_attached()->context, NULL);
+    if (frame->opener == NULL) {
+        frame->left = frame->orphaned = true;
+        thag_contexts_expire_caches();
+    }
+    return frame->opener != NULL;
 }
 
 static thag_entering *
@@ -366,8 +411,7 @@ current_change(thag_context *context, thag_entry_mode mode)
         frame->detached = mode == THAG_ENTER_DETACHED;
     }
     thag_entering *entering = frame == NULL ? NULL : entering_new(frame);
-    if (entering != NULL && !frame_set(frame)) {
-        frame->left = true;
+    if (entering != NULL && !frame_enter(frame)) {
         Py_CLEAR(entering);
     }
     return entering;
@@ -389,37 +433,71 @@ thag_current_enter(thag_context *context, thag_entry_mode mode)
     return (PyObject *)entering;
 }
 
-/* Makes the nearest frame below `frame` current that is not orphaned. */
 static void
-restore_below(thag_frame *frame)
+frame_orphan(thag_frame *frame)
+{
+    frame->orphaned = true;
+    thag_contexts_expire_caches();
+}
+
+/* Makes `below` current in the place of a frame that was left. */
+static void
+restore(thag_frame *frame, thag_frame *below)
 {
     assert(frame->left);
-    thag_frame *below = frame->parent;
-    while (below != NULL && below->orphaned) {
-        below = below->parent;
-    }
     if (!frame_set(below == NULL ? root_frame : below)) {
         PyErr_Clear();
-        frame->orphaned = true;
-        thag_contexts_expire_caches();
+        frame_orphan(frame);
         (void)thag_add(&thag_flow_state.failed_restores, 1);
     }
+}
+
+/* Takes a Context for this flow's, as greenlets do when they switch; the one that it takes the place of. */
+static PyObject *
+contextvars_switch(PyObject *contextvars)
+{
+    PyThreadState *tstate = thag_tstate_attached();
+    PyObject *before = tstate->context;
+    tstate->context = contextvars;
+    tstate->context_ver++;
+    return before;
+}
+
+/* Restores what the frame found in the flow that entered it, which is another one than this. Its Context may be entered by
+   nobody now, or by any thread, so it cannot be entered here. */
+static void
+opener_restore(thag_frame *frame, PyObject *opener)
+{
+    Py_INCREF(opener);
+    PyObject *own = contextvars_switch(opener);
+    restore(frame, thag_current_frame());
+    (void)contextvars_switch(own);
+    Py_DECREF(opener);
+    thag_contexts_expire_caches();
 }
 
 static bool
 frame_leave(thag_frame *frame, bool orphan)
 {
+    bool innermost = thag_current_frame() == frame;
     frame->left = true;
-    if (thag_current_frame() == frame) {
-        restore_below(frame);
-        return true;
-    }
-    if (orphan) {
-        frame->orphaned = true;
-        thag_contexts_expire_caches();
+    if (!innermost && orphan) {
+        frame_orphan(frame);
         (void)thag_add(&thag_flow_state.orphans, 1);
+        return false;
     }
-    return false;
+    PyObject *here = thag_tstate_attached()->context;
+    PyObject *opener = frame_opener(frame);
+    if (opener != NULL && opener != here) {
+        opener_restore(frame, opener);
+    }
+    if (innermost) {
+        restore(frame, frame_in(frame->parent, here));
+        if (opener == here) {
+            Py_CLEAR(frame->opener);
+        }
+    }
+    return innermost;
 }
 
 bool
@@ -446,10 +524,11 @@ thag_current_leave(thag_entering *entering, bool orphan)
 enum { DEEP = 64 };
 
 static thag_context *
-parent_of(const thag_frame *frame)
+parent_of(thag_frame *frame)
 {
-    while (frame != NULL && (frame->orphaned || !thag_context_today(frame->context)->records)) {
-        frame = frame->parent;
+    const PyObject *here = thag_tstate_attached()->context;
+    while (frame != NULL && !thag_context_today(frame->context)->records) {
+        frame = frame_in(frame->parent, here);
     }
     thag_context *context = frame == NULL ? thag_contexts.root : thag_context_today(frame->context);
     while (context->depth > DEEP && context->ended) {

@@ -46,9 +46,10 @@ typedef struct thag_frame {
     PyObject_HEAD
     thag_context *context;
     struct thag_frame *parent;      /* owned, or NULL */
+    PyObject *opener;               /* owned: a weak reference to the Context it was entered in; NULL once restored there */
     bool detached;                  /* entered as such */
     bool left;
-    bool orphaned;                  /* left while not current: looking up and restoring pass over it */
+    bool orphaned;                  /* left while not current: every flow passes over it */
 } thag_frame;
 
 /* An entry: what undoes the making of a frame. Whoever entered owns it, and dropping it leaves: so an interrupt between
@@ -76,11 +77,12 @@ typedef enum {
    changed. GIL. */
 PyObject *thag_current_enter(thag_context *context, thag_entry_mode mode);
 
-/* Undoes it, once: restores what was found if it is current here; if not, and if `orphan`, every flow passes over it.
-   Never raises, and an exception that is set stays. True if it was current. GIL. */
+/* Undoes it, once: restores what was found if it is current here; if not, and if `orphan`, every flow passes over it. The flow
+   that entered it goes on without it, wherever that is done. Never raises, and an exception that is set stays. True if it was
+   current. GIL. */
 bool thag_current_leave(thag_entering *entering, bool orphan);
 
-/* A borrowed reference to the frame that is current in this flow, orphans passed over; NULL if there is none. GIL. */
+/* A borrowed reference to the frame that is current in this flow; NULL if there is none. GIL. */
 thag_frame *thag_current_frame(void);
 
 /* The context of this flow, whether it is recorded or not. GIL. */
