@@ -438,3 +438,21 @@ def test_reading_and_others_events_add_no_bucket_where_nothing_happened():
         thag_nb.read()
     assert len(thag_nb.read().timeline(context.id)) == count
     RAW.free(block)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="threads inherit contextvars since 3.14, and only if asked to")
+@pytest.mark.parametrize("inherit", [0, 1])
+def test_status_tells_that_python_lets_threads_follow_though_nobody_asked_for_it(inherit):
+    code = """
+        import threading, thag_nb
+        thag_nb.start(threads=False)
+        names = []
+        with thag_nb.task("starter"):
+            thread = threading.Thread(target=lambda: names.append(thag_nb.current_context().name))
+            thread.start()
+            thread.join()
+        status = thag_nb.status()
+        print(names[0], status.threads, "thread_inherit_context" in str(status))
+    """
+    found = python(code, "-X", f"thread_inherit_context={inherit}")
+    assert found == ("starter True True\n" if inherit else "root False False\n")

@@ -77,7 +77,7 @@ def _status() -> Status:
     return Status(
         state="recording" if recording else "pass-through" if inside else "off",
         hooks=reached,
-        threads=propagation.is_installed(),
+        threads=propagation.is_installed() or (recording and _python_follows_threads()),
         open_contexts=sum(record.state == "open" for record in now.contexts),
         live_bytes=sum(record.self_live_bytes for record in now.contexts),
         overhead_bytes=now.overhead_bytes,
@@ -134,11 +134,21 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
         notes.append(
             f"{cleaned_names():,} names were cleaned: they were too long, or not of one line that can be shown"
         )
+    if recording and _python_follows_threads() and not propagation.is_installed():
+        notes.append(
+            "threads are followed because Python hands them their starter's contextvars (thread_inherit_context); "
+            "a pool's threads stay where the pool was first used, which start() alone would change"
+        )
     problem = numpy_hook.problem()
     if problem is not None:
         notes.append(problem)
     notes += [sentence.format(health[count]) for count, sentence in _IMPERFECTIONS.items() if health[count]]
     return notes
+
+
+def _python_follows_threads() -> bool:
+    """Whether a thread begins with a copy of its starter's Context, as it may since 3.14."""
+    return bool(getattr(sys.flags, "thread_inherit_context", 0))
 
 
 _IMPERFECTIONS = {
