@@ -120,7 +120,11 @@ def base_id() -> int:
     """The context that one to be entered with `detach` would be started under."""
 
 def set_foreground(context_id: int, /) -> None:
-    """Who is charged for threads that no Python flow reaches."""
+    """Charge threads that no Python flow reaches to a context that was entered in this flow, until it is left.
+
+    Then it is whatever was made the foreground before and has not been left meanwhile; at last the root, which takes
+    the place of all of them if it is given. Raises ValueError for another that was not entered here, or was left.
+    """
 
 def reset() -> None:
     """Drop the contexts that have ended and start the figures of the others anew.

@@ -2,6 +2,7 @@
 
 import contextvars
 import ctypes
+import itertools
 import queue
 import threading
 from collections.abc import Callable
@@ -259,20 +260,88 @@ def test_a_chain_of_flows_that_are_all_kept_keeps_no_record_of_tasks_that_are_th
     assert last.run(thag_nb.current_context).name == "root"
 
 
-@pytest.mark.parametrize("where", ["root", "around"])
-def test_a_thread_that_python_never_saw_is_charged_to_the_foreground(where):
+def on_a_thread_that_python_never_saw() -> int:
+    """The owner's id of a block that such a thread takes; 0 for nobody."""
     thread, block = ctypes.c_void_p(), ctypes.c_void_p()
     library = ctypes.CDLL(None)
     raw_malloc = ctypes.cast(library.PyMem_RawMalloc, ctypes.c_void_p)
-    with thag_nb.task("around"):
-        foreground = of(where).context_id
-        _native.set_foreground(foreground)
-        assert library.pthread_create(ctypes.byref(thread), None, raw_malloc, ctypes.c_void_p(SIZE)) == 0
-        assert library.pthread_join(thread, ctypes.byref(block)) == 0
-        _native.set_foreground(_native.ROOT_ID)
-    assert _native.owner_of(block.value) == (foreground, SIZE)
+    assert library.pthread_create(ctypes.byref(thread), None, raw_malloc, ctypes.c_void_p(SIZE)) == 0
+    assert library.pthread_join(thread, ctypes.byref(block)) == 0
+    owner, size = _native.owner_of(block.value) or (0, SIZE)
+    assert size == SIZE
     RAW.free(block)
+    return owner
+
+
+def test_a_thread_that_python_never_saw_is_charged_to_the_foreground():
+    with thag_nb.task("around") as around:
+        assert on_a_thread_that_python_never_saw() == _native.ROOT_ID
+        _native.set_foreground(around.id)
+        with thag_nb.task("inner"):
+            assert on_a_thread_that_python_never_saw() == around.id
+        with thag_nb.untracked():
+            _native.set_foreground(_native.SYSTEM_ID)
+            assert on_a_thread_that_python_never_saw() == 0
+        assert on_a_thread_that_python_never_saw() == around.id
+        _native.set_foreground(_native.ROOT_ID)
+        assert on_a_thread_that_python_never_saw() == _native.ROOT_ID
     assert_sums_hold()
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))], ids=str)
+def test_the_foreground_is_the_newest_that_is_still_open_in_whatever_order_and_flow_they_are_left(order):
+    flows = [contextvars.copy_context() for _ in range(3)]
+    guards = [flow.run(thag_nb.push_allocator_context, thag_nb.Allocator.TASK_AWARE, "cell") for flow in flows]
+    still_open = [_native.ROOT_ID]
+    for flow, guard in zip(flows, guards, strict=True):
+        flow.run(_native.set_foreground, guard.context.id)
+        still_open.append(guard.context.id)
+    for number in order:
+        assert on_a_thread_that_python_never_saw() == still_open[-1]
+        flows[(number + 1) % 3].run(guards[number].close)
+        still_open.remove(guards[number].context.id)
+    assert on_a_thread_that_python_never_saw() == _native.ROOT_ID
+
+
+def test_only_what_the_flow_itself_keeps_open_comes_to_the_foreground():
+    with thag_nb.task("around") as around:
+        flow, inherited = _native.flow(), contextvars.copy_context()
+        with pytest.raises(ValueError, match="was not entered here"):
+            contextvars.Context().run(_native.set_foreground, around.id)
+    with pytest.raises(ValueError, match="was left"):
+        inherited.run(_native.set_foreground, around.id)
+    adopted = _native.adopt(flow)
+    with pytest.raises(ValueError, match="was not entered here"):
+        _native.set_foreground(around.id)
+    adopted.leave(True)
+    assert on_a_thread_that_python_never_saw() == _native.ROOT_ID
+
+
+def test_what_was_the_foreground_comes_there_again_and_is_left_once():
+    first, second = (thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, name) for name in "ab")
+    for guard in (second, first, second):
+        _native.set_foreground(guard.context.id)
+    assert on_a_thread_that_python_never_saw() == second.context.id
+    for guard in [first] * 100:
+        _native.set_foreground(guard.context.id)
+    assert on_a_thread_that_python_never_saw() == first.context.id
+    first.close()
+    assert on_a_thread_that_python_never_saw() == second.context.id
+    second.close()
+    assert on_a_thread_that_python_never_saw() == _native.ROOT_ID
+
+
+def test_more_in_the_foreground_than_it_has_room_for_push_out_the_oldest():
+    guards = [thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "cell") for _ in range(100)]
+    for guard in guards:
+        _native.set_foreground(guard.context.id)
+    for guard in reversed(guards[50:]):
+        assert on_a_thread_that_python_never_saw() == guard.context.id
+        guard.close()
+    guards[49].close()
+    for guard in reversed(guards[:49]):
+        guard.close()
+    assert on_a_thread_that_python_never_saw() == _native.ROOT_ID
 
 
 def test_without_the_gil_a_thread_is_charged_to_its_own_context_while_another_one_has_it(interposed):

@@ -111,6 +111,35 @@ def test_native_threads_are_charged_to_the_cell_or_its_task():
     assert found["In[1]"] >= 300_000
 
 
+def test_native_threads_are_nobodys_in_the_part_of_a_cell_that_is_not_recorded_and_the_next_cells_afterwards():
+    code = f"""
+        import ctypes
+        run("import ctypes")
+        run("%thag_task before -q\\n%thag_system\\n" + {NATIVE_THREAD!r})
+        run("%thag_task between -q\\n%thag_system\\n%thag_task after -q\\n" + {NATIVE_THREAD!r})
+        run({NATIVE_THREAD!r})
+        print(json.dumps([r.name for r in thag_nb.read().contexts if r.self_live_bytes >= 300_000]))
+    """
+    assert last_line(in_shell(code)) == ["after", "In[1]"]  # and none of the two before
+
+
+def test_native_threads_of_a_cell_stay_its_own_when_another_that_ran_at_the_same_time_ends():
+    code = f"""
+        import ctypes, threading
+        started, go = threading.Event(), threading.Event()
+        shell.user_ns.update(ctypes=ctypes, started=started, go=go)
+        long = "started.set(); go.wait()\\n" + {NATIVE_THREAD!r}
+        other = threading.Thread(target=lambda: shell.run_cell(long, store_history=True))
+        other.start()
+        started.wait()
+        run("y = 1")
+        go.set()
+        other.join()
+        print(json.dumps([[r.kind, r.self_live_bytes >= 300_000] for r in thag_nb.read().contexts]))
+    """
+    assert last_line(in_shell(code)) == [["root", False], ["system", False], ["cell", True], ["cell", False]]
+
+
 def test_an_interrupt_in_a_cell_leaves_the_next_cell_clean():
     code = """
         import io, contextlib

@@ -20,7 +20,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from thag_nb.errors import NoCellError
 from thag_nb.runtime import hooks
 from thag_nb.runtime.contexts import (
-    Allocator,
     AllocatorContext,
     ContextGuard,
     base_id,
@@ -109,7 +108,6 @@ class Cells:
                 cell = running.pop()
                 cell.close()
                 to_report += cell.to_report
-        set_foreground()
         self._sampler.stop()
         return to_report
 
@@ -142,8 +140,6 @@ class Cells:
         with untracked():
             self._remember(running, result)
         to_report = self._close_down_to(running, execution)
-        outer = running[-1].guard if running else None
-        set_foreground(None if outer is None else outer.context)
         with untracked():
             if not any(self._running.values()):
                 self._sampler.rest()
@@ -224,8 +220,7 @@ class Cells:
             if report:
                 running[-1].to_report.append(guard.context)
         guard.enter()
-        if guard.context.allocator is Allocator.TASK_AWARE:
-            set_foreground(guard.context)
+        set_foreground(guard.context)
         return guard
 
     def running_source(self) -> str:

@@ -189,9 +189,13 @@ def push_allocator_context(allocator: Allocator, name: str | None = None) -> Con
     return guard
 
 
-def set_foreground(context: AllocatorContext | None = None) -> None:
-    """Who is charged for threads that no Python flow reaches; the root for None."""
-    _native.set_foreground(_native.ROOT_ID if context is None else context.id)
+def set_foreground(context: AllocatorContext) -> None:
+    """Charge threads that no Python flow reaches to a context that was entered here, until it is left.
+
+    Then to whatever was made the foreground before and has not been left meanwhile, at last to the root. Raises
+    ValueError for a context that was not entered here, or was left.
+    """
+    _native.set_foreground(context.id)
 
 
 def base_id() -> int:

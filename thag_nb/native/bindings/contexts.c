@@ -237,16 +237,17 @@ native_base_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return PyLong_FromUnsignedLong(thag_current_base()->id);
 }
 
-static void
-foreground_set(thag_context *context)
-{
-    atomic_store(&thag_flow_state.foreground, context);
-}
-
 static PyObject *
 native_set_foreground(PyObject *Py_UNUSED(module), PyObject *id)
 {
-    return context_apply(id, foreground_set);
+    thag_context *context = thag_context_argument(id);
+    if (context == NULL) {
+        return NULL;
+    }
+    if (!thag_current_set_foreground(context)) {
+        return PyErr_Format(PyExc_ValueError, "the context %S was not entered here, or was left", id);
+    }
+    Py_RETURN_NONE;
 }
 
 static PyObject *

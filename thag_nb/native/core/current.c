@@ -14,7 +14,9 @@
      on our own set       no key changes, so enter and leave refresh the cache themselves.
 
    Without the GIL no look-up is legal: the thread's last known context is used, and counted as stale if its key moved. A
-   thread that Python never saw is charged to the foreground context; another interpreter's thread to the root.
+   thread that Python never saw is charged to the foreground; another interpreter's thread to the root. Several frames may
+   be in the foreground, as cells that run at once are, and the newest counts. Each keeps its context open and is there until
+   it is left, so the foreground is never a context that has ended.
 
    Frames form a chain, innermost first. Leaving one that is current restores the next that is not over; a frame left when it
    is not current is orphaned, which is over in every flow. A frame left in order is over in two: in the one that left it, and
@@ -36,6 +38,13 @@
 _Thread_local thag_thread thag_this_thread;
 thag_flows thag_flow_state;
 
+/* Frames in the foreground, borrowed, the newest last. Few ever are: of more than there is room for, the oldest goes. GIL */
+enum { FOREGROUND_ROOM = 64 };
+static struct {
+    thag_frame *frames[FOREGROUND_ROOM];
+    int count;
+} foreground;
+
 static PyObject *variable;          /* the ContextVar; never freed: hooks may use it until the process ends */
 static thag_frame *root_frame;
 
@@ -49,6 +58,7 @@ frame_dealloc(PyObject *object)
         int32_t before = atomic_fetch_sub(&frame->context->frames, 1);
         assert(before > 0);
         (void)before;
+        assert(!frame->in_foreground);
         Py_XDECREF(frame->opener);
         PyObject_Free(frame);
         if (parent == NULL || Py_REFCNT(parent) > 1) {
@@ -328,6 +338,8 @@ frame_new(thag_context *context, thag_frame *parent)
     (void)atomic_fetch_add(&context->frames, 1);
     frame->parent = (thag_frame *)Py_XNewRef((PyObject *)parent);
     frame->opener = NULL;
+    frame->in_foreground = false;
+    frame->holds = false;
     frame->detached = false;
     frame->left = false;
     frame->orphaned = false;
@@ -344,7 +356,6 @@ entering_new(thag_frame *frame)
         return NULL;
     }
     entering->frame = frame;
-    entering->holds = false;
     return entering;
 }
 
@@ -423,8 +434,8 @@ thag_current_enter(thag_context *context, thag_entry_mode mode)
     int collector_was_on = thag_bookkeeping_begin();
     thag_entering *entering = current_change(context, mode);
     if (entering != NULL) {
-        entering->holds = mode != THAG_ENTER_ADOPTED;
-        if (entering->holds) {
+        entering->frame->holds = mode != THAG_ENTER_ADOPTED;
+        if (entering->frame->holds) {
             thag_lifecycle_hold(context);
         }
         thag_batch_expire();
@@ -500,6 +511,64 @@ frame_leave(thag_frame *frame, bool orphan)
     return innermost;
 }
 
+static void
+foreground_tell(void)
+{
+    thag_context *context = foreground.count == 0 ? thag_contexts.root : foreground.frames[foreground.count - 1]->context;
+    assert(atomic_load(&context->holds) > 0);
+    atomic_store(&thag_flow_state.foreground, context);
+}
+
+static void
+foreground_leave(thag_frame *frame)
+{
+    if (!frame->in_foreground) {
+        return;
+    }
+    frame->in_foreground = false;
+    thag_frame **frames = foreground.frames;
+    int kept = 0;
+    for (int i = 0; i < foreground.count; i++) {
+        if (frames[i] != frame) {
+            frames[kept++] = frames[i];
+        }
+    }
+    assert(kept == foreground.count - 1);
+    foreground.count = kept;
+    foreground_tell();
+}
+
+static void
+foreground_enter(thag_frame *frame)
+{
+    foreground_leave(frame);
+    if (foreground.count == FOREGROUND_ROOM) {
+        foreground_leave(foreground.frames[0]);
+    }
+    foreground.frames[foreground.count++] = frame;
+    frame->in_foreground = true;
+    foreground_tell();
+}
+
+bool
+thag_current_set_foreground(thag_context *context)
+{
+    if (context == thag_contexts.root) {
+        while (foreground.count > 0) {
+            foreground_leave(foreground.frames[0]);
+        }
+        return true;
+    }
+    thag_frame *frame = thag_current_frame();
+    while (frame != NULL && (frame->context != context || !frame->holds || frame->left)) {
+        frame = frame->parent;
+    }
+    if (frame != NULL) {
+        foreground_enter(frame);
+    }
+    return frame != NULL;
+}
+
 bool
 thag_current_leave(thag_entering *entering, bool orphan)
 {
@@ -509,8 +578,9 @@ thag_current_leave(thag_entering *entering, bool orphan)
     }
     exception_state pending = exception_save();
     int collector_was_on = thag_bookkeeping_begin();
+    foreground_leave(frame);
     bool innermost = frame_leave(frame, orphan);
-    if (entering->holds) {
+    if (frame->holds) {
         thag_lifecycle_release(frame->context);
     }
     thag_batch_expire();

@@ -32,7 +32,7 @@ typedef struct {
 } thag_flow;
 
 typedef struct {
-    thag_context *_Atomic foreground;   /* for threads that no Python flow reaches */
+    thag_context *_Atomic foreground;   /* for threads that no Python flow reaches; open, or the system context, or the root */
     PyInterpreterState *interpreter;    /* the one whose flows we know */
     _Atomic int64_t stale_lookups;      /* look-ups without the GIL that had to use the last known context */
     _Atomic int64_t orphans;            /* guards that were not innermost when they were left */
@@ -47,6 +47,8 @@ typedef struct thag_frame {
     thag_context *context;
     struct thag_frame *parent;      /* owned, or NULL */
     PyObject *opener;               /* owned: a weak reference to the Context it was entered in; NULL once restored there */
+    bool in_foreground;
+    bool holds;                     /* keeps the context open until it is left */
     bool detached;                  /* entered as such */
     bool left;
     bool orphaned;                  /* left while not current: every flow passes over it */
@@ -57,7 +59,6 @@ typedef struct thag_frame {
 typedef struct {
     PyObject_HEAD
     thag_frame *frame;              /* owned */
-    bool holds;                     /* keeps the context open */
 } thag_entering;
 
 extern PyTypeObject thag_frame_type;
@@ -81,6 +82,11 @@ PyObject *thag_current_enter(thag_context *context, thag_entry_mode mode);
    that entered it goes on without it, wherever that is done. Never raises, and an exception that is set stays. True if it was
    current. GIL. */
 bool thag_current_leave(thag_entering *entering, bool orphan);
+
+/* Charges threads that no Python flow reaches to a context that this flow has entered, until it leaves it; then to what was
+   in the foreground before and was not left meanwhile. False if this flow is not inside, or does not keep it open. The root
+   takes the place of all that were there. GIL. */
+bool thag_current_set_foreground(thag_context *context);
 
 /* A borrowed reference to the frame that is current in this flow; NULL if there is none. GIL. */
 thag_frame *thag_current_frame(void);
