@@ -209,8 +209,8 @@ MUTANTS = [
     Mutant(
         "threads that Python never saw are root's",
         "current.c",
-        "    flow.context = atomic_load(&thag_flow_state.foreground);",
-        "    flow.context = thag_contexts.root;",
+        "    if (own == NULL) {\n        return foreground;",
+        "    if (own == NULL) {\n        return thag_contexts.root;",
         "the foreground is the cell that runs",
         (_CURRENT + "test_a_thread_that_python_never_saw_is_charged_to_the_foreground",),
     ),
@@ -289,7 +289,7 @@ MUTANTS = [
     Mutant(
         "a block that moved into nobody's hands is not repaid",
         "dispatcher.c",
-        "    else {\n        owner_repay(owner, claim.owner.size, is_foreign(owner, flow.context), flow.attached);\n    }\n}",
+        "    else {\n        owner_repay(owner, claim.owner.size, is_foreign(owner, current), attached);\n    }\n}",
         "}",
         "its owner would be charged for ever",
         (_NUMPY + "test_a_block_that_grows_in_untracked_work_is_nobodys_any_more",),
@@ -401,7 +401,7 @@ MUTANTS = [
     Mutant(
         "without the GIL, nothing above is charged",
         "charges.c",
-        "    for (; context != NULL; context = context->parent) {\n        level_move(",
+        "    for (; context != NULL; context = thag_context_parent(context)) {\n        level_move(",
         "    {\n        level_move(",
         "figures include what was started under a context, in either lane",
         (_CHARGES + "test_a_spike_is_in_every_peak_and_on_every_timeline_up_to_the_root",),
@@ -653,8 +653,8 @@ MUTANTS = [
     Mutant(
         "an inner realloc is charged",
         "dispatcher.c",
-        "else if (outermost && flow_records(&flow) && record_write(",
-        "else if (flow_records(&flow) && record_write(",
+        "    thag_context *context = outermost ? to_be_charged(current) : NULL;",
+        "    thag_context *context = to_be_charged(current);",
         "what happens inside of another call is not counted once more",
         (_NUMPY + "test_an_owned_block_that_is_resized_inside_another_call_is_kept_or_repaid",),
     ),
@@ -667,11 +667,22 @@ MUTANTS = [
         (_NUMPY + "test_a_block_that_moves_to_where_no_record_can_be_kept_is_repaid",),
     ),
     Mutant(
+        "what late events were charged for goes with the record",
+        "lifecycle.c",
+        "    thag_lifecycle_pass_on_late_charges();\n    for (uint32_t first",
+        "    for (uint32_t first",
+        "a thread without the GIL looks its context up, a reset drops it, and the thread charges it",
+        (
+            _LIFECYCLE
+            + "test_what_a_thread_without_the_gil_charges_a_context_for_that_was_just_dropped_passes_to_the_heir",
+        ),
+    ),
+    Mutant(
         "a dropped context goes on being charged",
-        "dispatcher.c",
-        "flow->context = thag_context_today(flow->context);",
-        "",
-        "a flow left in it is charged to the heir, not to nobody",
+        "current.c",
+        "    thread->context = thag_context_today(context);",
+        "    thread->context = context;",
+        "a flow left in it is charged to the heir, whose totals it would be missing from",
         (_CONTEXTS + "test_a_flow_left_in_a_dropped_context_is_charged_to_the_heir",),
     ),
     Mutant(

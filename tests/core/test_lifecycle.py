@@ -118,3 +118,34 @@ def test_an_event_without_the_gil_while_the_table_is_renamed_keeps_all_records(i
         assert_sums_hold()
     """
     assert interposed(code) == ""
+
+
+def test_what_a_thread_without_the_gil_charges_a_context_for_that_was_just_dropped_passes_to_the_heir(interposed):
+    """It has looked its context up, and goes on when the reset has dropped that, but not yet given its record back."""
+    code = """
+        def burn():
+            for _ in range(2 * 4096):
+                thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "burnt").close()
+
+        library.late_begin.argtypes = [ctypes.c_size_t]
+        library.late_finish_within.argtypes = [ctypes.py_object]
+        library.late_finish_within.restype = ctypes.py_object
+        library.late_block.restype = ctypes.c_void_p
+
+        thag_nb.start()
+        burn()
+        guard = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "dropped")
+        _native.set_foreground(guard.context.id)
+        library.late_begin(200 << 20)
+        guard.close()
+        burn()
+        before = _native.overhead()["contexts"]
+        library.late_finish_within(_native.reset)
+        assert _native.overhead()["contexts"] < before
+        assert _native.context(guard.context.id) is None
+        assert _native.owner_of(library.late_block()) == (_native.ROOT_ID, 200 << 20)
+        assert_sums_hold()
+        RAW.free(library.late_block())
+        assert_sums_hold()
+    """
+    assert interposed(code) == ""

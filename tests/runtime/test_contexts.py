@@ -279,19 +279,22 @@ def test_a_task_that_a_reset_dropped_can_be_entered_again():
 
 
 def test_a_flow_left_in_a_dropped_context_is_charged_to_the_heir():
-    async def child() -> list[bytearray]:
+    keep = []
+
+    async def child() -> None:
         await asyncio.sleep(0)
         thag_nb.reset()
         assert thag_nb.current_context().name == "root"
-        return [bytearray(SIZE)]
+        keep.append(bytearray(100 * SIZE))
 
-    async def main() -> list[bytearray]:
+    async def main() -> None:
         with thag_nb.task("dropped"):
             running = asyncio.create_task(child())
-        return await running
+        await running
 
-    keep = asyncio.run(main())
-    assert of("root").self_live_bytes >= SIZE
+    asyncio.run(main())
+    assert of("root").self_live_bytes >= 100 * SIZE
+    assert 100 * SIZE <= of("root").total_bytes < 102 * SIZE
     assert_sums_hold()
     keep.clear()
     assert_sums_hold()

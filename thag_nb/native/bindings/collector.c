@@ -12,8 +12,8 @@ static uint64_t collection_started_ns;
 static bool
 collection_keep(PyObject *mark_type, PyObject *marks, long generation, uint64_t started_ns, uint64_t duration_ns)
 {
-    thag_flow flow = thag_current_flow(&thag_this_thread, true);
-    unsigned long context_id = flow.context == NULL ? THAG_ROOT_ID : thag_context_today(flow.context)->id;
+    const thag_context *current = thag_current_look_up(&thag_this_thread, true);
+    unsigned long context_id = current == NULL ? THAG_ROOT_ID : current->id;
     PyObject *name = PyUnicode_FromFormat("gc %ld", generation);
     PyObject *kind = PyUnicode_InternFromString("collection");
     PyObject *fields = name == NULL || kind == NULL

@@ -128,7 +128,8 @@ native_adopt(PyObject *Py_UNUSED(module), PyObject *flow)
 static PyObject *
 context_description(const thag_context *context)
 {
-    unsigned long parent = context->parent == NULL ? 0 : thag_context_today(context->parent)->id;
+    thag_context *above = thag_context_parent(context);
+    unsigned long parent = above == NULL ? 0 : thag_context_today(above)->id;
     return Py_BuildValue("kkOO", (unsigned long)context->id, parent, context->records ? Py_True : Py_False,
                          context->label);
 }
@@ -189,8 +190,8 @@ native_context_ids(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    thag_flow flow = thag_current_flow(&thag_this_thread, true);
-    thag_context *context = flow.context == NULL ? thag_current_context() : flow.context;
+    thag_context *charged = thag_current_look_up(&thag_this_thread, true);
+    thag_context *context = charged == NULL ? thag_current_context() : charged;
     if (PyErr_Occurred()) {
         return NULL;
     }

@@ -53,7 +53,7 @@ static void
 rows_add_up(context_row *rows, uint32_t end)
 {
     for (uint32_t id = thag_previous_live_id(end - 1); id > THAG_ROOT_ID; id = thag_previous_live_id(id - 1)) {
-        context_row *parent = &rows[thag_context_by_id(id)->parent->id];
+        context_row *parent = &rows[thag_context_parent(thag_context_by_id(id))->id];
         parent->live_bytes += rows[id].live_bytes;
         parent->total_bytes += rows[id].total_bytes;
         parent->allocations += rows[id].allocations;
@@ -130,7 +130,8 @@ record_make(PyObject *type, const thag_context *context, const context_row *row,
             uint64_t taken_ns)
 {
     int64_t peak = row->own.peak_bytes > row->live_bytes ? row->own.peak_bytes : row->live_bytes;
-    unsigned long parent = context->parent == NULL ? 0 : thag_context_today(context->parent)->id;
+    thag_context *above = thag_context_parent(context);
+    unsigned long parent = above == NULL ? 0 : thag_context_today(above)->id;
     uint64_t until_ns = context->ended ? context->ended_ns : taken_ns;
     PyObject *fields = Py_BuildValue(
         "kOOkOOLLLLLLLLLLLL", (unsigned long)context->id, PyTuple_GET_ITEM(context->label, 0),

@@ -60,7 +60,7 @@ thag_charge_detached(thag_context *context, const thag_change *change)
     (void)thag_add(&own->allocations, change->allocations);
     (void)thag_add(&own->frees, change->frees);
     (void)thag_add(&own->foreign_frees, change->foreign_frees);
-    for (; context != NULL; context = context->parent) {
+    for (; context != NULL; context = thag_context_parent(context)) {
         level_move(&thag_context_touch_share(context)->inclusive, change->live_bytes);
     }
 }
@@ -81,7 +81,7 @@ counter_add(_Atomic int64_t *counter, int64_t value)
 }
 
 /* Moves the context's inclusive level by `live_bytes`, by way of `high_bytes` and `low_bytes`. */
-static void
+static inline void
 inclusive_move(thag_context *context, int64_t live_bytes, int64_t high_bytes, int64_t low_bytes, uint64_t now_ns)
 {
     assert(low_bytes <= live_bytes && live_bytes <= high_bytes);
@@ -116,7 +116,7 @@ self_move(thag_context *context, int64_t live_bytes, int64_t high_bytes)
 static void
 chain_move(thag_context *context, const thag_context *end, int64_t bytes, uint64_t now_ns)
 {
-    for (; context != end; context = context->parent) {
+    for (; context != end; context = thag_context_parent(context)) {
         inclusive_move(context, bytes, bytes, bytes, now_ns);
     }
 }
@@ -129,7 +129,7 @@ thag_batch_flush(void)
         return;
     }
     assert(batch->low_bytes <= 0 && batch->high_bytes >= 0 && batch->total_bytes >= 0);
-    for (thag_context *context = batch->context; context != NULL; context = context->parent) {
+    for (thag_context *context = batch->context; context != NULL; context = thag_context_parent(context)) {
         inclusive_move(context, batch->live_bytes, batch->high_bytes, batch->low_bytes, batch->now_ns);
     }
     thag_context *own = batch->context;
@@ -194,7 +194,7 @@ share_take_over(thag_context *context, thag_share *share, uint64_t now_ns)
 static void
 chain_take_over(thag_context *context, int64_t finished, uint64_t now_ns)
 {
-    for (; context != NULL; context = context->parent) {
+    for (; context != NULL; context = thag_context_parent(context)) {
         thag_share *share = thag_context_share(context);
         if (share != NULL && share->finished_taken != finished) {
             share->finished_taken = finished;
@@ -250,10 +250,10 @@ common_ancestor(thag_context *one, thag_context *other)
     while (one != other) {
         assert(one != NULL && other != NULL);
         if (one->depth >= other->depth) {
-            one = one->parent;
+            one = thag_context_parent(one);
         }
         else {
-            other = other->parent;
+            other = thag_context_parent(other);
         }
     }
     return one;

@@ -118,7 +118,7 @@ thag_context_create(thag_context *parent, bool records, PyObject *label)
     thag_context *context = thag_context_by_id(id);
     assert(parent == NULL || parent->id < id);
     context->id = id;
-    context->parent = parent;
+    atomic_store_explicit(&context->parent, parent, memory_order_relaxed);
     context->depth = parent == NULL ? 0 : parent->depth + 1;
     context->records = records;
     context->label = Py_XNewRef(label);
@@ -174,6 +174,7 @@ thag_context_reclaim_chunk(uint32_t id)
     int64_t bytes = sizeof(chunk->contexts);
     for (int i = 0; i < THAG_CHUNK_CONTEXTS; i++) {
         assert(chunk->contexts[i].heir != NULL && chunk->contexts[i].frames == 0 && chunk->contexts[i].label == NULL);
+        assert(chunk->contexts[i].self_live_bytes == 0 && chunk->contexts[i].timeline.buckets == NULL);
         bytes += thag_context_share(&chunk->contexts[i]) == NULL ? 0 : (int64_t)sizeof(chunk->shares[i]);
     }
     thag_pages_clear(chunk, sizeof(*chunk));

@@ -45,7 +45,7 @@ typedef struct thag_context {
     _Atomic int64_t high_bytes;         /* of the timeline's open bucket */
     _Atomic int64_t low_bytes;
     uint64_t bucket_end_ns;
-    struct thag_context *parent;
+    struct thag_context *_Atomic parent;    /* a reset may put the context under one higher up */
     _Atomic(thag_share *) share;        /* NULL until the first event without the GIL */
     struct thag_context *_Atomic heir;  /* who took over the figures, after a reset */
     /* Touched for every batch of this context. */
@@ -56,8 +56,8 @@ typedef struct thag_context {
     _Atomic int64_t frees;
     _Atomic int64_t foreign_frees;
     uint32_t id;
-    uint32_t depth;                     /* 0 for the root */
-    bool records;                       /* Allocator.TASK_AWARE; false for Allocator.SYSTEM, and with an heir */
+    uint32_t depth;                     /* 0 for the root. GIL */
+    bool records;                       /* Allocator.TASK_AWARE, and not Allocator.SYSTEM; never changes */
     bool entered;                       /* at least once */
     bool ended;
     _Atomic int32_t holds;              /* any thread: guards and others that keep the context open */
@@ -132,6 +132,13 @@ thag_context_by_id(uint32_t id)
     thag_context_chunk *chunk =
         atomic_load_explicit(&thag_contexts.chunks[id >> THAG_CHUNK_SHIFT], memory_order_acquire);
     return &chunk->contexts[id & (THAG_CHUNK_CONTEXTS - 1)];
+}
+
+/* The context that this one is under; NULL for the root. Any thread, no GIL. */
+static inline thag_context *
+thag_context_parent(const thag_context *context)
+{
+    return atomic_load_explicit(&context->parent, memory_order_relaxed);
 }
 
 /* The context itself or, after a reset, who took over from it. Any thread, no GIL. */

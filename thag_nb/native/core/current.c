@@ -148,7 +148,7 @@ cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *conte
     thread->contextvars = tstate->context;
     thread->contextvars_version = tstate->context_ver;
     thread->generation = thag_generation();
-    thread->context = context;
+    thread->context = thag_context_today(context);      /* until a reset, which moves the generation, expires this */
 }
 
 /* The Context that the frame was entered in, borrowed; NULL if it is gone, or has nothing to restore. */
@@ -230,58 +230,53 @@ mapping_look_up(PyObject *contextvars, thag_context *otherwise)
     return found;
 }
 
-static thag_flow
-flow_look_up(thag_thread *thread, PyThreadState *tstate)
+static thag_context *
+look_up_attached(thag_thread *thread, PyThreadState *tstate)
 {
-    bool attached = tstate->interp == thag_flow_state.interpreter;
-    if (!thag_is_recording()) {
-        return (thag_flow){.context = NULL, .attached = attached};
-    }
     if (tstate->interp != thag_flow_state.interpreter) {
-        return (thag_flow){.context = thag_contexts.root, .attached = false};
+        return thag_contexts.root;
     }
     if (!thag_current_cache_is_valid(thread, tstate)) {
-        thag_context *last = thread->tstate == tstate && thread->context ? thread->context : thag_contexts.root;
+        bool is_known = thread->tstate == tstate && thread->generation == thag_generation();
+        thag_context *last = is_known ? thread->context : thag_contexts.root;
         thread->depth++;
         thag_context *context =
             tstate->context == NULL ? thag_contexts.root : mapping_look_up(tstate->context, last);
         thread->depth--;
         cache_fill(thread, tstate, context);
     }
-    return (thag_flow){.context = thread->context, .attached = attached};
+    return thread->context;
 }
 
-static thag_flow
-flow_without_gil(thag_thread *thread)
+static thag_context *
+look_up_without_gil(thag_thread *thread)
 {
-    thag_flow flow = {.context = NULL, .attached = false};
-    if (!thag_is_recording()) {
-        return flow;
-    }
-    flow.context = atomic_load(&thag_flow_state.foreground);
+    thag_context *foreground = atomic_load(&thag_flow_state.foreground);
     const PyThreadState *own = PyGILState_GetThisThreadState();
     if (own == NULL) {
-        return flow;
+        return foreground;
     }
     if (own->interp != thag_flow_state.interpreter) {
-        flow.context = thag_contexts.root;
-        return flow;
+        return thag_contexts.root;
     }
-    if (thread->tstate != own || thread->tstate_id != own->id || thread->generation != thag_generation()) {
-        flow.context = own->context == NULL ? thag_contexts.root : flow.context;
+    /* Not relaxed, as this comes after the beginning of the event: a reset that has not seen the one has moved the other. */
+    bool is_known = thread->generation == atomic_load(&thag_contexts_generation);
+    if (thread->tstate != own || thread->tstate_id != own->id || !is_known) {
         (void)thag_add(&thag_flow_state.stale_lookups, own->context != NULL);
-        return flow;
+        return own->context == NULL ? thag_contexts.root : foreground;
     }
     (void)thag_add(&thag_flow_state.stale_lookups, !thag_current_cache_is_valid(thread, own));
-    flow.context = thread->context;
-    return flow;
+    return thread->context;
 }
 
-thag_flow
-thag_current_flow(thag_thread *thread, bool surely_attached)
+thag_context *
+thag_current_look_up(thag_thread *thread, bool surely_attached)
 {
-    PyThreadState *tstate = surely_attached ? thag_tstate_attached() : thag_tstate_if_attached();
-    return tstate == NULL ? flow_without_gil(thread) : flow_look_up(thread, tstate);
+    if (!thag_is_recording()) {
+        return NULL;
+    }
+    PyThreadState *tstate = thag_tstate_here(surely_attached);
+    return tstate == NULL ? look_up_without_gil(thread) : look_up_attached(thread, tstate);
 }
 
 /* What our variable has here, borrowed; NULL for nothing. */
@@ -602,7 +597,7 @@ parent_of(thag_frame *frame)
     }
     thag_context *context = frame == NULL ? thag_contexts.root : thag_context_today(frame->context);
     while (context->depth > DEEP && context->ended) {
-        context = context->parent;
+        context = thag_context_parent(context);
     }
     return context;
 }

@@ -25,12 +25,6 @@ typedef struct {
 /* Initial-exec where the linker grants it (glibc): one instruction instead of a call. See setup.py. */
 extern _Thread_local thag_thread thag_this_thread;
 
-/* Who is to be charged, and in which lane. */
-typedef struct {
-    thag_context *context;
-    bool attached;                  /* this thread holds the GIL of the interpreter that we live in */
-} thag_flow;
-
 typedef struct {
     thag_context *_Atomic foreground;   /* for threads that no Python flow reaches; open, or the system context, or the root */
     PyInterpreterState *interpreter;    /* the one whose flows we know */
@@ -129,6 +123,22 @@ thag_tstate_if_attached(void)
 #endif
 }
 
+/* The thread state that this thread is attached with, or NULL; `surely_attached` where CPython promises that the GIL is held
+   (mem and obj domains). */
+static inline PyThreadState *
+thag_tstate_here(bool surely_attached)
+{
+    return surely_attached ? thag_tstate_attached() : thag_tstate_if_attached();
+}
+
+/* True if this thread holds the GIL of the interpreter that we live in. */
+static inline bool
+thag_current_is_attached(bool surely_attached)
+{
+    const PyThreadState *tstate = thag_tstate_here(surely_attached);
+    return tstate != NULL && tstate->interp == thag_flow_state.interpreter;
+}
+
 /* False while not recording: no cache is ever filled with generation 0. */
 static inline bool
 thag_current_cache_is_valid(const thag_thread *thread, const PyThreadState *tstate)
@@ -137,16 +147,17 @@ thag_current_cache_is_valid(const thag_thread *thread, const PyThreadState *tsta
            && tstate->context_ver == thread->contextvars_version && thread->generation == thag_generation();
 }
 
-/* The context of this thread if its cache is valid, which it only is with the GIL of our interpreter; else NULL.
-   `surely_attached` where CPython promises that the GIL is held (mem and obj domains). */
+/* The context of this thread if its cache is valid, which it only is with the GIL of our interpreter; else NULL. No reset has
+   dropped it. */
 static inline thag_context *
 thag_current_cached(const thag_thread *thread, bool surely_attached)
 {
-    const PyThreadState *tstate = surely_attached ? thag_tstate_attached() : thag_tstate_if_attached();
+    const PyThreadState *tstate = thag_tstate_here(surely_attached);
     return THAG_LIKELY(tstate != NULL && thag_current_cache_is_valid(thread, tstate)) ? thread->context : NULL;
 }
 
-/* Who is charged for what this thread does now; NULL while not recording. No GIL needed, nothing is allocated. */
-THAG_COLD thag_flow thag_current_flow(thag_thread *thread, bool surely_attached);
+/* The context of this thread now, cached or not; NULL while not recording. Nothing is allocated. Who is not attached must have
+   begun a detached event: else a reset might give the record back meanwhile, and may have dropped the context in any case. */
+THAG_COLD thag_context *thag_current_look_up(thag_thread *thread, bool surely_attached);
 
 #endif

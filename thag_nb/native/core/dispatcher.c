@@ -62,10 +62,30 @@ current_cached(const thag_thread *thread, thag_domain domain)
     return thag_current_cached(thread, surely_attached(domain));
 }
 
-static thag_flow
-flow_of(thag_thread *thread, thag_domain domain)
+/* Who is not attached begins a detached event before anything else: from then on no reset gives a record back that the event
+   may come across, be it of the context that it is charged to or of a block's owner. True for who is. */
+static bool
+event_begin(thag_domain domain)
 {
-    return thag_current_flow(thread, surely_attached(domain));
+    bool attached = thag_current_is_attached(surely_attached(domain));
+    if (!attached) {
+        thag_detached_begin();
+    }
+    return attached;
+}
+
+static void
+event_finish(bool attached)
+{
+    if (!attached) {
+        thag_detached_finish();
+    }
+}
+
+static thag_context *
+look_up(thag_thread *thread, thag_domain domain)
+{
+    return thag_current_look_up(thread, surely_attached(domain));
 }
 
 /* True for a free while another context than the owner was current. After stop() none is, and no free is foreign. */
@@ -121,55 +141,47 @@ record_write(void *block, size_t size, const thag_context *context, bool attache
 }
 
 static void
-charge_allocation_detached(thag_context *context, size_t size)
+charge_allocation(thag_context *context, size_t size, bool attached)
 {
-    int64_t bytes = (int64_t)size;
-    thag_change change = {.live_bytes = bytes, .total_bytes = bytes, .allocations = 1};
-    thag_charge_detached(context, &change);
-}
-
-/* True if an allocation is to be recorded; `flow` then has the context to charge. A flow may still be in a context that a
-   reset dropped, in which case that is the heir. */
-static bool
-flow_records(thag_flow *flow)
-{
-    if (flow->context == NULL) {
-        return false;
+    if (attached) {
+        thag_charge_allocation(context, size);
     }
-    flow->context = thag_context_today(flow->context);
-    return flow->context->records;
+    else {
+        int64_t bytes = (int64_t)size;
+        thag_change change = {.live_bytes = bytes, .total_bytes = bytes, .allocations = 1};
+        thag_charge_detached(context, &change);
+    }
 }
 
-/* For when the current context must be looked for, or does not record, or the GIL is not held. */
+/* Whom an allocation is charged to while `current` is: NULL for nobody. Without the GIL, that may be a context that a reset has
+   dropped, and then it is the heir. */
+static thag_context *
+to_be_charged(thag_context *current)
+{
+    thag_context *today = current == NULL ? NULL : thag_context_today(current);
+    return today != NULL && today->records ? today : NULL;
+}
+
+/* For when the current context must be looked for, or the GIL is not held. */
 THAG_COLD static void
 allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
-    thag_flow flow = flow_of(thread, domain);
-    if (!flow_records(&flow)) {
-        return;
+    bool attached = event_begin(domain);
+    thag_context *context = to_be_charged(look_up(thread, domain));
+    if (context != NULL && record_write(block, size, context, attached)) {
+        charge_allocation(context, size, attached);
     }
-    if (flow.attached) {
-        if (record_write(block, size, flow.context, true)) {
-            thag_charge_allocation(flow.context, size);
-        }
-        return;
-    }
-    /* The context is looked at again: only from here on does no reset give its record back. */
-    thag_detached_begin();
-    if (flow_records(&flow) && record_write(block, size, flow.context, false)) {
-        charge_allocation_detached(flow.context, size);
-    }
-    thag_detached_finish();
+    event_finish(attached);
 }
 
 static inline void
 allocation_record(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
     thag_context *current = current_cached(thread, domain);
-    if (THAG_UNLIKELY(current == NULL || !current->records)) {
+    if (THAG_UNLIKELY(current == NULL)) {
         allocation_record_slowly(thread, domain, block, size);
     }
-    else if (record_write(block, size, current, true)) {
+    else if (THAG_LIKELY(current->records) && record_write(block, size, current, true)) {
         thag_charge_allocation(current, size);
     }
 }
@@ -184,16 +196,12 @@ owner_of(thag_owner owner)
 THAG_COLD static void
 free_record_slowly(thag_thread *thread, thag_domain domain, thag_entry *at)
 {
-    thag_flow flow = flow_of(thread, domain);
-    if (!flow.attached) {
-        thag_detached_begin();
-    }
+    bool attached = event_begin(domain);
+    thag_context *current = look_up(thread, domain);
     thag_owner owner = thag_owners_take(at);
     thag_context *context = thag_context_owner(owner.context_id);
-    owner_repay(context, owner.size, is_foreign(context, flow.context), flow.attached);
-    if (!flow.attached) {
-        thag_detached_finish();
-    }
+    owner_repay(context, owner.size, is_foreign(context, current), attached);
+    event_finish(attached);
 }
 
 static inline void
@@ -233,10 +241,7 @@ thag_record_claim(thag_thread *thread, thag_domain domain, void *block)
     if (at == NULL || !thag_owners_begins(at)) {
         return claim;
     }
-    claim.detached = current_cached(thread, domain) == NULL && !flow_of(thread, domain).attached;
-    if (claim.detached) {
-        thag_detached_begin();
-    }
+    claim.detached = current_cached(thread, domain) == NULL && !event_begin(domain);
     claim.owned = true;
     claim.owner = thag_owners_take(at);
     return claim;
@@ -261,14 +266,14 @@ owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size)
 
 /* A block that grew: the owner is repaid and the current context charged. */
 static void
-owner_change(thag_context *owner, size_t old_size, size_t size, thag_flow flow)
+owner_change(thag_context *owner, size_t old_size, thag_context *context, size_t size, bool attached)
 {
-    if (flow.attached) {
-        thag_charge_moved(owner, old_size, flow.context, size);
+    if (attached) {
+        thag_charge_moved(owner, old_size, context, size);
     }
     else {
-        owner_repay(owner, old_size, is_foreign(owner, flow.context), false);
-        charge_allocation_detached(flow.context, size);
+        owner_repay(owner, old_size, is_foreign(owner, context), false);
+        charge_allocation(context, size, false);
     }
 }
 
@@ -277,21 +282,24 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
              bool outermost)
 {
     thag_context *current = current_cached(thread, domain);
-    thag_flow flow = current == NULL ? flow_of(thread, domain) : (thag_flow){.context = current};
-    flow.attached = !claim.detached;
+    if (current == NULL) {
+        current = look_up(thread, domain);
+    }
+    bool attached = !claim.detached;
     assert(claim.owned);
     thag_context *owner = thag_context_owner(claim.owner.context_id);
+    thag_context *context = outermost ? to_be_charged(current) : NULL;
     if (block == NULL) {
         thag_owners_write(thag_owners_find((uintptr_t)old_block), claim.owner.size, claim.owner.context_id);
     }
     else if (size <= claim.owner.size) {
         owner_keep(owner, claim, block, size);
     }
-    else if (outermost && flow_records(&flow) && record_write(block, size, flow.context, flow.attached)) {
-        owner_change(owner, claim.owner.size, size, flow);
+    else if (context != NULL && record_write(block, size, context, attached)) {
+        owner_change(owner, claim.owner.size, context, size, attached);
     }
     else {
-        owner_repay(owner, claim.owner.size, is_foreign(owner, flow.context), flow.attached);
+        owner_repay(owner, claim.owner.size, is_foreign(owner, current), attached);
     }
 }
 

@@ -7,7 +7,8 @@
    A context is open as long as somebody holds it, and may be opened again after it ended. A reset drops those that have
    ended: what they still hold passes to an heir, the nearest context above that stays or, for one that never recorded,
    the system context. A dropped record still answers, with its heir, to whoever looked it up before: blocks by their
-   owner's id, frames of flows that go on, contexts started under it.
+   owner's id, frames of flows that go on, contexts started under it. What a thread without the GIL charges it for, having
+   looked it up before the reset, is passed on as well.
 
    A reset gives the records of a chunk back once all its contexts were dropped and it has taken care that nothing points
    to them any more: blocks are renamed to the heir, contexts that stay are put right under a context that stays, no frame
@@ -89,9 +90,9 @@ heir_of(const thag_context *dropped)
     if (!dropped->records) {
         return thag_contexts.system;
     }
-    thag_context *heir = dropped->parent;
+    thag_context *heir = thag_context_parent(dropped);
     while (!survives_reset(heir)) {
-        heir = heir->parent;
+        heir = thag_context_parent(heir);
     }
     return heir;
 }
@@ -109,6 +110,7 @@ context_pass_on(thag_context *from)
     }
     thag_store(&from->self_live_bytes, 0);
     counts_zero(from);
+    thag_timeline_clear(&from->timeline);
 }
 
 static void
@@ -117,9 +119,7 @@ context_bequeath(thag_context *from, thag_context *heir)
     assert(heir != from && atomic_load(&heir->heir) == NULL && atomic_load(&from->holds) == 0);
     thag_batch_close();
     atomic_store(&from->heir, heir);
-    from->records = false;
     context_pass_on(from);
-    thag_timeline_clear(&from->timeline);
     Py_CLEAR(from->label);
 }
 
@@ -172,9 +172,10 @@ parents_relink(uint32_t end)
             atomic_store(&context->heir, thag_context_today(context));
         }
         else {
-            context->parent = thag_context_today(context->parent);
-            context->depth = context->parent->depth + 1;
-            assert(context->parent->id < id);
+            thag_context *parent = thag_context_today(thag_context_parent(context));
+            assert(parent->id < id);
+            atomic_store_explicit(&context->parent, parent, memory_order_relaxed);
+            context->depth = parent->depth + 1;
         }
     }
 }
@@ -216,6 +217,8 @@ dropped_reclaim(void)
     if (!thag_detached_is_quiet(begun)) {
         return;
     }
+    /* From here on no event has to do with a dropped context; what those before left there must not go with its record. */
+    thag_lifecycle_pass_on_late_charges();
     for (uint32_t first = 0; first < end; first += THAG_CHUNK_CONTEXTS) {
         if (!thag_context_is_reclaimed(first) && chunk_is_unused(first, end)) {
             thag_context_reclaim_chunk(first);
@@ -298,8 +301,8 @@ live_from_table(int64_t *self, int64_t *inclusive, uint32_t last)
     for (uint32_t id = thag_previous_live_id(last); id > 0; id = thag_previous_live_id(id - 1)) {
         thag_context *context = thag_context_by_id(id);
         inclusive[id] += self[id];
-        if (context->parent != NULL) {
-            inclusive[context->parent->id] += inclusive[id];
+        if (thag_context_parent(context) != NULL) {
+            inclusive[thag_context_parent(context)->id] += inclusive[id];
         }
         context_set_live(context, inclusive[id], self[id]);
     }
