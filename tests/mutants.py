@@ -56,6 +56,7 @@ class Mutant(NamedTuple):
 
 _DISPATCHER = "tests/core/test_dispatcher.py::"
 _CHARGES = "tests/core/test_charges.py::"
+_FAULTS = "tests/core/test_faults.py::"
 _CURRENT = "tests/core/test_current.py::"
 _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
@@ -213,6 +214,14 @@ MUTANTS = [
         "    if (own == NULL) {\n        return thag_contexts.root;",
         "the foreground is the cell that runs",
         (_CURRENT + "test_a_thread_that_python_never_saw_is_charged_to_the_foreground",),
+    ),
+    Mutant(
+        "a context that could not be entered stays open",
+        "current.c",
+        "    else if (!context->entered) {",
+        "    else if (false) {",
+        "no reset would ever drop it",
+        (_FAULTS + "test_whichever_allocation_of_entering_fails_the_current_context_stays_and_all_can_be_read",),
     ),
     Mutant(
         "the foreground stays when it is left",

@@ -389,6 +389,9 @@ def test_whichever_allocation_of_entering_fails_the_current_context_stays_and_al
             assert_sums_hold()
 
         assert at_each_allocation(attempt, check) >= 1
+        states = [record.state for record in thag_nb.read().contexts if record.name == "failing"]
+        may_be_entered_yet = {make!r}.startswith("thag_nb.TaskMemoryContext")
+        assert states.count("open") <= may_be_entered_yet, states
         assert_recording_goes_on()
     """)
 

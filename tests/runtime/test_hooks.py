@@ -303,7 +303,15 @@ def test_a_numpy_that_is_not_as_we_know_it_is_told_until_it_is_hooked(monkeypatc
     assert " of Python and NumPy is seen; Arrow, " in thag_nb.status().seen
 
 
-@pytest.mark.parametrize("begin", ["thag_nb.start()", "thag_nb.task('load').__enter__()"])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "thag_nb.start()",
+        "thag_nb.task('load').__enter__()",
+        "thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, 'load')",
+        "thag_nb.with_task_allocator('load', int)",
+    ],
+)
 def test_without_the_gil_nothing_is_begun_and_one_sentence_says_why(begin):
     code = f"""
         import sys, thag_nb
@@ -313,8 +321,8 @@ def test_without_the_gil_nothing_is_begun_and_one_sentence_says_why(begin):
             {begin}
         except thag_nb.ThagError as error:
             print(error)
-        print(set(_native.hooks().values()), _native.is_recording(), thag_nb.status().state)
+        print(set(_native.hooks().values()), _native.is_recording(), thag_nb.status().state, _native.context_ids())
     """
     said, state = python(code).splitlines()
     assert said.startswith("nothing can be recorded while the GIL is off; ")
-    assert state == "{'absent'} False off"
+    assert state == "{'absent'} False off [1, 2]"  # root and system

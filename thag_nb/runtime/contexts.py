@@ -179,8 +179,9 @@ def push_allocator_context(allocator: Allocator, name: str | None = None) -> Con
     if not isinstance(allocator, Allocator):
         raise AllocatorError(allocator)
     if allocator is Allocator.TASK_AWARE:
-        guard = prepare_guard(ContextGuard, "task" if name is None else name, "task")
-        hooks.ensure_started()
+        task_name = name_from("task" if name is None else name)
+        hooks.ensure_started()  # which may refuse, and then there is no context that nobody entered
+        guard = prepare_guard(ContextGuard, task_name, "task")
     elif name is None:
         guard = ContextGuard(registry[_native.SYSTEM_ID])
     else:
