@@ -201,6 +201,25 @@ def test_a_task_for_the_rest_of_a_cell_is_refused_in_a_thread_that_runs_none():
     assert told.count(". ") == 0
 
 
+def test_nothing_is_kept_of_threads_that_are_through_with_their_cells_nor_of_tasks_that_are_not_shown():
+    code = """
+        import threading
+        from thag_nb.notebook import extension
+        magics = extension._loaded[id(shell)].magics
+        def in_thread(work):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        for _ in range(3):
+            run("%thag_task -q quiet\\nx = 1")
+            run("%thag_task --no-plot shown\\nx = 1")
+            in_thread(lambda: run("y = 1"))
+            in_thread(magics.cells.report_running)
+        print(json.dumps([len(magics._plots), len(magics.cells._running)]))
+    """
+    assert last_line(in_shell(code)) == [0, 0]
+
+
 RUNS = """
     from thag_nb.notebook import extension
     known = extension._loaded[id(shell)].magics.cells

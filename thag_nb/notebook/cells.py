@@ -103,7 +103,7 @@ class Cells:
         self._shell.events.unregister("pre_run_cell", self.begin)
         self._shell.events.unregister("post_run_cell", self.end)
         to_report: list[AllocatorContext] = []
-        for running in self._running.values():
+        for running in list(self._running.values()):  # another thread may begin a cell meanwhile
             while running:
                 cell = running.pop()
                 cell.close()
@@ -126,6 +126,7 @@ class Cells:
             parent_id = None if running else base_id()
             name = self._name(execution, running[-1].guard if running else None)
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
+            self._running[threading.get_ident()] = running
             running.append(_Cell(execution, guard, _runner(), to_report=to_report))
             self._sampler.wake()
         guard.enter(detach=len(running) == 1)
@@ -141,6 +142,8 @@ class Cells:
             self._remember(running, result)
         to_report = self._close_down_to(running, execution)
         with untracked():
+            if not running:
+                self._running.pop(threading.get_ident(), None)
             if not any(self._running.values()):
                 self._sampler.rest()
             self._report(to_report)
@@ -214,6 +217,7 @@ class Cells:
             running[-1].close_opened()
         with untracked():
             if not running:
+                self._running[threading.get_ident()] = running
                 running.append(_Cell(None, None, _runner()))
             guard = make_guard()
             running[-1].opened.append(guard)
@@ -257,7 +261,8 @@ class Cells:
         return f"In[{self._shell.execution_count if number is None else number}]"
 
     def _of_this_thread(self) -> list[_Cell]:
-        return self._running.setdefault(threading.get_ident(), [])
+        """A new list where none runs, which is kept once one begins."""
+        return self._running.get(threading.get_ident(), [])
 
     @staticmethod
     def _is_running(running: list[_Cell], execution: ExecutionInfo | None) -> bool:

@@ -98,8 +98,10 @@ class ThagNb(Magics):
             with untracked():
                 from thag_nb.notebook import live  # noqa: F401 - where it was not foreseen, it is not the task's time
         quiet = options.quiet or self.quiet
-        guard = self.cells.open_until_end(scope.guard, report=not is_last and (options.live or not quiet))
-        self._plots[guard.context.id] = self.plots and not options.no_plot
+        report = not is_last and (options.live or not quiet)
+        guard = self.cells.open_until_end(scope.guard, report=report)
+        if report:
+            self._plots[guard.context.id] = self.plots and not options.no_plot
         if options.live and not is_last:
             self._show_live(guard.context, asked=True)
         return None if cell is None else self._run_body(cell)
