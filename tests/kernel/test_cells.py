@@ -25,6 +25,25 @@ def test_the_same_figures_whether_or_not_the_cell_awaits():
     assert abs(sync_kept - awaiting_kept) < 20_000
 
 
+def test_a_cell_keeps_nothing_of_what_the_kernel_sends_for_it():
+    """Large messages are not copied, and live until the front end has taken them."""
+    sources = [
+        "%load_ext thag_nb",
+        "12345",
+        "x = 1",
+        "from IPython.display import HTML, display\ndisplay(HTML('x' * 3_000_000))",
+        "display(HTML('x' * 30_000))",
+        "12345",
+        "%thag_task task\ndisplay(HTML('x' * 3_000_000))",
+        "import thag_nb\n"
+        "ended = [r for r in thag_nb.read().contexts if r.kind in ('cell', 'task') and r.state == 'ended']\n"
+        "print([r.retained_bytes for r in ended])",
+    ]
+    kept = kernels.value(kernels.run(*sources)[-1])
+    assert len(kept) == 7
+    assert max(kept) < 10_000, kept
+
+
 SUBSHELLS = """
     import json, sys, time
     sys.path.insert(0, "tests/support")

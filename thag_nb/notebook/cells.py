@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from IPython.core.interactiveshell import InteractiveShell
 
 from thag_nb.errors import NoCellError
+from thag_nb.notebook.sending import Sending
 from thag_nb.runtime import hooks
 from thag_nb.runtime.contexts import (
     AllocatorContext,
@@ -90,11 +91,13 @@ class Cells:
         self._report = report
         self._running: dict[int, list[_Cell]] = {}
         self._sampler = Sampler()
+        self._sending = Sending(shell)
         self._runs: deque[_Run] = deque(maxlen=_RUNS)
 
     def attach(self) -> None:
         """Listen to IPython's events."""
         self._sampler.start()
+        self._sending.attach()
         self._shell.events.register("pre_run_cell", self.begin)
         self._shell.events.register("post_run_cell", self.end)
 
@@ -109,6 +112,7 @@ class Cells:
                 cell.close()
                 to_report += cell.to_report
         self._sampler.stop()
+        self._sending.detach()
         return to_report
 
     def begin(self, execution: ExecutionInfo) -> None:
@@ -140,6 +144,7 @@ class Cells:
             return
         with untracked():
             self._remember(running, result)
+            self._sending.flush()
         to_report = self._close_down_to(running, execution)
         with untracked():
             if not running:

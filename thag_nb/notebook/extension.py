@@ -84,6 +84,9 @@ class _Extension:
     def load(self) -> None:
         self.companion = hooks.companion()
         dispatcher.start()
+        if self.shell.display_formatter is not None:
+            # What IPython makes for the first value that it shows, and keeps, is not the cell's that has this value.
+            self.shell.display_formatter.format(0)
         self.shell.register_magics(self.magics)
         self.shell.input_transformers_cleanup.append(self.transformer)
         self.shell.events.register("pre_run_cell", self.magics.load_live)

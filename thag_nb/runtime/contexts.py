@@ -4,7 +4,7 @@
 
 import enum
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
@@ -211,8 +211,8 @@ def end_unentered(guard: ContextGuard) -> None:
         _native.release(guard.context.id)
 
 
-class _Unrecorded:
-    """Leaves the shared system context at the end of a block."""
+class _Inside:
+    """Leaves at the end of a block what was entered before."""
 
     __slots__ = ("_entering",)
 
@@ -231,7 +231,17 @@ def unrecorded() -> AbstractContextManager[None]:
 
     Unlike `untracked`, it costs the context that it is called in nothing at all: it is made inside already.
     """
-    return _Unrecorded(_native.enter(_native.SYSTEM_ID, False))
+    return _Inside(_native.enter(_native.SYSTEM_ID, False))
+
+
+def for_root() -> AbstractContextManager[None]:
+    """Charge the root, whatever is current, to the end of the ``with`` block that this is called for.
+
+    What is not recorded stays so.
+    """
+    description = _native.context(_native.current_id())
+    records = description is None or description[2]
+    return _Inside(_native.adopt(None)) if records else nullcontext()
 
 
 surround_files(unrecorded)
