@@ -6,8 +6,8 @@ nobody.
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, TypeVar, final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, final
 
 ROOT_ID: int  # what no other context is charged for
 SYSTEM_ID: int  # the shared context of untracked work
@@ -15,6 +15,8 @@ SOURCE_HASH: str  # of the C sources that this module was built from
 
 GuardType = TypeVar("GuardType")
 RecordingType = TypeVar("RecordingType")
+Item = TypeVar("Item")
+Carried = TypeVar("Carried", bound=Callable[..., Any])
 
 Description: TypeAlias = tuple[int, int, bool, tuple[str, str]]
 """A context: id, parent id or 0, whether it records, and its name and kind."""
@@ -101,6 +103,45 @@ def adopt(flow: Frame | None, /) -> Entering:
     """Make current what was current where `flow` was called; its heir, if a reset dropped it. Does not keep it open.
 
     Raises MemoryError without memory.
+    """
+
+def carrier(function: Carried, flow: Frame | None, /) -> Carried:
+    """The function, to be called elsewhere under a flow.
+
+    It stands in for the function, which is its ``__wrapped__``: attributes, class and repr are the function's, and what
+    is pickled is the function alone. A call has no frame of its own. Raises TypeError for what cannot be called.
+    """
+
+def carried_items(iterable: Iterable[Item], flow: Frame | None, /) -> CarriedItems[Item]:
+    """The iterable, to be iterated over elsewhere under a flow."""
+
+@final
+class CarriedItems(Generic[Item]):
+    """What `carried_items` gives. Its length is the iterable's, or TypeError."""
+
+    def __iter__(self) -> Iterator[Item]: ...
+    def __len__(self) -> int: ...
+
+def carry_run(thread: object, flow: Frame | None, /) -> Run:
+    """Let what a thread will run, run under a flow: its ``__dict__`` gets a `run`, past its ``__setattr__``."""
+
+@final
+class Run:
+    """A thread's `run`. When it is called it takes itself off, and calls what the thread has as its `run` then."""
+
+    def __call__(self) -> object: ...
+    def give_up(self) -> None:
+        """Take itself off, if it is still there: the thread has not begun."""
+
+def handover(
+    original: Callable[..., Any],
+    prepare: Callable[..., tuple[tuple[Any, ...], dict[str, Any], Callable[[], object] | None] | None],
+    /,
+) -> Callable[..., Any]:
+    """A function of a class, wrapped: it calls `prepare` with its arguments, and then the original with what that gave.
+
+    `prepare` gives arguments, keywords, and what undoes it when the original raises; or None, for the arguments as they
+    were. The wrapper stands in for the original, its ``__wrapped__``, in everything but calls, and has no frame.
     """
 
 def hold(context_id: int, /) -> None:

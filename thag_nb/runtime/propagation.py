@@ -13,9 +13,7 @@ What is wrapped takes what it took, and complains of it in its own words: what w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
-from itertools import repeat
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thag_nb import _native
@@ -27,18 +25,23 @@ _Flow: TypeAlias = "_native.Frame | None"
 _NOBODY: _Flow = None
 _MISSING = object()
 
+# Since 3.14 a thread may be born with a copy of its starter's Context, a pool's worker with the first submitter's.
+_INHERITS = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
-_here = _native.flow  # what is current, to be entered elsewhere
-_enter = _native.adopt
+
+_Prepared: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any], Callable[[], object] | None] | None"
+"""What a function is to be called with instead, and what undoes this if it fails; None to call it as it was called."""
+
+_Prepare: TypeAlias = Callable[..., _Prepared]
 
 
 class _Wrapping:
     """One function of a class, wrapped while `on`."""
 
-    def __init__(self, owner: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    def __init__(self, owner: type, name: str, prepare: _Prepare) -> None:
         self._owner = owner
         self._name = name
-        self._wrap = wrap
+        self._prepare = prepare
         self._own_entry: Any = _MISSING
         self._wrapper: Callable[..., Any] | None = None
         self.on = False
@@ -48,15 +51,11 @@ class _Wrapping:
         if self._wrapper is not None:
             return  # still there, under somebody else's
         self._own_entry = self._owner.__dict__.get(self._name, _MISSING)
-        original = getattr(self._owner, self._name)
-        carrying = self._wrap(original)
+        self._wrapper = _native.handover(getattr(self._owner, self._name), self._prepare_while_on)
+        setattr(self._owner, self._name, self._wrapper)
 
-        @wraps(original)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return (carrying if self.on else original)(*args, **kwargs)
-
-        self._wrapper = wrapper
-        setattr(self._owner, self._name, wrapper)
+    def _prepare_while_on(self, /, *args: Any, **kwargs: Any) -> _Prepared:
+        return self._prepare(*args, **kwargs) if self.on else None
 
     def remove(self) -> None:
         self.on = False
@@ -69,113 +68,41 @@ class _Wrapping:
         self._wrapper = None
 
 
-class _Carrier:
-    """A function that runs under a flow wherever it is called. It waits at its maker's expense, so it is small."""
-
-    __slots__ = ("_flow", "_function")
-
-    def __init__(self, function: Callable[..., Any], flow: _Flow) -> None:
-        self._function = function
-        self._flow = flow
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        entering = _enter(self._flow)
-        try:
-            return self._function(*args, **kwargs)
-        finally:
-            entering.leave(False)
-
-
-class _Items:
-    """What an iterable yields, made under a flow wherever it is asked for."""
-
-    __slots__ = ("_flow", "_iterable")
-
-    def __init__(self, iterable: Iterable[Any], flow: _Flow) -> None:
-        self._iterable = iterable
-        self._flow = flow
-
-    def __iter__(self) -> Iterator[Any]:
-        items = _Carrier(iter, self._flow)(self._iterable)
-        return map(_Carrier(next, self._flow), repeat(items))
-
-
-class _SizedItems(_Items):
-    __slots__ = ()
-
-    def __len__(self) -> int:
-        return len(self._iterable)  # type: ignore[arg-type]
-
-
 def _carry(function: Any, flow: _Flow) -> Any:
-    return _Carrier(function, flow) if callable(function) else function
+    return _native.carrier(function, flow) if callable(function) else function
 
 
 def _carry_sized(iterable: Any, flow: _Flow) -> Any:
     # The others are made into a list before they are handed over.
-    return _SizedItems(iterable, flow) if hasattr(iterable, "__len__") else iterable
+    return _native.carried_items(iterable, flow) if hasattr(type(iterable), "__len__") else iterable
 
 
-def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> Callable[..., Callable[..., Any]]:
+def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> _Prepare:
     """For methods that hand over what they are given: the parameters' positions, `self` being 0, and how to carry."""
 
-    def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
-        def carrying(*args: Any, **kwargs: Any) -> Any:
-            flow, arguments = _here(), list(args)
-            for name, (position, carry) in parameters.items():
-                if position < len(arguments):
-                    arguments[position] = carry(arguments[position], flow)
-                elif name in kwargs:
-                    kwargs[name] = carry(kwargs[name], flow)
-            return method(*arguments, **kwargs)
+    def prepare(*args: Any, **kwargs: Any) -> _Prepared:
+        flow, arguments = _native.flow(), list(args)
+        for name, (position, carry) in parameters.items():
+            if position < len(arguments):
+                arguments[position] = carry(arguments[position], flow)
+            elif name in kwargs:
+                kwargs[name] = carry(kwargs[name], flow)
+        return tuple(arguments), kwargs, None
 
-        return carrying
-
-    return wrap
+    return prepare
 
 
-def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
-    carrying = _handing_over(fn=(1, _carry))(submit)
+_prepare_call = _handing_over(fn=(1, _carry))
 
-    def carrying_within(*args: Any, **kwargs: Any) -> Any:
-        return (submit if args and _leaves_the_interpreter(args[0]) else carrying)(*args, **kwargs)
 
-    return carrying_within
+def _prepare_submit(*args: Any, **kwargs: Any) -> _Prepared:
+    return None if args and _leaves_the_interpreter(args[0]) else _prepare_call(*args, **kwargs)
 
 
 def _leaves_the_interpreter(pool: object) -> bool:
     """Whether it pickles its work for other interpreters, as a thread pool's subclass does since 3.14."""
     module = sys.modules.get("concurrent.futures.interpreter")
     return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
-
-
-class _Run:
-    """A thread's `run`, once: what it would have run, under a flow.
-
-    It is put past the thread's own `__setattr__`, and takes itself off, so that the thread does not keep itself alive.
-    """
-
-    __slots__ = ("_flow", "_own_entry", "_thread")
-
-    def __init__(self, thread: threading.Thread, flow: _Flow) -> None:
-        self._thread = thread
-        self._flow = flow
-        self._own_entry = vars(thread).get("run", _MISSING)
-        vars(thread)["run"] = self
-
-    def __call__(self) -> None:
-        self._take_off()
-        _Carrier(self._thread.run, self._flow)()
-
-    def give_up(self) -> None:
-        if vars(self._thread).get("run") is self:
-            self._take_off()
-
-    def _take_off(self) -> None:
-        if self._own_entry is _MISSING:
-            vars(self._thread).pop("run", None)
-        else:
-            vars(self._thread)["run"] = self._own_entry
 
 
 def _has_fixed_run(thread: threading.Thread) -> bool:
@@ -202,27 +129,16 @@ def _serves_threads(thread: threading.Thread) -> bool:
     return not any(hasattr(argument, "_reader") for argument in vars(thread).get("_args", ()))  # a pipe, to a process
 
 
-def _thread_start(start: Callable[..., Any]) -> Callable[..., Any]:
+def _prepare_thread(*args: Any, **kwargs: Any) -> _Prepared:
     from threading import Thread
 
-    # Since 3.14 a thread may be born with a copy of its starter's Context, a pool's worker with the first submitter's.
-    inherits = bool(getattr(sys.flags, "thread_inherit_context", 0))
-
-    def carrying(*args: Any, **kwargs: Any) -> Any:
-        thread = args[0] if args else None
-        if not isinstance(thread, Thread) or _has_fixed_run(thread):
-            return start(*args, **kwargs)
-        flow = _NOBODY if _serves_threads(thread) else _here()
-        if flow == _NOBODY and not inherits:
-            return start(*args, **kwargs)
-        run = _Run(thread, flow)
-        try:
-            return start(*args, **kwargs)
-        except Exception:
-            run.give_up()
-            raise
-
-    return carrying
+    thread = args[0] if args else None
+    if not isinstance(thread, Thread) or _has_fixed_run(thread):
+        return None
+    flow = _NOBODY if _serves_threads(thread) else _native.flow()
+    if flow == _NOBODY and not _INHERITS:
+        return None
+    return args, kwargs, _native.carry_run(thread, flow).give_up
 
 
 def _wrappings() -> list[_Wrapping]:
@@ -231,13 +147,13 @@ def _wrappings() -> list[_Wrapping]:
     from concurrent.futures import Future, ThreadPoolExecutor
     from multiprocessing.pool import ThreadPool
 
-    imap = _handing_over(func=(1, _carry), iterable=(2, _Items))
+    imap = _handing_over(func=(1, _carry), iterable=(2, _native.carried_items))
     apply = _handing_over(func=(1, _carry), callback=(4, _carry), error_callback=(5, _carry))
     map_ = _handing_over(func=(1, _carry), iterable=(2, _carry_sized), callback=(5, _carry), error_callback=(6, _carry))
     return [
-        _Wrapping(threading.Thread, "start", _thread_start),
-        _Wrapping(ThreadPoolExecutor, "submit", _submit),
-        _Wrapping(Future, "add_done_callback", _handing_over(fn=(1, _carry))),
+        _Wrapping(threading.Thread, "start", _prepare_thread),
+        _Wrapping(ThreadPoolExecutor, "submit", _prepare_submit),
+        _Wrapping(Future, "add_done_callback", _prepare_call),
         _Wrapping(ThreadPool, "apply_async", apply),
         _Wrapping(ThreadPool, "_map_async", map_),
         _Wrapping(ThreadPool, "imap", imap),

@@ -224,7 +224,12 @@ module_exec(PyObject *module)
     atomic_store(&reclaimed.heir, thag_contexts.root);
     if (PyModule_AddFunctions(module, thag_contexts_methods) < 0
         || PyModule_AddFunctions(module, thag_recording_methods) < 0
-        || PyModule_AddFunctions(module, thag_collector_methods) < 0) {
+        || PyModule_AddFunctions(module, thag_collector_methods) < 0
+        || PyModule_AddFunctions(module, thag_carrier_methods) < 0
+        || PyModule_AddFunctions(module, thag_handover_methods) < 0) {
+        return -1;
+    }
+    if (thag_carrier_init(module) < 0 || thag_handover_init(module) < 0) {
         return -1;
     }
     if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0

@@ -1,0 +1,418 @@
+/* Work that is handed over, and runs under the flow that handed it over, wherever that is.
+
+   What is given to a thread or a pool is put into a carrier: a function that is to be called, an iterable that is to be
+   iterated over, a thread's `run`. Each enters the flow, does what it was given to do, and leaves. None has a frame of
+   Python's: tracebacks, debuggers and the depth of the stack are what they would be without us.
+
+   A carrier refers to what it carries and to a flow, to nothing of the call that made it, and lives as long as what it
+   takes the place of. Making one is charged to nobody. Like a bound method it never changes, so the collector, which has to
+   know what it refers to, need not be able to take it apart: in every cycle there is something else that it can. */
+
+#include "bindings.h"
+#include "contexts.h"
+#include "current.h"
+
+/* ---- entering and leaving ---- */
+
+/* Where work comes from: a frame, or NULL for the root. */
+static PyObject *
+flow_enter(const thag_frame *flow)
+{
+    thag_context *context = flow == NULL ? thag_contexts.root : thag_context_today(flow->context);
+    return thag_current_enter(context, THAG_ENTER_ADOPTED);
+}
+
+static void
+flow_leave(PyObject *entering)
+{
+    (void)thag_current_leave((thag_entering *)entering, false);
+    Py_DECREF(entering);
+}
+
+static PyObject *
+flow_call(const thag_frame *flow, PyObject *function, PyObject *const *arguments, size_t count, PyObject *names)
+{
+    PyObject *entering = flow_enter(flow);
+    if (entering == NULL) {
+        return NULL;
+    }
+    PyObject *result = PyObject_Vectorcall(function, arguments, count, names);
+    flow_leave(entering);
+    return result;
+}
+
+/* A new reference to the frame that `flow()` gave, or NULL for the root. False with TypeError for anything else. */
+static bool
+flow_argument(PyObject *flow, thag_frame **frame)
+{
+    if (flow != Py_None && !Py_IS_TYPE(flow, &thag_frame_type)) {
+        PyErr_Format(PyExc_TypeError, "work is carried under what flow() gave, not %R", flow);
+        return false;
+    }
+    *frame = flow == Py_None ? NULL : (thag_frame *)Py_NewRef(flow);
+    return true;
+}
+
+/* ---- what is carried ---- */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;            /* of a carrier of a function */
+    PyObject *carried;              /* owned */
+    thag_frame *flow;               /* owned, or NULL for the root; it refers to nothing that could lead back here */
+} thag_carrier;
+
+static PyObject *
+carrier_new(PyTypeObject *type, PyObject *carried, PyObject *flow)
+{
+    thag_frame *frame;
+    if (!flow_argument(flow, &frame)) {
+        return NULL;
+    }
+    int collector_was_on = thag_bookkeeping_begin();
+    thag_carrier *carrier = PyObject_GC_New(thag_carrier, type);
+    thag_bookkeeping_end(collector_was_on);
+    if (carrier == NULL) {
+        Py_XDECREF((PyObject *)frame);
+        return NULL;
+    }
+    carrier->call = NULL;
+    carrier->carried = Py_NewRef(carried);
+    carrier->flow = frame;
+    return (PyObject *)carrier;
+}
+
+static int
+carrier_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((thag_carrier *)self)->carried);
+    return 0;
+}
+
+static void
+carrier_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_DECREF(((thag_carrier *)self)->carried);
+    Py_XDECREF((PyObject *)((thag_carrier *)self)->flow);
+    PyObject_GC_Del(self);
+}
+
+/* ---- a function ---- */
+
+static PyObject *
+function_call(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
+{
+    const thag_carrier *carrier = (thag_carrier *)self;
+    return flow_call(carrier->flow, carrier->carried, arguments, count, names);
+}
+
+static PyObject *
+function_getattro(PyObject *self, PyObject *name)
+{
+    return thag_stand_in_getattr(self, ((thag_carrier *)self)->carried, name);
+}
+
+static PyObject *
+function_wrapped(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((thag_carrier *)self)->carried);
+}
+
+static PyObject *
+function_doc(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyObject_GetAttrString(((thag_carrier *)self)->carried, "__doc__");
+}
+
+static PyObject *
+function_repr(PyObject *self)
+{
+    return PyObject_Repr(((thag_carrier *)self)->carried);
+}
+
+/* Elsewhere, in another process, there is no flow to run under: what arrives is the function alone. */
+static PyObject *
+function_reduce(PyObject *self, PyObject *Py_UNUSED(protocol))
+{
+    PyObject *operators = PyImport_ImportModule("operator");
+    PyObject *getitem = operators == NULL ? NULL : PyObject_GetAttrString(operators, "getitem");
+    Py_XDECREF(operators);
+    return getitem == NULL ? NULL : Py_BuildValue("N((O)i)", getitem, ((thag_carrier *)self)->carried, 0);
+}
+
+static PyMethodDef function_methods[] = {
+    {"__reduce_ex__", function_reduce, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef function_attributes[] = {
+    {"__wrapped__", function_wrapped, NULL, NULL, NULL},
+    {"__doc__", function_doc, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyTypeObject function_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "thag_nb._native.Carrier",
+    .tp_basicsize = sizeof(thag_carrier),
+    .tp_dealloc = carrier_dealloc,
+    .tp_traverse = carrier_traverse,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION
+                | Py_TPFLAGS_IMMUTABLETYPE,
+    .tp_vectorcall_offset = offsetof(thag_carrier, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_getattro = function_getattro,
+    .tp_repr = function_repr,
+    .tp_methods = function_methods,
+    .tp_getset = function_attributes,
+};
+
+static PyObject *
+native_carrier(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyCallable_Check(arguments[0])) {
+        return PyErr_Format(PyExc_TypeError, "carrier takes a callable and a flow");
+    }
+    PyObject *carrier = carrier_new(&function_type, arguments[0], arguments[1]);
+    if (carrier != NULL) {
+        ((thag_carrier *)carrier)->call = function_call;
+        PyObject_GC_Track(carrier);
+    }
+    return carrier;
+}
+
+/* ---- an iterable, and its iterator ---- */
+
+static PyObject *
+iterator_next(PyObject *self)
+{
+    const thag_carrier *carrier = (thag_carrier *)self;
+    PyObject *entering = flow_enter(carrier->flow);
+    if (entering == NULL) {
+        return NULL;
+    }
+    PyObject *item = PyIter_Next(carrier->carried);
+    flow_leave(entering);
+    return item;
+}
+
+static PyTypeObject iterator_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "thag_nb._native.CarriedIterator",
+    .tp_basicsize = sizeof(thag_carrier),
+    .tp_dealloc = carrier_dealloc,
+    .tp_traverse = carrier_traverse,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = iterator_next,
+};
+
+static PyObject *
+items_iter(PyObject *self)
+{
+    const thag_carrier *items = (thag_carrier *)self;
+    PyObject *entering = flow_enter(items->flow);
+    if (entering == NULL) {
+        return NULL;
+    }
+    PyObject *iterator = PyObject_GetIter(items->carried);
+    flow_leave(entering);
+    PyObject *flow = items->flow == NULL ? Py_None : (PyObject *)items->flow;
+    PyObject *carrier = iterator == NULL ? NULL : carrier_new(&iterator_type, iterator, flow);
+    Py_XDECREF(iterator);
+    if (carrier != NULL) {
+        PyObject_GC_Track(carrier);
+    }
+    return carrier;
+}
+
+static Py_ssize_t
+items_length(PyObject *self)
+{
+    return PyObject_Size(((thag_carrier *)self)->carried);
+}
+
+static PySequenceMethods items_as_sequence = {.sq_length = items_length};
+
+static PyTypeObject items_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "thag_nb._native.CarriedItems",
+    .tp_basicsize = sizeof(thag_carrier),
+    .tp_dealloc = carrier_dealloc,
+    .tp_traverse = carrier_traverse,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .tp_iter = items_iter,
+    .tp_as_sequence = &items_as_sequence,
+};
+
+static PyObject *
+native_carried_items(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "carried_items takes an iterable and a flow");
+    }
+    PyObject *items = carrier_new(&items_type, arguments[0], arguments[1]);
+    if (items != NULL) {
+        PyObject_GC_Track(items);
+    }
+    return items;
+}
+
+/* ---- a thread's `run` ---- */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+    PyObject *thread;               /* owned */
+    PyObject *own_entry;            /* owned; what the thread had as its own `run`, or NULL: its class has it */
+    thag_frame *flow;               /* owned, or NULL for the root */
+} thag_run;
+
+static PyObject *run_name;          /* "run", interned */
+
+/* The thread has the `run` again that it had. It is put past the thread's own `__setattr__`. */
+static bool
+run_take_off(thag_run *run)
+{
+    PyObject *entries = PyObject_GenericGetDict(run->thread, NULL);
+    if (entries == NULL) {
+        return false;
+    }
+    int failed = run->own_entry == NULL ? PyDict_DelItem(entries, run_name)
+                                        : PyDict_SetItem(entries, run_name, run->own_entry);
+    Py_DECREF(entries);
+    if (failed && PyErr_ExceptionMatches(PyExc_KeyError)) {
+        PyErr_Clear();      /* somebody was first */
+        failed = 0;
+    }
+    return !failed;
+}
+
+static PyObject *
+run_call(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
+{
+    thag_run *run = (thag_run *)self;
+    PyObject *function = run_take_off(run) ? PyObject_GetAttr(run->thread, run_name) : NULL;
+    PyObject *result = function == NULL ? NULL : flow_call(run->flow, function, arguments, count, names);
+    Py_XDECREF(function);
+    return result;
+}
+
+static PyObject *
+run_give_up(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    thag_run *run = (thag_run *)self;
+    PyObject *entries = PyObject_GenericGetDict(run->thread, NULL);
+    if (entries == NULL) {
+        return NULL;
+    }
+    bool is_there = PyDict_GetItemWithError(entries, run_name) == self;
+    Py_DECREF(entries);
+    if (PyErr_Occurred() || (is_there && !run_take_off(run))) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+run_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((thag_run *)self)->thread);
+    Py_VISIT(((thag_run *)self)->own_entry);
+    return 0;
+}
+
+static void
+run_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_DECREF(((thag_run *)self)->thread);
+    Py_XDECREF(((thag_run *)self)->own_entry);
+    Py_XDECREF((PyObject *)((thag_run *)self)->flow);
+    PyObject_GC_Del(self);
+}
+
+static PyMethodDef run_methods[] = {
+    {"give_up", run_give_up, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject run_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "thag_nb._native.Run",
+    .tp_basicsize = sizeof(thag_run),
+    .tp_dealloc = run_dealloc,
+    .tp_traverse = run_traverse,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION
+                | Py_TPFLAGS_IMMUTABLETYPE,
+    .tp_vectorcall_offset = offsetof(thag_run, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_methods = run_methods,
+};
+
+static PyObject *
+run_new(PyObject *thread, PyObject *own_entry, thag_frame *flow)
+{
+    int collector_was_on = thag_bookkeeping_begin();
+    thag_run *run = PyObject_GC_New(thag_run, &run_type);
+    thag_bookkeeping_end(collector_was_on);
+    if (run == NULL) {
+        return NULL;
+    }
+    run->call = run_call;
+    run->thread = Py_NewRef(thread);
+    run->own_entry = Py_XNewRef(own_entry);
+    run->flow = (thag_frame *)Py_XNewRef((PyObject *)flow);
+    PyObject_GC_Track((PyObject *)run);
+    return (PyObject *)run;
+}
+
+static PyObject *
+run_put(PyObject *thread, thag_frame *flow)
+{
+    PyObject *entries = PyObject_GenericGetDict(thread, NULL);
+    PyObject *own_entry = entries == NULL ? NULL : PyDict_GetItemWithError(entries, run_name);
+    PyObject *run = PyErr_Occurred() ? NULL : run_new(thread, own_entry, flow);
+    if (run != NULL && PyDict_SetItem(entries, run_name, run) < 0) {
+        Py_CLEAR(run);
+    }
+    Py_XDECREF(entries);
+    return run;
+}
+
+static PyObject *
+native_carry_run(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    thag_frame *flow;
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "carry_run takes a thread and a flow");
+    }
+    if (!flow_argument(arguments[1], &flow)) {
+        return NULL;
+    }
+    PyObject *run = run_put(arguments[0], flow);
+    Py_XDECREF((PyObject *)flow);
+    return run;
+}
+
+/* ---- */
+
+PyMethodDef thag_carrier_methods[] = {
+    {"carrier", THAG_FASTCALL(native_carrier), METH_FASTCALL, NULL},
+    {"carried_items", THAG_FASTCALL(native_carried_items), METH_FASTCALL, NULL},
+    {"carry_run", THAG_FASTCALL(native_carry_run), METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+thag_carrier_init(PyObject *module)
+{
+    if (run_name == NULL) {
+        run_name = PyUnicode_InternFromString("run");
+    }
+    if (run_name == NULL || PyType_Ready(&function_type) < 0 || PyType_Ready(&iterator_type) < 0) {
+        return -1;
+    }
+    return PyModule_AddType(module, &items_type) < 0 ? -1 : PyModule_AddType(module, &run_type);
+}
