@@ -6,7 +6,7 @@ nobody.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, final
 
 ROOT_ID: int  # what no other context is charged for
@@ -142,6 +142,22 @@ def handover(
 
     `prepare` gives arguments, keywords, and what undoes it when the original raises; or None, for the arguments as they
     were. The wrapper stands in for the original, its ``__wrapped__``, in everything but calls, and has no frame.
+    """
+
+@final
+class Resumes:
+    """What `resumes` gives: an iterator whose StopIteration has the value that the generator returned."""
+
+    def __iter__(self) -> Generator[Any, Any, Any]: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: object, /) -> Any: ...
+    def raise_next(self, error: BaseException, /) -> bool:
+        """Let the next resume raise this where the generator waits. False if that has ended."""
+
+def resumes(context_id: int, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Resumes:
+    """The generator that a function makes, entering a context for that and around every resume of it.
+
+    The context is held open until the generator has ended or is dropped. Raises what the function raises.
     """
 
 def hold(context_id: int, /) -> None:

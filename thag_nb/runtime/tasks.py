@@ -168,39 +168,39 @@ class Scope(ABC):
     def _around_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            with _Resumes(self.guard()) as inside:
-                generator = inside(function, *args, **kwargs)
-                del args, kwargs
-                # Values and errors are kept nowhere else: the wrapper must not make them live longer.
-                resume = [generator.send, None]
-                while True:
-                    try:
-                        resume = [generator.send, (yield inside(*_take_out(resume)))]
-                    except _Finished as finished:
-                        return finished.value
-                    except BaseException as error:
-                        if inside.failed:
-                            raise
-                        resume = [generator.throw, error]
+            inside = _native.resumes(self.guard().context.id, function, *args, **kwargs)
+            del args, kwargs  # a wrapper must not make them live longer
+            while True:
+                try:
+                    return (yield from inside)
+                except BaseException as error:  # from the generator, or thrown in by who has it
+                    if not inside.raise_next(error):
+                        raise
 
         return call
 
     def _around_async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            with _Resumes(self.guard()) as inside:
-                generator = inside(function, *args, **kwargs)
+            guard = self.guard()
+            with _held(guard):
+                guard.enter()
+                with guard:
+                    generator = function(*args, **kwargs)
                 del args, kwargs
-                resume = [_first_asend, generator]
+                # Values and errors are kept in no variable: the wrapper must not make them live longer.
+                resume, result = [_first_asend(generator)], []
                 while True:
+                    guard.enter()
+                    with guard:
+                        try:
+                            result.append(await resume.pop())
+                        except StopAsyncIteration:
+                            return
                     try:
-                        resume = [generator.asend, (yield await inside.wait_for(*_take_out(resume)))]
-                    except _Finished:
-                        return
+                        resume.append(generator.asend((yield result.pop())))
                     except BaseException as error:
-                        if inside.failed:
-                            raise
-                        resume = [generator.athrow, error]
+                        resume.append(generator.athrow(error))
 
         return call
 
@@ -216,20 +216,6 @@ def _can_be_awaited(generator_function: Callable[..., Any]) -> bool:
     """Whether `types.coroutine` has marked it."""
     code = getattr(generator_function, "__code__", None)
     return code is not None and bool(code.co_flags & _CO_ITERABLE_COROUTINE)
-
-
-class _Finished(Exception):  # noqa: N818 - not an error
-    """The wrapped generator has returned."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-
-def _take_out(resume: list[Any]) -> list[Any]:
-    """What is to be resumed and with what, no longer held by the one who waits."""
-    call = resume[:]
-    resume.clear()
-    return call
 
 
 def _first_asend(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
@@ -250,45 +236,19 @@ def _left_to_the_wrapper(generator: AsyncGenerator[Any, Any]) -> None:
     """The finalizer of a wrapped async generator."""
 
 
-class _Resumes:
-    """Enters a guard around every resume of a generator, and keeps its context open in between."""
+class _held:  # noqa: N801 - reads as a function where it is used
+    """Keeps the context of a guard open while nobody is inside it."""
 
-    __slots__ = ("_guard", "failed")
+    __slots__ = ("_context_id",)
 
     def __init__(self, guard: ContextGuard) -> None:
-        self._guard = guard
-        self.failed = False  # whether an exception came out of the generator, not from the one who resumed it
+        self._context_id = guard.context.id
 
-    def __enter__(self) -> _Resumes:
-        _native.hold(self._guard.context.id)
-        return self
+    def __enter__(self) -> None:
+        _native.hold(self._context_id)
 
     def __exit__(self, *error: object) -> None:
-        _native.release(self._guard.context.id)
-
-    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._guard.enter()
-        self.failed = True
-        try:
-            result = function(*args, **kwargs)
-            self.failed = False
-            return result
-        except StopIteration as stop:
-            raise _Finished(stop.value) from None
-        finally:
-            self._guard.close()
-
-    async def wait_for(self, function: Callable[..., Any], *args: Any) -> Any:
-        self._guard.enter()
-        self.failed = True
-        try:
-            result = await function(*args)
-            self.failed = False
-            return result
-        except StopAsyncIteration:
-            raise _Finished(None) from None
-        finally:
-            self._guard.close()
+        _native.release(self._context_id)
 
 
 class TaskScope(Scope):

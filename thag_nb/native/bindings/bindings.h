@@ -14,12 +14,14 @@ extern PyMethodDef thag_recording_methods[];
 extern PyMethodDef thag_collector_methods[];
 extern PyMethodDef thag_carrier_methods[];
 extern PyMethodDef thag_handover_methods[];
+extern PyMethodDef thag_resumes_methods[];
 
 extern PyTypeObject thag_walk_type;
 
 /* Make their types ready, and add to the module those that its manual names. -1 with an exception. */
 int thag_carrier_init(PyObject *module);
 int thag_handover_init(PyObject *module);
+int thag_resumes_init(PyObject *module);
 
 /* An attribute of something that stands in for `original`: its own are those that its type itself defines, all others are the
    original's, the class too. A new reference, or NULL with an exception. */

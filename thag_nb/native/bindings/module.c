@@ -226,10 +226,11 @@ module_exec(PyObject *module)
         || PyModule_AddFunctions(module, thag_recording_methods) < 0
         || PyModule_AddFunctions(module, thag_collector_methods) < 0
         || PyModule_AddFunctions(module, thag_carrier_methods) < 0
-        || PyModule_AddFunctions(module, thag_handover_methods) < 0) {
+        || PyModule_AddFunctions(module, thag_handover_methods) < 0
+        || PyModule_AddFunctions(module, thag_resumes_methods) < 0) {
         return -1;
     }
-    if (thag_carrier_init(module) < 0 || thag_handover_init(module) < 0) {
+    if (thag_carrier_init(module) < 0 || thag_handover_init(module) < 0 || thag_resumes_init(module) < 0) {
         return -1;
     }
     if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0
