@@ -5,8 +5,11 @@ import inspect
 import sys
 import threading
 import time
+import traceback
 import types
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -721,3 +724,116 @@ def test_one_scope_entered_through_a_helper_by_two_flows_closes_each_flows_own()
     asyncio.run(main())
     assert seen == {"a": "root", "b": "root"}
     assert all(record.state == "ended" for record in thag_nb.read().find_all("shared"))
+
+
+def frames_around(kind: str) -> list[traceback.FrameSummary]:
+    """Those of ours, seen from inside of a decorated function of a kind."""
+    package = str(Path(thag_nb.__file__).parent)
+
+    def look() -> list[traceback.FrameSummary]:
+        return [frame for frame in traceback.extract_stack() if frame.filename.startswith(package)]
+
+    def function():
+        return look()
+
+    async def coroutine():
+        return look()
+
+    def generator():
+        yield look()
+
+    async def async_generator():
+        yield look()
+
+    decorated = thag_nb.task("looking")(locals()[kind])
+    return {
+        "function": lambda: decorated(),
+        "coroutine": lambda: asyncio.run(decorated()),
+        "generator": lambda: next(decorated()),
+        "async_generator": lambda: asyncio.run(anext(decorated())),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine", "generator", "async_generator"])
+def test_around_a_decorated_function_is_one_frame_as_of_any_decorator(kind):
+    assert [frame.name for frame in frames_around(kind)] == ["call"]
+
+
+def test_no_frame_of_ours_is_around_what_runs_in_a_with_block():
+    with thag_nb.task("looking"):
+        assert not any(frame.f_globals["__name__"].startswith("thag_nb") for frame, _ in traceback.walk_stack(None))
+
+
+def plainly(function: Callable[..., Iterator[int]]) -> Callable[..., Iterator[int]]:
+    @functools.wraps(function)
+    def call(*args: int) -> Iterator[int]:
+        yield from function(*args)
+
+    return call
+
+
+def deepest(decorate: Callable[..., Callable[..., Iterator[int]]]) -> int:
+    """How deep a recursive generator gets."""
+
+    @decorate
+    def walk(depth: int) -> Iterator[int]:
+        yield depth
+        yield from walk(depth + 1)
+
+    depths: deque[int] = deque(maxlen=1)
+    with pytest.raises(RecursionError):
+        depths.extend(walk(0))
+    return depths[0]
+
+
+def test_a_decorated_recursive_generator_gets_as_deep_as_under_any_decorator():
+    assert deepest(thag_nb.task("walk")) >= 0.9 * deepest(plainly)
+    assert all(record.state == "ended" for record in thag_nb.read().find_all("walk"))
+
+
+def test_a_decorated_generator_that_cannot_be_made_ends_its_task():
+    generator = thag_nb.task("refused")(generator_function)()
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'size'"):
+        next(generator)
+    assert of("refused").state == "ended"
+
+
+def generator_function(size: int) -> Iterator[bytearray]:
+    yield bytearray(size)
+
+
+@pytest.mark.parametrize("value", [None, 3, (1, 2), KeyError("a value")], ids=repr)
+def test_a_decorated_generator_returns_whatever_the_generator_returns(value):
+    @thag_nb.task("returning")
+    def returning():
+        yield
+        return value
+
+    def caller(returned: list[object]):
+        returned.append((yield from returning()))
+
+    returned: list[object] = []
+    list(caller(returned))
+    assert returned == [value]
+
+
+@pytest.mark.parametrize("in_a_cycle", [False, True])
+def test_a_decorated_generator_that_is_dropped_is_closed_in_its_task(in_a_cycle):
+    closed = []
+
+    @thag_nb.task("dropped")
+    def values(holder: list[object]):
+        try:
+            yield holder
+        finally:
+            closed.append(thag_nb.current_context().name)
+
+    holder: list[object] = []
+    holder.append(values(holder))
+    next(holder[0])
+    if not in_a_cycle:
+        holder.clear()
+    del holder
+    gc.collect()
+    assert closed == ["dropped"]
+    assert of("dropped").state == "ended"
