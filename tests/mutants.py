@@ -65,6 +65,11 @@ _PAGES = "tests/core/test_pages.py::"
 _VALUES = ("tests/holders/test_walk.py::test_what_a_value_is_made_of_is_found",)
 _TIMELINE = "tests/core/test_timeline.py::"
 _CONTEXTS = "tests/runtime/test_contexts.py::"
+_PROPAGATION = "tests/runtime/test_propagation.py::"
+_TASKS = "tests/runtime/test_tasks.py::"
+_CARRIER = "../bindings/carrier.c"
+_HANDOVER = "../bindings/handover.c"
+_RESUMES = "../bindings/resumes.c"
 
 MUTANTS = [
     Mutant(
@@ -1054,6 +1059,146 @@ MUTANTS = [
         "->kind != KEYS_OF_ANY_KIND || visit_text_keys(object, visitor);",
         "the collector is shown the keys of one, and not those of the other",
         _VALUES,
+    ),
+    Mutant(
+        "work carried to the root",
+        _CARRIER,
+        "flow == NULL ? thag_contexts.root : thag_context_today(flow->context);",
+        "thag_contexts.root;",
+        "work runs under the flow that handed it over",
+        (_PROPAGATION + "test_each_piece_of_work_brings_its_own_context_and_workers_keep_none",),
+    ),
+    Mutant(
+        "carrier charged to who hands over",
+        _CARRIER,
+        """    int collector_was_on = thag_bookkeeping_begin();
+    thag_carrier *carrier = PyObject_GC_New(thag_carrier, type);
+    thag_bookkeeping_end(collector_was_on);
+""",
+        "    thag_carrier *carrier = PyObject_GC_New(thag_carrier, type);\n",
+        "work that waits costs its submitter nothing more",
+        (_PROPAGATION + "test_work_that_waits_costs_its_submitter_no_more_than_without_us",),
+    ),
+    Mutant(
+        "carrier unknown to the collector",
+        _CARRIER,
+        "    Py_VISIT(((thag_carrier *)self)->carried);\n",
+        "    (void)self, (void)visit, (void)arg;\n",
+        "what is carried may refer to who keeps the carrier",
+        (_PROPAGATION + "test_what_is_carried_may_refer_to_who_keeps_it_and_is_collected",),
+    ),
+    Mutant(
+        "carrier that keeps what it carried",
+        _CARRIER,
+        "    Py_DECREF(((thag_carrier *)self)->carried);\n",
+        "",
+        "an idle worker keeps nothing of its last work",
+        (_PROPAGATION + "test_an_idle_worker_keeps_neither_the_function_nor_the_arguments_of_its_last_work",),
+    ),
+    Mutant(
+        "items made where they are asked for",
+        _CARRIER,
+        "    PyObject *item = PyIter_Next(carrier->carried);\n    flow_leave(entering);\n",
+        "    flow_leave(entering);\n    PyObject *item = PyIter_Next(carrier->carried);\n",
+        "what an iterable makes is charged to who handed it over",
+        (_PROPAGATION + "test_an_iterable_is_charged_to_who_hands_it_over_and_not_to_the_pools_maker",),
+    ),
+    Mutant(
+        "carrier pickled as a copy of itself",
+        _CARRIER,
+        '    {"__reduce_ex__", function_reduce, METH_O, NULL},\n',
+        "",
+        "elsewhere there is no flow: the function arrives alone",
+        (_PROPAGATION + "test_what_carries_a_function_arrives_elsewhere_as_the_function_alone",),
+    ),
+    Mutant(
+        "run that stays on its thread",
+        _CARRIER,
+        "    int failed = run->own_entry == NULL ? PyDict_DelItem(entries, run_name)",
+        "    int failed = run->own_entry == NULL ? 0",
+        "a thread's `run` takes itself off before it calls what the thread has then",
+        (_PROPAGATION + "test_a_subclass_that_overrides_run_and_a_timer_follow",),
+    ),
+    Mutant(
+        "run that forgets what it took the place of",
+        _CARRIER,
+        "    run->own_entry = Py_XNewRef(own_entry);",
+        "    run->own_entry = NULL;",
+        "a `run` that was set on a thread stays set",
+        (_PROPAGATION + "test_a_run_that_was_set_on_a_thread_runs_in_its_starters_context_and_stays",),
+    ),
+    Mutant(
+        "thread that keeps its own run alive, unknown to the collector",
+        _CARRIER,
+        "    Py_VISIT(((thag_run *)self)->thread);\n",
+        "",
+        "a thread that was never begun refers to itself by its `run`",
+        (_PROPAGATION + "test_what_is_carried_may_refer_to_who_keeps_it_and_is_collected",),
+    ),
+    Mutant(
+        "preparation not undone",
+        _HANDOVER,
+        "    if (result == NULL && PyTuple_GET_ITEM(prepared, UNDO) != Py_None) {",
+        "    if (0) {",
+        "a thread that cannot start has the `run` that it had",
+        (_PROPAGATION + "test_a_thread_that_cannot_start_keeps_the_run_that_was_set_on_it",),
+    ),
+    Mutant(
+        "wrapper that cannot be bound",
+        _HANDOVER,
+        "object == NULL || object == Py_None ? Py_NewRef(self) : PyMethod_New(self, object);",
+        "PyMethod_New(self, object == NULL ? self : object);",
+        "what hands over is a function of its class",
+        (_PROPAGATION + "test_what_hands_over_passes_for_the_function_that_it_wraps",),
+    ),
+    Mutant(
+        "wrapper that says what it is",
+        _HANDOVER,
+        "return is_own ? PyObject_GenericGetAttr(self, name) : PyObject_GetAttr(original, name);",
+        "return is_own || 1 ? PyObject_GenericGetAttr(self, name) : PyObject_GetAttr(original, name);",
+        "whoever looks finds the function that is wrapped",
+        (_PROPAGATION + "test_what_hands_over_passes_for_the_function_that_it_wraps",),
+    ),
+    Mutant(
+        "generator resumed where it is asked",
+        _RESUMES,
+        "    PyObject *result = generator_resume(resumes->generator, value, error);\n",
+        "    (void)thag_current_leave((thag_entering *)entering, true);\n"
+        "    PyObject *result = generator_resume(resumes->generator, value, error);\n",
+        "a decorated generator's work is its task's",
+        (_TASKS + "test_what_a_caller_allocates_between_a_decorated_generators_values_is_the_callers",),
+    ),
+    Mutant(
+        "generator that never ends its task",
+        _RESUMES,
+        "        Py_CLEAR(resumes->generator);\n        thag_lifecycle_release(resumes->context);\n",
+        "        Py_CLEAR(resumes->generator);\n",
+        "a decorated generator's task ends with the generator",
+        (_TASKS + "test_what_a_caller_allocates_between_a_decorated_generators_values_is_the_callers",),
+    ),
+    Mutant(
+        "generator that cannot be made leaves its task open",
+        _RESUMES,
+        "        thag_lifecycle_release(context);\n",
+        "",
+        "a call with the wrong arguments ends the task that was opened for it",
+        (_TASKS + "test_a_decorated_generator_that_cannot_be_made_ends_its_task",),
+    ),
+    Mutant(
+        "generator not told of what is thrown",
+        _RESUMES,
+        "    Py_XSETREF(resumes->error, Py_NewRef(error));\n",
+        "    (void)error;\n",
+        "what is thrown into the wrapper reaches the generator",
+        (_TASKS + "test_throwing_into_and_closing_a_decorated_generator_reach_it",),
+    ),
+    Mutant(
+        "generator whose value is taken apart",
+        _RESUMES,
+        "    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);\n",
+        "    PyErr_SetObject(PyExc_StopIteration, value);\n    PyObject *stop = NULL;\n",
+        "a generator may return a tuple, or an exception",
+        (_TASKS + "test_a_decorated_generator_returns_whatever_the_generator_returns",),
     ),
 ]
 
