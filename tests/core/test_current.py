@@ -395,3 +395,67 @@ def test_a_thread_state_at_the_address_of_one_that_is_gone_is_not_taken_for_it(i
         assert owners == [(_native.ROOT_ID, 1000)] * 200, set(owners)
     """
     assert interposed(code) == ""
+
+
+def test_a_callback_on_a_native_thread_is_charged_to_what_the_main_thread_is_in_then(interposed):
+    """Also on one that lives on from one task to the next."""
+    code = """
+        names, kept = [], []
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_int)
+        def work(round):
+            names.append(thag_nb.current_context().name)
+            kept.append(bytearray(100_000))
+            with thag_nb.task("opened by it"):
+                kept.append(bytearray(100_000))
+            kept.append(bytearray(100_000))
+
+        thag_nb.start()
+        with thag_nb.task("first"):
+            library_without_gil.on_native_thread(work, 3)
+            with thag_nb.untracked():
+                library_without_gil.on_native_thread(work, 1)
+        library_without_gil.on_native_thread(work, 1)
+        assert names == ["first"] * 3 + ["system", "root"], names
+        first, opened = of("first"), thag_nb.read().find_all("opened by it")
+        assert 600_000 <= first.self_live_bytes < 610_000, first
+        assert [record.parent_id for record in opened] == [first.context_id] * 3 + [_native.ROOT_ID] * 2, opened
+        assert_sums_hold()
+    """
+    assert interposed(code) == ""
+
+
+def test_a_callback_on_a_native_thread_while_the_main_thread_is_in_nothing_is_the_foregrounds(interposed):
+    code = """
+        names = []
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_int)
+        def work(round):
+            names.append(thag_nb.current_context().name)
+
+        thag_nb.start()
+        cell = registry.open("cell", "cell")
+        for foreground in (cell.id, _native.ROOT_ID):
+            _native.set_foreground(foreground)
+            library_without_gil.on_native_thread(work, 1)
+        assert names == ["cell", "root"], names
+    """
+    assert interposed(code) == ""
+
+
+def test_a_thread_that_python_started_is_no_native_thread(interposed):
+    code = """
+        import _thread
+        names, done = [], threading.Event()
+
+        def work():
+            names.append(thag_nb.current_context().name)
+            done.set()
+
+        thag_nb.start(threads=False)
+        with thag_nb.task("starter"):
+            _thread.start_new_thread(work, ())
+            done.wait()
+        assert names == ["root"], names
+    """
+    assert interposed(code) == ""

@@ -18,6 +18,9 @@
    be in the foreground, as cells that run at once are, and the newest counts. Each keeps its context open and is there until
    it is left, so the foreground is never a context that has ended.
 
+   A library's own thread that calls back into Python has a state for as long as the call takes, and no flow. It works for
+   somebody who waits, as a rule in the main thread: what that is in is charged, which is looked up each time.
+
    Frames form a chain, innermost first. Leaving one that is current restores the next that is not over; a frame left when it
    is not current is orphaned, which is over in every flow. A frame left in order is over in two: in the one that left it, and
    in the one that entered it, which is another one where a generator is closed in a copy of its Context. Any other flow has
@@ -142,8 +145,8 @@ static void
 cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *context)
 {
     assert(tstate->interp == thag_flow_state.interpreter);
-    /* No thread state matches while not recording: then every look-up is a full one. */
-    thread->tstate = thag_is_recording() ? (PyThreadState *)tstate : NULL;
+    /* No thread state matches while not recording, nor on a native thread: then every look-up is a full one. */
+    thread->tstate = thag_is_recording() && !thread->native ? (PyThreadState *)tstate : NULL;
     thread->tstate_id = tstate->id;
     thread->contextvars = tstate->context;
     thread->contextvars_version = tstate->context_ver;
@@ -230,6 +233,43 @@ mapping_look_up(PyObject *contextvars, thag_context *otherwise)
     return found;
 }
 
+#ifndef Py_GIL_DISABLED
+/* What the thread is in that the interpreter began with. Those that end meanwhile need the GIL for it, which we have; those
+   that come are put in front. */
+static thag_context *
+context_of_main_thread(void)
+{
+    const PyThreadState *oldest = PyInterpreterState_ThreadHead(thag_flow_state.interpreter);
+    for (PyThreadState *tstate = (PyThreadState *)oldest; tstate != NULL; tstate = PyThreadState_Next(tstate)) {
+        oldest = tstate->id < oldest->id ? tstate : oldest;
+    }
+    return oldest == NULL || oldest->context == NULL ? thag_contexts.root
+                                                     : mapping_look_up(oldest->context, thag_contexts.root);
+}
+#else
+/* Another thread's Context may go at any time here. */
+static thag_context *
+context_of_main_thread(void)
+{
+    return thag_contexts.root;
+}
+#endif
+
+/* What a flow is charged to that has nothing of its own: the root, but on a native thread what the main thread is in, or else
+   the foreground. */
+static thag_context *
+context_without_frame(const thag_thread *thread)
+{
+    thag_context *asking = thread->native ? context_of_main_thread() : thag_contexts.root;
+    return thread->native && asking == thag_contexts.root ? atomic_load(&thag_flow_state.foreground) : asking;
+}
+
+void
+thag_current_note_native(thag_thread *thread, bool attached)
+{
+    thread->native |= !attached && PyGILState_GetThisThreadState() == NULL;
+}
+
 static thag_context *
 look_up_attached(thag_thread *thread, PyThreadState *tstate)
 {
@@ -242,6 +282,9 @@ look_up_attached(thag_thread *thread, PyThreadState *tstate)
         thread->depth++;
         thag_context *context =
             tstate->context == NULL ? thag_contexts.root : mapping_look_up(tstate->context, last);
+        if (context == thag_contexts.root) {
+            context = context_without_frame(thread);
+        }
         thread->depth--;
         cache_fill(thread, tstate, context);
     }
@@ -263,7 +306,7 @@ look_up_without_gil(thag_thread *thread)
     bool is_known = thread->generation == atomic_load(&thag_contexts_generation);
     if (thread->tstate != own || thread->tstate_id != own->id || !is_known) {
         (void)thag_add(&thag_flow_state.stale_lookups, own->context != NULL);
-        return own->context == NULL ? thag_contexts.root : foreground;
+        return own->context == NULL && !thread->native ? thag_contexts.root : foreground;
     }
     (void)thag_add(&thag_flow_state.stale_lookups, !thag_current_cache_is_valid(thread, own));
     return thread->context;
@@ -610,7 +653,12 @@ parent_of(thag_frame *frame)
 thag_context *
 thag_current_parent(void)
 {
-    return parent_of(thag_current_frame());
+    thag_context *parent = parent_of(thag_current_frame());
+    if (parent != thag_contexts.root) {
+        return parent;
+    }
+    thag_context *context = thag_context_today(context_without_frame(&thag_this_thread));
+    return context->records ? context : parent;
 }
 
 thag_context *
