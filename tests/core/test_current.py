@@ -373,26 +373,31 @@ def test_without_the_gil_a_thread_is_charged_to_its_own_context_while_another_on
 
 
 def test_a_thread_state_at_the_address_of_one_that_is_gone_is_not_taken_for_it(interposed):
-    """A native thread has a new one for each callback. The contextvars Context may be at the same address as well."""
+    """A native thread has a new one for each callback. The contextvars Context may be at the same address as well.
+
+    The last but one is from before the start: what it is in is remembered, as on a thread of Python's.
+    """
     code = """
         other = contextvars.ContextVar("other")
         kept, owners = [], []
 
         @ctypes.CFUNCTYPE(None, ctypes.c_int)
         def work(round):
-            if round % 2 == 0:
+            if round == 18:
+                thag_nb.start()
                 kept.append(thag_nb.task("left open"))
                 kept[-1].__enter__()
                 bytearray(100)
-            else:
+            elif round == 19:
                 other.set(round)
                 block = RAW.malloc(1000)
                 owners.append(_native.owner_of(block))
                 RAW.free(block)
 
-        thag_nb.start()
-        library_without_gil.on_native_thread(work, 400)
-        assert owners == [(_native.ROOT_ID, 1000)] * 200, set(owners)
+        for _ in range(20):
+            thag_nb.stop()
+            library_without_gil.on_native_thread(work, 20)  # the first few states lie apart
+        assert owners == [(_native.ROOT_ID, 1000)] * 20, set(owners)
     """
     assert interposed(code) == ""
 
