@@ -439,9 +439,10 @@ def test_a_callback_on_a_native_thread_while_the_main_thread_is_in_nothing_is_th
             names.append(thag_nb.current_context().name)
 
         thag_nb.start()
-        cell = registry.open("cell", "cell")
-        for foreground in (cell.id, _native.ROOT_ID):
-            _native.set_foreground(foreground)
+        cell = contextvars.copy_context()
+        guard = cell.run(thag_nb.push_allocator_context, thag_nb.Allocator.TASK_AWARE, "cell")
+        for foreground in (guard.context.id, _native.ROOT_ID):
+            cell.run(_native.set_foreground, foreground)
             library_without_gil.on_native_thread(work, 1)
         assert names == ["cell", "root"], names
     """
