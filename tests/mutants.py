@@ -67,9 +67,9 @@ _TIMELINE = "tests/core/test_timeline.py::"
 _CONTEXTS = "tests/runtime/test_contexts.py::"
 _PROPAGATION = "tests/runtime/test_propagation.py::"
 _TASKS = "tests/runtime/test_tasks.py::"
-_CARRIER = "../bindings/carrier.c"
-_HANDOVER = "../bindings/handover.c"
-_RESUMES = "../bindings/resumes.c"
+_CARRIER = "bindings/carrier.c"
+_HANDOVER = "bindings/handover.c"
+_RESUMES = "bindings/resumes.c"
 
 MUTANTS = [
     Mutant(
@@ -1203,8 +1203,8 @@ MUTANTS = [
     Mutant(
         "native thread with the flow of a thread of Python's",
         "dispatcher.c",
-        "    thread->native |= flow.stateless;",
-        "    ",
+        "    thag_current_note_native(thread, attached);\n",
+        "",
         "a library's own thread that calls back works for who waits",
         (_CURRENT + "test_a_callback_on_a_native_thread_is_charged_to_what_the_main_thread_is_in_then",),
     ),
@@ -1219,8 +1219,8 @@ MUTANTS = [
     Mutant(
         "every thread a native one",
         "current.c",
-        "    if (!thread->native) {\n        return thag_contexts.root;\n    }\n",
-        "",
+        "thread->native ? context_of_main_thread() : thag_contexts.root;",
+        "context_of_main_thread();",
         "a thread that Python started in no context is the root's, whatever the main thread is in",
         (_CURRENT + "test_a_thread_that_python_started_is_no_native_thread",),
     ),
