@@ -2,7 +2,8 @@
 
     python tests/peers.py [--timeout SECONDS] [SUITE ...]
 
-Runs parts of CPython's own suite, from the `test` package of the interpreter that runs this, and of NumPy's. Each
+Runs parts of CPython's own suite, from the `test` package of the interpreter that runs this, and of NumPy's, pandas',
+SciPy's and anyio's, as they are installed beside it; anyio's come from its source distribution, which pip brings. Each
 suite is one child per mode, in a virtual environment made for the run: there, every interpreter that reads its
 site-packages starts the dispatcher before its first line, also one that a test starts. Exits 1 if a test ends
 differently, or if a child does.
@@ -23,22 +24,62 @@ import time
 import unittest
 import venv
 from collections import Counter
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# The name on the command line, and the module; of several, the first that this Python has.
+
+class Suite(NamedTuple):
+    """Some tests of one project."""
+
+    tests: tuple[str, ...]  # modules; of CPython's, which may be called otherwise elsewhere, the first that there is
+    package: str = ""  # whose they are, run by pytest; CPython's own if empty
+    sources: bool = False  # `tests` are folders in the package's source distribution
+    needs: tuple[str, ...] = ()  # other packages
+    tools: tuple[str, ...] = ()  # commands
+    options: tuple[str, ...] = ()  # of pytest
+
+
+_PANDAS = (
+    "pandas.tests.apply",
+    "pandas.tests.copy_view",
+    "pandas.tests.frame.test_constructors",
+    "pandas.tests.frame.test_reductions",
+    "pandas.tests.frame.test_stack_unstack",
+    "pandas.tests.groupby.test_groupby",
+    "pandas.tests.internals",
+    "pandas.tests.reshape.merge",
+    "pandas.tests.reshape.test_pivot",
+)
+_SCIPY = (
+    "scipy._lib.tests.test__gcutils",
+    "scipy._lib.tests.test_ccallback",
+    "scipy.integrate.tests.test_quadpack",
+    "scipy.sparse.tests.test_construct",
+    "scipy.sparse.tests.test_coo",
+    "scipy.sparse.tests.test_sparsetools",
+    "scipy.spatial.tests.test_kdtree",
+)
+_ANYIO_NEEDS = ("blockbuster", "psutil", "pytest_mock", "pytest_timeout", "trio", "trustme", "truststore", "uvloop")
+
 SUITES = {
-    "test_context": ["test.test_context"],
-    "test_gc": ["test.test_gc"],
-    "test_fork1": ["test.test_fork1"],
-    "test_mem": ["test.test_capi.test_mem", "test.test_capi.test_misc"],
-    "test_tracemalloc": ["test.test_tracemalloc"],
-    "test_threading": ["test.test_threading"],
-    "test_asyncio": ["test.test_asyncio"],
-    "test_concurrent_futures": ["test.test_concurrent_futures"],
-    "test_mem_policy": ["numpy._core.tests.test_mem_policy"],
-    "test_multiarray": ["numpy._core.tests.test_multiarray"],
+    "test_context": Suite(("test.test_context",)),
+    "test_gc": Suite(("test.test_gc",)),
+    "test_fork1": Suite(("test.test_fork1",)),
+    "test_mem": Suite(("test.test_capi.test_mem", "test.test_capi.test_misc")),
+    "test_tracemalloc": Suite(("test.test_tracemalloc",)),
+    "test_threading": Suite(("test.test_threading",)),
+    "test_asyncio": Suite(("test.test_asyncio",)),
+    "test_concurrent_futures": Suite(("test.test_concurrent_futures",)),
+    # It builds an extension module.
+    "test_mem_policy": Suite(
+        ("numpy._core.tests.test_mem_policy",), "numpy", needs=("hypothesis",), tools=("cc", "meson", "ninja")
+    ),
+    "test_multiarray": Suite(("numpy._core.tests.test_multiarray",), "numpy", needs=("hypothesis",)),
+    "pandas": Suite(_PANDAS, "pandas", needs=("hypothesis",), options=("-m", "not slow and not network and not db")),
+    "scipy": Suite(_SCIPY, "scipy", needs=("hypothesis",)),
+    "anyio": Suite(("tests",), "anyio", sources=True, needs=_ANYIO_NEEDS, options=("-m", "not network")),
 }
 
 # From the weakest: a test's outcome is the strongest that its parts had. A test that a crash cut off stays unfinished.
@@ -59,7 +100,7 @@ if os.environ.get("THAG_PEERS") == "on":
     except ImportError:
         pass  # in a sub-interpreter, which is not supported
     else:
-        thag_nb.start(threads=False)
+        thag_nb.start()
         peers = thag_nb.task("peers")
         peers.__enter__()
 """
@@ -144,19 +185,27 @@ class PytestRecorder:
             self._report.write(report.nodeid, report.outcome, report.longreprtext)
 
 
-def _run_pytest(module: str, report: Report, only: set[str]) -> None:
+def _run_pytest(suite: Suite, report: Report, only: set[str]) -> None:
     import pytest
 
-    options = ["-q", "-p", "no:cacheprovider", "--pyargs", module, f"--rootdir={_origin('numpy')}"]
+    options = ["-q", "-p", "no:cacheprovider", *suite.options, *_where(suite)]
     pytest.main(options, plugins=[PytestRecorder(report, only)])
 
 
-def _run_unittest(module: str, report: Report, only: set[str]) -> None:
+def _where(suite: Suite) -> list[str]:
+    """How pytest is told where the tests are, and what they are configured by."""
+    if not suite.sources:
+        return ["--pyargs", *suite.tests, f"--rootdir={_origin(suite.package)}"]
+    [folder] = Path(os.environ["THAG_PEERS_SOURCES"]).glob(f"{suite.package}-*/")
+    return [*(str(folder / tests) for tests in suite.tests), f"--rootdir={folder}", f"-c{folder / 'pyproject.toml'}"]
+
+
+def _run_unittest(suite: Suite, report: Report, only: set[str]) -> None:
     from test import support
 
     # The network is nobody's to promise.
     support.use_resources = dict.fromkeys(("cpu", "subprocess", "walltime"))
-    tests = unittest.defaultTestLoader.loadTestsFromName(module)
+    tests = unittest.defaultTestLoader.loadTestsFromName(next(filter(_exists, suite.tests)))
     _chosen(tests, only).run(UnittestRecorder(report))
 
 
@@ -181,11 +230,12 @@ def _dispatcher_state() -> list[Any]:
     return [status.state, allocations, list(status.notes)]
 
 
-def child(module: str, path: str, *only: str) -> None:
-    """Runs the tests of a module, or some of them; the last line of the report is the dispatcher's state."""
+def child(name: str, path: str, *only: str) -> None:
+    """Runs a suite, or some of its tests; the last line of the report is the dispatcher's state."""
     report = Report(path)
-    run = _run_pytest if module.startswith("numpy.") else _run_unittest
-    run(module, report, set(only))
+    suite = SUITES[name]
+    run = _run_pytest if suite.package else _run_unittest
+    run(suite, report, set(only))
     report.write("", "finished", json.dumps(_dispatcher_state()))
 
 
@@ -213,6 +263,10 @@ class Place(NamedTuple):
     def python(self) -> str:
         return str(self.folder / "venv" / "bin" / "python")
 
+    @property
+    def sources(self) -> Path:
+        return self.folder / "sources"
+
 
 def _make_environment(folder: Path) -> None:
     """A virtual environment that sees the packages that we see, without their .pth files, and runs `STARTUP`."""
@@ -232,21 +286,26 @@ def _origin(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _run(place: Place, module: str, mode: str, only: tuple[str, ...] = ()) -> Run:
+def _run(place: Place, name: str, mode: str, only: tuple[str, ...] = ()) -> Run:
     """Runs a child, and shows on stderr that it goes on."""
     with tempfile.TemporaryDirectory(dir=place.folder, ignore_cleanup_errors=True) as folder:
         report = Path(folder) / "report"
         report.touch()
         process = subprocess.Popen(
-            [place.python, "-m", "thag_peers", "--child", module, str(report), *only],
+            [place.python, "-m", "thag_peers", "--child", name, str(report), *only],
             cwd=folder,
-            env={**os.environ, "THAG_PEERS": mode, "NPY_AVAILABLE_MEM": "1 GB"},
+            env={
+                **os.environ,
+                "THAG_PEERS": mode,
+                "THAG_PEERS_SOURCES": str(place.sources),
+                "NPY_AVAILABLE_MEM": "1 GB",
+            },
             stdin=subprocess.DEVNULL,
             stdout=(Path(folder) / "output").open("wb"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        problem = _wait(process, f"{module}, dispatcher {mode}", report, place.timeout)
+        problem = _wait(process, f"{name}, dispatcher {mode}", report, place.timeout)
         return _read(report, f"{problem}: {_last_line(Path(folder) / 'output')}" if problem else "")
 
 
@@ -313,21 +372,21 @@ class Difference(NamedTuple):
         return "\n      ".join(filter(None, [sentence, self.known or self.reason]))
 
 
-def _compare(place: Place, module: str, off: Run, on: Run) -> list[Difference]:
+def _compare(place: Place, name: str, off: Run, on: Run) -> list[Difference]:
     tests = sorted(off.outcomes.keys() | on.outcomes.keys())
     differing = [test for test in tests if off.outcomes.get(test) != on.outcomes.get(test)]
     reruns = RERUNS if len(differing) <= RERUN_LIMIT else 0
-    return [_difference(place, module, test, off, on, reruns) for test in differing]
+    return [_difference(place, name, test, off, on, reruns) for test in differing]
 
 
-def _difference(place: Place, module: str, test: str, off: Run, on: Run, reruns: int) -> Difference:
+def _difference(place: Place, name: str, test: str, off: Run, on: Run, reruns: int) -> Difference:
     """Runs a differing test again, alone, until it is the same twice or `reruns` are used up."""
     reason = on.reasons.get(test) or off.reasons.get(test, "")
     difference = Difference(test, [_outcome(off, test)], [_outcome(on, test)], _indented(reason))
     for _ in range(reruns):
         if difference.verdict == "differs":
-            difference.off.append(_outcome(_run(place, module, "off", (test,)), test))
-            difference.on.append(_outcome(_run(place, module, "on", (test,)), test))
+            difference.off.append(_outcome(_run(place, name, "off", (test,)), test))
+            difference.on.append(_outcome(_run(place, name, "on", (test,)), test))
     return difference
 
 
@@ -352,15 +411,15 @@ def _sentence(run: Run) -> str:
     return ", ".join([*parts, *filter(None, [run.problem])])
 
 
-def _check_suite(place: Place, name: str, module: str) -> bool:
+def _check_suite(place: Place, name: str) -> bool:
     """Runs a suite in both modes and prints what came out. False if a test or a child differs."""
-    off, on = (_run(place, module, mode) for mode in ("off", "on"))
-    differences = _compare(place, module, off, on)
+    off, on = (_run(place, name, mode) for mode in ("off", "on"))
+    differences = _compare(place, name, off, on)
     same = not off.problem and not on.problem and on.state == "recording"
     same = same and all(difference.verdict != "differs" for difference in differences)
     both = f"{_sentence(off)} both" if _sentence(off) == _sentence(on) else f"off {_sentence(off)}; on {_sentence(on)}"
     verdict = "DIFFERENT" if not same else "same but for what follows" if differences else "same"
-    print(f"{name}: {both}; {verdict} ({on.allocations:,} allocations charged, {on.state} at the end)")
+    print(f"{_title(name)}: {both}; {verdict} ({on.allocations:,} allocations charged, {on.state} at the end)")
     for line in [*differences, *_failures(off, on), *(f"  note: {note}" for note in on.notes)]:
         print(line, flush=True)
     return same
@@ -377,16 +436,33 @@ def _exists(module: str) -> bool:
         return False
 
 
-def _missing(modules: list[str]) -> str:
+def _missing(suite: Suite) -> str:
     """Why a suite cannot be run, or nothing."""
-    if not any(map(_exists, modules)):
-        return f"there is no {' or '.join(modules)} here"
-    wanted = ["pytest", "hypothesis"] if modules[0].startswith("numpy.") else []
-    absent = [package for package in wanted if not _exists(package)]
-    if modules[0].endswith("test_mem_policy"):
-        # It builds an extension module.
-        absent += [tool for tool in ("cc", "meson", "ninja") if shutil.which(tool) is None]
-    return f"it needs {' and '.join(absent)}" if absent else ""
+    packages = [suite.package, "pytest", *suite.needs] if suite.package else []
+    absent = [package for package in packages if not _exists(package)]
+    absent += [tool for tool in suite.tools if shutil.which(tool) is None]
+    if absent:
+        return f"it needs {' and '.join(absent)}"
+    if not suite.sources and not any(map(_exists, suite.tests)):
+        return f"there is no {' or '.join(suite.tests)} here"
+    return ""
+
+
+def _title(name: str) -> str:
+    """The suite's name, and which version its tests are of."""
+    package = SUITES[name].package
+    return f"{name} ({package} {version(package)})" if package else name
+
+
+def _fetch_sources(place: Place, package: str) -> str:
+    """Unpacks the source distribution of the version that is installed. What was wrong, or nothing."""
+    wanted = [f"{package}=={version(package)}", f"--no-binary={package}", "--no-deps", f"--dest={place.sources}"]
+    pip = subprocess.run([sys.executable, "-m", "pip", "download", "-q", *wanted], capture_output=True, text=True)
+    if pip.returncode:
+        return (pip.stderr.splitlines() or ["pip failed"])[-1]
+    [archive] = place.sources.glob(f"{package}-*.tar.gz")
+    shutil.unpack_archive(archive, place.sources, filter="data")
+    return ""
 
 
 def _options() -> argparse.Namespace:
@@ -416,11 +492,14 @@ def main() -> None:
 
 
 def _check_or_skip(place: Place, name: str) -> bool:
-    why = _missing(SUITES[name])
+    suite = SUITES[name]
+    why = _missing(suite)
+    if suite.sources and not why:
+        why = _fetch_sources(place, suite.package)
     if why:
         print(f"{name}: skipped: {why}", flush=True)
         return True
-    return _check_suite(place, name, next(filter(_exists, SUITES[name])))
+    return _check_suite(place, name)
 
 
 if __name__ == "__main__":
