@@ -84,7 +84,9 @@ SHOWN = {
     "task": lambda: task_bundle(formula(), 3, figure=True)["text/html"],
     "costs": lambda: costs_bundle(formula(), figure=True)["text/html"],
     "view": lambda: costs_view(formula())[0],
-    "holders": lambda: retained_bundle((Held(3, "$x_1$ <i>", "x", "variable", MIB, "", ()),))["text/html"],
+    "holders": lambda: retained_bundle((Held(3, "$x_1$ <i>", "x", "variable", MIB, "", (), 0, "$x_1$ <i>"),))[
+        "text/html"
+    ],
     "comparison": lambda: comparison_bundle(
         compare(formula(), formula(), "$x_1$ <i>"), aligned(formula(), formula(), "$x_1$ <i>")
     )["text/html"],

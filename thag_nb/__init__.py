@@ -243,34 +243,46 @@ def _or_now(recording: Recording | None, argument: str = "recording") -> Recordi
 
 
 def retained(
-    wanted: Wanted | None = None, *, collect: bool = False, namespace: dict[str, Any] | None = None
+    wanted: Wanted | None = None,
+    *,
+    collect: bool = False,
+    namespace: dict[str, Any] | None = None,
+    self_only: bool = False,
 ) -> DataFrame:
     """Who still holds what a context allocated: one row per context and holder, the largest of a context first.
 
     Columns: ``context_id, name`` of the context; ``holder`` and its ``kind``, see below; ``held_bytes``, how many of
-    the context's self live bytes hang on it; ``released_by``, the line to execute that would let go, empty where there
-    is none; ``shared_with``, other holders of more than a hundredth of the same bytes, which stay until those let go as
-    well (not looked for where a holder has less than 1 KiB, or than a hundredth of its context). Each block counts
-    once, for the first who holds it in the order of the kinds, and the rows of a context add up to its self live bytes:
+    the context's self live bytes hang on it; ``released_by``, a line that frees at least nine tenths of ``held_bytes``
+    when it is executed, empty where none is known; ``shared_with``, other holders of more than a hundredth of the same
+    bytes, which stay until those let go as well (not looked for where a holder has less than 1 KiB); ``alone_bytes``,
+    those of ``held_bytes`` that nobody else reaches; ``under``, the names of the tasks down to this context. Each block
+    counts once, for the first who holds it in the order of the kinds, and the rows of a context add up to its self live
+    bytes:
 
     - ``variable``, ``closure``: a name of the user's, and one of a function that closes over something;
     - ``output``: ``Out[n]``, ``_`` and its like;
     - ``traceback``: the last exception, with the variables of the functions it went through;
+    - ``registry``: what is kept until somebody says otherwise: pyplot's open figures, IPython's copies of outputs;
     - ``module``: a variable in one of the user's modules, or a library as a whole;
     - ``cache``: what a function under ``functools.cache`` or ``lru_cache`` has returned;
     - ``object``: an object that no name leads to, but something does that runs or is not Python;
     - ``cycle``: garbage, which waits for the collector;
     - ``unexplained``: what no object was found to hold: locals of running functions, memory of libraries.
 
-    `wanted` is a name, an id or a context: of a name the newest. Without it, every context that has ended and holds
-    something. With `collect`, the garbage collector runs first. `namespace` has the user's names; without it, those of
-    the notebook or of ``__main__``. Raises `UnknownContextError`, `NamespaceError`.
+    What a line frees is found as the garbage collector finds garbage: from the counts of references that CPython keeps,
+    so that those of C code count as well. A line that needs the names of several holders takes all of them away.
+
+    `wanted` is a name, an id or a context: of a name the newest, and with it all that was started under it unless
+    `self_only`. Without it, every context that has ended and holds something. With `collect`, the garbage collector
+    runs first. `namespace` has the user's names; without it, those of the notebook or of ``__main__``. Raises
+    `UnknownContextError`, `NamespaceError`.
     """
     from thag_nb.holders import walk
     from thag_nb.recordings import frames
 
     with untracked():
-        return frames.retained_frame(walk.find(wanted, collect=collect, namespace=namespace))
+        held = walk.find(wanted, collect=collect, namespace=namespace, self_only=self_only)
+        return frames.retained_frame(held)
 
 
 def dashboard(recording: Recording | None = None) -> Dashboard:

@@ -238,44 +238,55 @@ class Walk:
     """
 
     def __init__(self, types: tuple[object, ...], /) -> None:
-        """`types` are the type of what `functools.lru_cache` makes, and those of `holders/kinds.py`, each None if it is
-        not loaded. Those that are left out at the end are not known.
-        """
+        """`types` are those of `holders/kinds.py`, None for what is not loaded; others are not known."""
 
-    def follow(
-        self, holder: int, roots: list[Any], pending: list[Any], tells: bool, /
-    ) -> tuple[dict[int, int], list[Any], dict[int, list[Any]], bool]:
+    def follow(self, holder: int, roots: list[Any], pending: list[Any], /) -> tuple[dict[int, int], list[Any]]:
         """Visit, on behalf of a holder, its `roots`, what is `pending`, and all that these hold and nobody visited yet.
 
         One call only visits so many; what is left is then in `pending`, for the next. Returned are the recorded bytes
-        that the visited objects are made of, by the id of their context; special objects that were not gone on from,
-        each once for a holder: classes, functions, modules, frames, tracebacks and caches, which may be `pending` next;
-        if `tells`, objects that were visited for earlier holders, by holder and up to a thousand of each; and whether
-        one of the `roots` of the first call for this holder was come across again.
+        that the visited objects are made of, by the id of their context, and special objects that were not gone on
+        from, each once for a holder: classes, functions, modules, frames, tracebacks and caches, which may be `pending`
+        next.
 
         An object is made of the block it lies in and the buffers that are its alone. Beside what `gc.get_referents`
         tells, an array holds its base, its dtype and its elements, a dict its keys that are text, code its parts, and a
         stream what was written to it. No Python code runs.
         """
 
-    def reaches(self, holder: int, objects: list[Any], context_id: int, enough_bytes: int, /) -> bool:
-        """Whether so many bytes of a context hang on these objects, of those that were visited for the holder.
+    def release(
+        self, groups: list[tuple[int, int, list[Any]]], limit_ms: int, /
+    ) -> tuple[dict[tuple[int, int, bool, bool, int], int], dict[int, tuple[int, ...] | None]] | None:
+        """What would go if holders let go: a trial on all that was visited, for all of them at once.
 
-        To be asked when nothing is followed any more. Too many objects that weigh nothing are taken for not enough.
+        A group is a holder's number, what the references to some objects are, and a list of these, as often as there
+        are such references: 0, names that its line takes away; 1, a library's; 2, caches whose results its line throws
+        away; 3, references that go by themselves; 4, garbage, which goes with what it refers to. The groups are in the
+        order of their holders, those of libraries in a row, and their lists are all that refers to the objects for the
+        sake of this.
+
+        Returned are recorded bytes by the holder that they were visited for, a label, whether something unknown refers
+        to them as well, whether they wait for the collector when all let go, and their context; and for each label the
+        holders that reach them, or None if these are too many. None if it takes longer than `limit_ms`.
         """
 
     def exclude(self, objects: list[Any], /) -> None:
         """Let no holder visit these objects."""
 
     def include(self, objects: list[Any], /) -> None:
-        """Take these objects for not visited."""
+        """Know of these objects, and take them for not visited."""
 
     def unvisited(self, objects: list[Any], /) -> list[Any]:
-        """Those of the objects that were not visited and are not excluded."""
+        """Those of the objects that the walk knows of, but did not visit and that are not excluded."""
+
+    def divide(self, objects: list[Any], /) -> list[Any]:
+        """Take out of a list, and return, what something refers to that is neither in the list nor the list itself.
+
+        What is left is garbage, unless it hangs on the others.
+        """
 
     @property
-    def known_count(self) -> int:
-        """How many objects the walk knows of."""
+    def seen_count(self) -> int:
+        """How many objects were gone into."""
 
 def health() -> dict[str, int]:
     """Counts of what went less than perfectly."""

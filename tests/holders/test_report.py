@@ -8,8 +8,11 @@ from thag_nb.recordings.model import Held
 MIB = 1 << 20
 
 
-def held(context_id, name="a", holder="x", held_bytes=MIB, released_by="", kind="variable", shared_with=()):
-    return Held(context_id, name, holder, kind, held_bytes, released_by, shared_with)
+def held(
+    context_id, name="a", holder="x", held_bytes=MIB, released_by="", kind="variable", shared_with=(), alone_bytes=None
+):
+    alone_bytes = held_bytes if alone_bytes is None else alone_bytes
+    return Held(context_id, name, holder, kind, held_bytes, released_by, shared_with, alone_bytes, name)
 
 
 def lines(*rows: Held) -> list[str]:
@@ -100,3 +103,15 @@ def test_a_long_line_wraps_in_html_and_is_complete():
     assert '<code style="white-space: pre-wrap; overflow-wrap: anywhere">' in shown
     assert "a&lt;b" in shown
     assert shown.count("<code") == 1
+
+
+def test_what_a_holder_frees_alone_is_told_where_its_line_names_others():
+    rows = [held(3, "a", "df", 8 * MIB, "del df, merged", shared_with=("merged",), alone_bytes=MIB), held(3, "a", "y")]
+    assert words(lines(*rows)[0]) == ["context", "holder", "held", "share", "alone", "released by", "also held by"]
+    assert words(lines(*rows)[2]) == ["df", "8.0 MiB", "89%", "1.0 MiB", "del df, merged", "merged"]
+    assert words(lines(*rows)[3]) == ["y", "1.0 MiB", "11%"]
+
+
+def test_a_task_stands_behind_those_that_it_is_part_of():
+    row = held(4, "dummies", "d", MIB, "del d")
+    assert words(lines(row._replace(under="features › dummies"))[1]) == ["features › dummies", "1.0 MiB"]

@@ -284,35 +284,118 @@ def test_an_array_that_numba_made_holds_its_memory():
     assert dict(rows)["value"] > 800_000
 
 
+def named(**values: Any) -> dict[str, Any]:
+    """Names that are all that refers to their values, if the caller drops its own."""
+    return values
+
+
 @pytest.mark.usefixtures("dispatcher")
 def test_a_block_counts_once_and_the_other_holder_is_told():
     with thag_nb.task("shared"):
-        rows = [bytes(1000) for _ in range(100)]
-    found = walk.find("shared", namespace={"rows": rows, "again": [rows]})
-    assert (found[0].holder, found[0].released_by, found[0].shared_with) == ("rows", "del rows", ("again",))
+        names = named(rows=[bytes(1000) for _ in range(100)])
+    names["again"] = [names["rows"]]
+    found = walk.find("shared", namespace=names)
+    assert (found[0].holder, found[0].released_by, found[0].shared_with) == ("rows", "del rows, again", ("again",))
     assert sum(row.held_bytes for row in found) == of("shared").self_live_bytes
     assert found[0].held_bytes > 100_000
+    assert found[0].alone_bytes == 0
+    before = of("shared").self_live_bytes
+    exec(found[0].released_by, names)
+    assert before - of("shared").self_live_bytes == found[0].held_bytes
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_a_line_is_left_out_where_something_that_is_no_name_holds_it_as_well():
+    with thag_nb.task("shared"):
+        unknown = [bytes(1000) for _ in range(100)]
+    found = walk.find("shared", namespace={"rows": unknown})
+    assert (found[0].holder, found[0].released_by) == ("rows", "")
+    assert found[0].shared_with == ("(something that is no name)",)
+    del unknown
 
 
 @pytest.mark.usefixtures("dispatcher")
 def test_who_only_shares_a_trifle_is_no_other_holder():
     with thag_nb.task("shared"):
         trifle = [0]
-        rows = [trifle, *(bytes(1000) for _ in range(100))]
-    first, *_ = walk.find("shared", namespace={"rows": rows, "again": [trifle]})
-    assert (first.holder, first.shared_with) == ("rows", ())
+        names = named(rows=[trifle, *(bytes(1000) for _ in range(100))])
+    names["again"] = [trifle]
+    del trifle
+    first, *_ = walk.find("shared", namespace=names)
+    assert (first.holder, first.shared_with, first.released_by) == ("rows", (), "del rows")
+    assert 0.99 * first.held_bytes < first.alone_bytes < first.held_bytes
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_of_a_line_that_only_frees_half_both_halves_are_named():
+    with thag_nb.task("halves"):
+        names = named(rows=[bytearray(50_000), bytearray(50_000)])
+    names["half"] = names["rows"][0]
+    first, *_ = walk.find("halves", namespace=names)
+    assert (first.holder, first.released_by) == ("rows", "del rows, half")
+    assert 50_000 < first.alone_bytes < 51_000
 
 
 @pytest.mark.usefixtures("dispatcher")
 def test_the_walk_itself_is_no_other_holder():
-    @functools.lru_cache(None)
-    def cached(size):
-        return bytes(size)
-
+    names = named(cached=functools.lru_cache(None)(lambda size: bytes(size)))
     with thag_nb.task("cached"):
-        cached(100_000)
-    rows = walk.find("cached", namespace={"cached": cached})
-    assert [(row.holder, row.shared_with) for row in rows if row.held_bytes > 100_000] == [("cached.cache", ())]
+        names["cached"](100_000)
+    rows = walk.find("cached", namespace=names)
+    found = [(row.holder, row.shared_with, row.released_by) for row in rows if row.held_bytes > 100_000]
+    assert found == [("cached", (), "cached.cache_clear()")]
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_a_task_counts_with_what_was_started_under_it_unless_that_is_declined():
+    names: dict[str, Any] = {}
+    with thag_nb.task("features"):
+        names["own"] = bytearray(10_000)
+        with thag_nb.task("dummies"):
+            names["dummies"] = bytearray(100_000)
+    live_bytes = of("features").live_bytes
+    found = walk.find("features", namespace=names)
+    assert sum(row.held_bytes for row in found) == live_bytes
+    under = {row.holder: row.under for row in found}
+    assert (under["own"], under["dummies"]) == ("features", "features › dummies")
+    own = walk.find("features", namespace=names, self_only=True)
+    assert {row.under for row in own} == {"features"}
+    assert 10_000 < sum(row.held_bytes for row in own) < 20_000
+    everything = thag_nb.retained(namespace=names)
+    assert set(everything.under[everything.name == "dummies"]) == {"features › dummies"}
+
+
+def test_a_class_whose_module_was_loaded_again_belongs_to_who_has_an_instance(tmp_path):
+    (tmp_path / "model_of_mine.py").write_text("class Model:\n    table = bytearray(100_000)\n")
+    code = f"""
+        import importlib, sys, thag_nb
+        sys.path.insert(0, {str(tmp_path)!r})
+        with thag_nb.task("model"):
+            import model_of_mine
+            model = model_of_mine.Model()
+        importlib.reload(model_of_mine)
+        first = thag_nb.retained("model").iloc[0]
+        print(first.holder, first.released_by)
+        exec(first.released_by)
+        print(thag_nb.read().find("model").self_live_bytes < 50_000)
+    """
+    assert python(code).splitlines() == ["model del model; import gc; gc.collect();", "True"]
+
+
+def test_a_library_that_a_name_was_imported_from_is_told(tmp_path):
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "library.py").write_text("big = None\n")
+    code = f"""
+        import sys, thag_nb
+        sys.path.insert(0, {str(tmp_path / "site-packages")!r})
+        import library
+        with thag_nb.task("big"):
+            library.big = bytearray(100_000)
+        from library import big
+        first = thag_nb.retained("big").iloc[0]
+        print(first.holder, first.released_by, first.shared_with, sep="|")
+    """
+    assert python(code) == "big||library\n"
 
 
 @pytest.mark.usefixtures("dispatcher")
@@ -434,7 +517,7 @@ def test_all_contexts_that_have_ended_and_hold_something_are_told():
 
 def test_the_frame_has_its_columns_and_types_without_rows():
     frame = frames.retained_frame(())
-    columns = "context_id name holder kind held_bytes released_by shared_with"
+    columns = "context_id name holder kind held_bytes released_by shared_with alone_bytes under"
     assert " ".join(frame.columns) == columns
     assert str(frame.held_bytes.dtype) == str(frame.context_id.dtype) == "int64"
 
@@ -446,18 +529,16 @@ def test_an_unknown_context_is_answered_in_one_sentence():
 
 
 def test_a_walk_refuses_what_it_does_not_know():
-    with pytest.raises(TypeError, match=f"Walk takes a tuple of {1 + len(kinds.known())} types at most"):
-        _native.Walk((None, *kinds.known(), None))
+    with pytest.raises(TypeError, match=f"Walk takes a tuple of {len(kinds.known())} types at most"):
+        _native.Walk((*kinds.known(), None))
     with pytest.raises(TypeError, match="Walk takes no keyword arguments"):
         _native.Walk(types=())  # type: ignore[call-arg]
     walk = _native.Walk(())
-    with pytest.raises(TypeError, match="follow takes a number, two lists and a bool"):
-        walk.follow(0, (), [], True)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="follow takes a number and two lists"):
+        walk.follow(0, (), [])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no holder has the number -1"):
-        walk.follow(-1, [], [], True)
-    with pytest.raises(TypeError, match="reaches takes a number, a list and two numbers"):
-        walk.reaches(0, (), 1, 1)  # type: ignore[arg-type]
-    for takes_a_list in (walk.exclude, walk.include, walk.unvisited):
+        walk.follow(-1, [], [])
+    for takes_a_list in (walk.exclude, walk.include, walk.unvisited, walk.divide):
         with pytest.raises(TypeError, match="a list"):
             takes_a_list(())  # type: ignore[arg-type]
 
@@ -466,28 +547,22 @@ def test_a_walk_visits_each_object_once_and_gives_them_in_pieces():
     things = [[[i]] for i in range(1000, 151_000)]
     walk = _native.Walk(())
     excluded = things[0]
+    walk.include([walk])
     walk.exclude([excluded])
     pending: list[Any] = []
-    _, special, shared, loops = walk.follow(0, [things], pending, True)
+    _, special = walk.follow(0, [things], pending)
     assert 0 < len(pending) < 150_000
     while pending:
         before = len(pending)
-        walk.follow(0, [], pending, True)
+        walk.follow(0, [], pending)
         assert len(pending) < before
-    assert (special, shared, loops) == ([], {}, False)
-    assert walk.known_count == 450_000 - 2 + 1
-    assert walk.unvisited([things, things[1], excluded, walk]) == [walk]
+    assert special == []
+    assert walk.seen_count == 450_000 - 3 + 1
+    assert walk.unvisited([things, things[1], excluded, walk, [0]]) == [walk]
     walk.include([excluded])
     assert walk.unvisited([excluded]) == [excluded]
-    _, special, shared, loops = walk.follow(1, [things[1], things[2], int, excluded], [], True)
-    assert (special, shared, loops) == ([int], {0: [things[1], things[2]]}, False)
-
-
-def test_a_walk_tells_whether_it_came_across_a_root_again():
-    one, loop = [[0], [0]], [[]]
-    loop[0].append(loop)
-    walk = _native.Walk(())
-    assert [walk.follow(holder, [thing], [], True)[-1] for holder, thing in enumerate([one, loop])] == [False, True]
+    assert walk.follow(1, [things[1], things[2], int, excluded], [])[1] == [int]
+    assert walk.unvisited([excluded]) == []
 
 
 def test_the_magic_prints_a_table():

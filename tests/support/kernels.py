@@ -23,6 +23,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 ROOT = Path(__file__).parents[2]
 LONGEST_S = 60  # the slowest cell takes a few
+PASTED = "# what the cell above has printed"  # a cell that executes that
 
 
 class ThisPython(KernelSpecManager):
@@ -133,7 +134,13 @@ def answer(notebook: dict[str, Any], allow_errors: bool, seconds: int) -> dict[s
         timeout=seconds,
         shutdown_kernel="immediate",
     )
-    client.on_cell_execute = lambda cell, **_: setattr(client.kc.session, "metadata", _identity(cell))
+
+    def prepare(cell: Any, cell_index: int) -> None:
+        client.kc.session.metadata = _identity(cell)
+        if cell.source == PASTED:
+            cell.source = _cell(client.nb.cells[cell_index - 1]).text
+
+    client.on_cell_execute = prepare
     try:
         client.execute(cleanup_kc=True)
     except CellExecutionError:

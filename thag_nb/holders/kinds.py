@@ -18,6 +18,7 @@ _PLACES = (
     ("_collections", "deque"),
     ("_elementtree", "Element"),
     ("_thread", "LockType"),
+    ("_functools", "_lru_cache_wrapper"),
     ("numba.core.runtime._nrt_python", "_MemInfo"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),

@@ -9,15 +9,17 @@ from thag_nb.mimebundle import Bundle, html_table, output, text_table
 from thag_nb.recordings.model import Held
 from thag_nb.units import format_bytes
 
-_COLUMNS = ("context", "holder", "held", "share", "released by", "also held by")
-_LEFT = (0, 1, 4, 5)
-_WRAPPED = (1, 4, 5)
-_CODE = (4,)
+_COLUMNS = ("context", "holder", "held", "share", "alone", "released by", "also held by")
+_LEFT = ("context", "holder", "released by", "also held by")
+_WRAPPED = ("holder", "released by", "also held by")
+_CODE = ("released by",)
+_OPTIONAL = ("alone", "also held by")  # where there is something to say
 _LITTLE = 100  # a context or holder of less than one part in so many is summed up with others
 _CONTEXTS_AT_LEAST, _CONTEXTS_AT_MOST = 3, 12
 _HOLDERS = 6  # of one context
 _FEW_BYTES = 1024  # what is less than that is no holder to speak of, unless nobody holds more
 _NAMES = 3  # in one cell of the table
+_ENOUGH = 0.9  # of what a holder keeps goes with it alone: then that is not told apart
 
 
 class _Line(NamedTuple):
@@ -28,6 +30,7 @@ class _Line(NamedTuple):
     holders: int
     released_by: str = ""
     shared_with: tuple[str, ...] = ()
+    alone_bytes: int = 0
 
 
 def retained_bundle(held: tuple[Held, ...]) -> Bundle:
@@ -50,13 +53,19 @@ def retained_bundle(held: tuple[Held, ...]) -> Bundle:
         notes.append(f"The {_others(len(largest) - count)} hold little; thag_nb.retained() has all of them.")
     if len(largest) > 1:
         rows.append(_row("together", held=format_bytes(_sum(held))))
-    columns = len(_COLUMNS) if any(row[-1] for row in rows) else len(_COLUMNS) - 1
-    rows = [row[:columns] for row in rows]
+    columns, rows = _without_empty(rows)
+    left, wrapped, code = (tuple(map(columns.index, set(names) & set(columns))) for names in (_LEFT, _WRAPPED, _CODE))
     below = "".join(f'<div style="font-size: 90%; opacity: 0.8">{html.escape(note)}</div>' for note in notes)
     return {
-        "text/plain": "\n".join([text_table(rows, _COLUMNS[:columns], _LEFT), *notes]),
-        "text/html": output(html_table(rows, _COLUMNS[:columns], _LEFT, wrapped=_WRAPPED, code=_CODE) + below),
+        "text/plain": "\n".join([text_table(rows, columns, left), *notes]),
+        "text/html": output(html_table(rows, columns, left, wrapped=wrapped, code=code) + below),
     }
+
+
+def _without_empty(rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The columns that have something to say, and the rows without the others."""
+    kept = [i for i, name in enumerate(_COLUMNS) if name not in _OPTIONAL or any(row[i] for row in rows)]
+    return tuple(_COLUMNS[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
 
 
 def _sum(rows: list[Held] | tuple[Held, ...]) -> int:
@@ -86,7 +95,7 @@ def _rows(held: list[Held]) -> list[tuple[str, ...]]:
     elif rest:
         count = sum(line.holders for line in rest)
         selected.append(_Line(f"{count:,} smaller", sum(line.held_bytes for line in rest), count))
-    return [_row(held[0].name, held=format_bytes(total)), *(_line_row(line, total) for line in selected)]
+    return [_row(held[0].under, held=format_bytes(total)), *(_line_row(line, total) for line in selected)]
 
 
 def _matters(line: _Line, total: int) -> bool:
@@ -95,9 +104,11 @@ def _matters(line: _Line, total: int) -> bool:
 
 def _lines(held: list[Held]) -> list[_Line]:
     """The holders, but libraries as one: nobody lets go of them."""
-    libraries = [row for row in held if row.kind == "module" and not row.released_by]
+    libraries = [row for row in held if row.kind == "module" and "." not in row.holder]
     lines = [
-        _Line(row.holder, row.held_bytes, 1, row.released_by, row.shared_with) for row in held if row not in libraries
+        _Line(row.holder, row.held_bytes, 1, row.released_by, row.shared_with, row.alone_bytes)
+        for row in held
+        if row not in libraries
     ]
     if libraries:
         lines.append(_Line(_library_names([row.holder for row in libraries]), _sum(libraries), len(libraries)))
@@ -114,13 +125,23 @@ def _library_names(names: list[str]) -> str:
 def _line_row(line: _Line, total: int) -> tuple[str, ...]:
     more = len(line.shared_with) - _NAMES
     also = ", ".join(line.shared_with[:_NAMES]) + (f" and {more:,} more" if more > 0 else "")
-    return _row("", line.name, format_bytes(line.held_bytes), _share(line.held_bytes, total), line.released_by, also)
+    is_shared = line.released_by and line.alone_bytes < _ENOUGH * line.held_bytes
+    alone = format_bytes(line.alone_bytes) if is_shared else ""
+    return _row(
+        "", line.name, format_bytes(line.held_bytes), _share(line.held_bytes, total), alone, line.released_by, also
+    )
 
 
 def _row(
-    context: str, holder: str = "", held: str = "", share: str = "", released_by: str = "", also_held_by: str = ""
+    context: str,
+    holder: str = "",
+    held: str = "",
+    share: str = "",
+    alone: str = "",
+    released_by: str = "",
+    also_held_by: str = "",
 ) -> tuple[str, ...]:
-    return context, holder, held, share, released_by, also_held_by
+    return context, holder, held, share, alone, released_by, also_held_by
 
 
 def _share(part_bytes: int, total_bytes: int) -> str:

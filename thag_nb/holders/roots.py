@@ -1,22 +1,32 @@
-"""Where names are that keep memory alive: the user's variables and outputs, the last traceback, modules."""
+"""Where names are that keep memory alive: the user's variables and outputs, the last traceback, open figures."""
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType, ModuleType
+from collections.abc import Callable, Iterator
+from types import FrameType, FunctionType, TracebackType
 from typing import Any, NamedTuple
 
 from thag_nb.errors import NamespaceError
+from thag_nb.holders.lines import Line, Notebook
+from thag_nb.holders.modules import is_dunder, package_of
 from thag_nb.recordings.model import HolderKind
 
 
 class Holder(NamedTuple):
-    """Something that keeps memory alive. `released_by` is the line that would let go, or empty if there is none."""
+    """Something that keeps memory alive. `line` is what would let go, None if there is nothing."""
 
     name: str
     kind: HolderKind
-    released_by: str = ""
+    line: Line | None = None
+
+
+class Root(NamedTuple):
+    """A holder, and what it refers to: an object as often as there are references that its line takes away."""
+
+    holder: Holder
+    objects: list[Any]
 
 
 class Namespace:
@@ -31,20 +41,43 @@ class Namespace:
             names = sys.modules["__main__"].__dict__ if shell is None else shell.user_ns
         self.names = names
         self.shell: Any = shell if shell is not None and shell.user_ns is names else None
-        self.outputs = {} if self.shell is None else _outputs(names)
+        self.notebook = Notebook(names)
         self._hidden = {} if self.shell is None else self.shell.user_ns_hidden
 
-    def holders(self) -> Iterator[tuple[Holder, Any]]:
-        """Variables, then outputs, the oldest first, and what each of them is."""
+    def roots(self) -> Iterator[Root]:
+        """Variables, outputs, the oldest first, the last traceback, and what libraries are known to keep."""
         variables = self._variables()
-        names: dict[int, list[str]] = {}
-        for name, value in variables:
-            names.setdefault(id(value), []).append(name)
-        output_ids = {id(value) for _, value in self._output_holders()}
         for name, value in variables:
             kind: HolderKind = "closure" if type(value) is FunctionType and value.__closure__ else "variable"
-            yield Holder(name, kind, _deletion(names[id(value)], is_output=id(value) in output_ids)), value
-        yield from self._output_holders()
+            yield Root(Holder(_shown(name), kind, Line(names=(self.notebook.variable(name),))), [value])
+        yield from self._output_roots(variables)
+        yield self._traceback_root()
+        yield from self._figure_roots()
+        yield from self._printed_root()
+
+    def in_passing(self) -> list[Any]:
+        """What is referred to by what the shell forgets by itself: an object for each such reference."""
+        result = getattr(self.shell, "last_execution_result", None)
+        passing = [] if result is None else [result.result, result.error_before_exec, result.error_in_exec]
+        # IPython ran the cell that failed: its frames hang on the exception, and one of them holds it.
+        errors = self._errors()
+        known = set(map(id, errors))
+        for frame in _frames_of_shells(errors):
+            for held in gc.get_referents(frame):
+                if id(held) in known:
+                    passing.append(held)
+                elif result is not None and type(held) is type(result) and held is not result:
+                    passing.append(held.error_in_exec)
+        return passing
+
+    def own_objects(self) -> list[Any]:
+        """What of the shell refers to the user's things, but is accounted for as outputs, traceback and figures."""
+        own: list[Any] = [self, vars(self), self.notebook, vars(self.notebook), self._hidden]
+        if self.shell is not None:
+            own += [dict.get(self.names, "_oh"), getattr(self.shell, "last_execution_result", None)]
+            own += [getattr(self.shell, name, None) for name in ("displayhook", "InteractiveTB")]
+            own.append(self._printed())
+        return [*own, getattr(_figure_manager(), "figs", None)]
 
     def _variables(self) -> list[tuple[str, Any]]:
         """Names and values, without those that IPython put there."""
@@ -57,33 +90,89 @@ class Namespace:
     def _is_hidden(self, name: str, value: Any) -> bool:
         return is_dunder(name) or (name in self._hidden and self._hidden[name] is value)
 
-    def _output_holders(self) -> Iterator[tuple[Holder, Any]]:
+    # ---- outputs ----
+
+    def _outputs(self) -> list[tuple[int, Any]]:
+        outputs = dict.get(self.names, "_oh")
+        if type(outputs) is not dict:
+            return []
+        return [(number, value) for number, value in list(outputs.items()) if type(number) is int]
+
+    def _output_roots(self, variables: list[tuple[str, Any]]) -> Iterator[Root]:
+        """Each output once, however often it was shown: IPython's ``%xdel`` finds all of its names."""
         if self.shell is None:
             return
-        for number, value in self.outputs.items():
-            is_named = dict.get(self.names, f"_{number}") is value
-            yield Holder(f"Out[{number}]", "output", f"{_XDEL}_{number}" if is_named else f"del Out[{number}]"), value
-        numbered = {id(value) for value in self.outputs.values()}
-        for name in _UNDERSCORES:
-            if id(dict.get(self.names, name)) not in numbered:
-                yield Holder(name, "output", f"{_XDEL}{name}"), dict.get(self.names, name)
+        names = self.names
+        candidates = [(f"Out[{number}]", f"_{number}", value) for number, value in self._outputs()]
+        candidates += [(name, name, dict.get(names, name)) for name in _UNDERSCORES if name in names]
+        seen = set()
+        for shown, name, value in candidates:
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield Root(Holder(shown, "output", self._output_line(name, value, variables)), self._slots(value))
 
-    def traceback_holder(self) -> tuple[Holder, list[Any]]:
-        """What the last exception holds: `sys` keeps it, and the shell keeps its traceback."""
-        attributes = [name for name in ("last_exc", "last_value", "last_traceback") if hasattr(sys, name)]
-        objects = [getattr(sys, name) for name in attributes]
-        lines = [f"{' = '.join(f'sys.{name}' for name in attributes)} = None"] if attributes else []
-        formatter = getattr(self.shell, "InteractiveTB", None)
-        if formatter is not None:
-            objects.append(getattr(formatter, "tb", None))
-            lines.append("get_ipython().InteractiveTB.tb = None")
-        # IPython's frames are in it, and one of them keeps the exception.
-        line = f"import gc, sys; {'; '.join(lines)}; gc.collect();" if lines else ""
-        return Holder("(last traceback)", "traceback", line), objects
+    def _output_line(self, name: str, value: Any, variables: list[tuple[str, Any]]) -> Line:
+        if dict.get(self.names, name) is not value:
+            return Line(names=(f"Out[{name[1:]}]",))
+        aliases = tuple(self.notebook.variable(other) for other, own in variables if own is value)
+        return Line(outputs=(name,), aliases=aliases)
+
+    def _slots(self, value: Any) -> list[Any]:
+        """An output as often as IPython refers to it."""
+        displayhook = getattr(self.shell, "displayhook", None)
+        numbered = [name for name in self.names if type(name) is str and name[:1] == "_" and name[1:].isdecimal()]
+        held = [*(value for _, value in self._outputs()), *(getattr(displayhook, name, None) for name in _UNDERSCORES)]
+        held += [dict.get(names, name) for name in (*_UNDERSCORES, *numbered) for names in (self.names, self._hidden)]
+        return [one for one in held if one is value]
+
+    # ---- the last traceback ----
+
+    def _errors(self) -> list[Any]:
+        """What the last exception left: `sys` keeps it, and the shell keeps its traceback."""
+        errors = [getattr(sys, name, None) for name in ERRORS]
+        errors.append(getattr(getattr(self.shell, "InteractiveTB", None), "tb", None))
+        return [error for error in errors if isinstance(error, BaseException | TracebackType)]
+
+    def _traceback_root(self) -> Root:
+        system, imports = self.notebook.imported("sys")
+        attributes = [f"{system}.{name}" for name in ERRORS if hasattr(sys, name)]
+        calls = [f"{' = '.join(attributes)} = None"] if attributes else []
+        if getattr(self.shell, "InteractiveTB", None) is not None:
+            calls.append("get_ipython().InteractiveTB.tb = None")
+        line = Line(calls=tuple(calls), imports=imports, collects=True) if self._errors() else None
+        return Root(Holder("(last traceback)", "traceback", line), self._errors())
+
+    # ---- figures ----
+
+    def _figure_roots(self) -> Iterator[Root]:
+        """What pyplot keeps until it is told to close it."""
+        manager = _figure_manager()
+        if manager is None:
+            return
+        for number, figure in list(manager.figs.items()):
+            module = self.notebook.module("matplotlib.pyplot")
+            line = None
+            if module is not None:
+                line = Line(calls=(f"{module.names[0]}.close({number!r})",), imports=module.imports, collects=True)
+            yield Root(Holder(f"pyplot figure {number}", "registry", line), [figure])
+
+    # ---- what was printed ----
+
+    def _printed(self) -> Any:
+        """What IPython keeps of all that cells showed, since it writes whole notebooks: a dict, where it does."""
+        return getattr(getattr(self.shell, "history_manager", None), "outputs", None)
+
+    def _printed_root(self) -> Iterator[Root]:
+        printed = self._printed()
+        if isinstance(printed, dict):
+            line = Line(calls=("get_ipython().history_manager.outputs.clear()",))
+            yield Root(Holder("(what IPython keeps of outputs)", "registry", line), list(printed.values()))
 
 
+_TRACEBACK: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
 _UNDERSCORES = ("_", "__", "___")
-_XDEL = "%xdel "  # knows wherever IPython keeps an output
+ERRORS = ("last_exc", "last_value", "last_traceback")
+SHELLS = ("IPython", "ipykernel", "thag_nb")
 
 
 def _running_shell() -> Any:
@@ -93,93 +182,32 @@ def _running_shell() -> Any:
     return interactive.InteractiveShell.instance()
 
 
-def _outputs(names: dict[str, Any]) -> dict[int, Any]:
-    outputs = dict.get(names, "_oh")
-    if type(outputs) is not dict:
-        return {}
-    return {number: value for number, value in list(outputs.items()) if type(number) is int}
+def _figure_manager() -> Any:
+    return getattr(sys.modules.get("matplotlib._pylab_helpers"), "Gcf", None)
 
 
-def _deletion(names: list[str], *, is_output: bool) -> str:
-    """The line that deletes a value of these names; `is_output` says that IPython has it as an output as well."""
-    if is_output:
-        return f"{_XDEL}{names[0]}"
-    return f"del {', '.join(name if name.isidentifier() else f'globals()[{name!r}]' for name in names)}"
+def _shown(name: str) -> str:
+    """A name that can be written anywhere."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
-def collected(line: str) -> str:
-    """The same line, with a run of the collector after it, for what refers to itself. It shows nothing."""
-    if not line or "gc.collect()" in line:
-        return line
-    if line.startswith(_XDEL):  # a magic takes the rest of its line
-        line = f"get_ipython().del_var({line.removeprefix(_XDEL)!r})"
-    return f"{line}; import gc; gc.collect();"
+def is_of_shell(frame: FrameType) -> bool:
+    """Whether a frame is the notebook's own, which ran the cell."""
+    package = dict.get(frame.f_globals, "__name__")
+    return type(package) is str and package_of(package) in SHELLS
 
 
-class Modules:
-    """The modules there are besides the user's namespace, whose they are, and their dicts."""
-
-    def __init__(self, namespace: Namespace) -> None:
-        self.dicts: dict[str, dict[str, Any]] = {}
-        for name, module in list(sys.modules.items()):
-            if type(name) is str and issubclass(type(module), ModuleType):
-                names = MODULE_DICT(module)
-                if names is not namespace.names:
-                    self.dicts.setdefault(name, names)
-        self.addresses = set(map(id, self.dicts.values()))
-        self.users = [name for name, names in self.dicts.items() if _is_users(name, names)]
-        self.libraries: dict[str, list[str]] = {}
-        for name in sorted(self.dicts.keys() - set(self.users)):
-            self.libraries.setdefault(package_of(name), []).append(name)
-
-    def packages(self) -> list[str]:
-        """Libraries, those of the interpreter last."""
-        return sorted(self.libraries, key=lambda name: (name in sys.stdlib_module_names, name))
-
-
-# Straight from C: a class or a module may have made something of its own of these names.
-MODULE_DICT: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
-_TYPE_DICT: Callable[[type], Mapping[str, Any] | None] = vars(type)["__dict__"].__get__
-_TYPE_NAME: Callable[[type], str] = vars(type)["__name__"].__get__
-
-
-def _is_users(name: str, names: dict[str, Any]) -> bool:
-    """Whether a module is the user's own work: from a file that is not installed."""
-    file = names.get("__file__")
-    if type(file) is not str or any(folder in file for folder in ("site-packages", "dist-packages")):
-        return False
-    return package_of(name) not in _NOT_USERS
-
-
-_NOT_USERS = sys.stdlib_module_names | {"thag_nb", "IPython", "ipykernel"}
-
-
-def is_dunder(name: str) -> bool:
-    """Whether Python itself gave a module this variable."""
-    return name.startswith("__") and name.endswith("__") and len(name) > len("____")
-
-
-def package_of(module: str) -> str:
-    """The outermost package of a module."""
-    return module.partition(".")[0]
-
-
-def _module_of(kind: type) -> object:
-    """What the class calls its module. A class of C that was never made ready has no dict yet."""
-    names = _TYPE_DICT(kind)
-    return None if names is None else names.get("__module__")
-
-
-def type_package(kind: type) -> str:
-    """The outermost package that a class says it is from."""
-    module = _module_of(kind)
-    return package_of(module) if type(module) is str else "builtins"
-
-
-def type_name(kind: type) -> str:
-    """A class with its module, unless it is built in."""
-    name, module = _TYPE_NAME(kind), _module_of(kind)
-    return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
+def _frames_of_shells(errors: list[Any]) -> list[FrameType]:
+    frames: dict[int, FrameType] = {}
+    for error in errors:
+        traceback = error if type(error) is TracebackType else _TRACEBACK(error)
+        while traceback is not None:
+            frame: FrameType | None = traceback.tb_frame
+            while frame is not None and id(frame) not in frames:
+                frames[id(frame)] = frame
+                frame = frame.f_back
+            traceback = traceback.tb_next
+    return [frame for frame in frames.values() if is_of_shell(frame)]
 
 
 def with_article(noun: str) -> str:

@@ -3,7 +3,8 @@
 The walk goes from holder to holder in the order of their rank (variables, outputs, the last traceback, modules, caches,
 then what only the garbage collector knows) and from each along `gc.get_referents`. Each object is visited once and its
 blocks count for the holder that reached it first, so the sums over all holders add up. What leads everywhere, modules,
-classes, frames and the shell, is not passed through on behalf of a variable.
+classes and the shell, is not passed through on behalf of a variable. Then a trial tells who else leads there, and which
+lines together free what counts for a holder.
 
 No code of the user's runs: objects are looked at by their exact types and in C, never by their attributes.
 """
@@ -13,32 +14,24 @@ from __future__ import annotations
 import functools
 import gc
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from thag_nb import _native
 from thag_nb.holders import kinds
-from thag_nb.holders.roots import (
-    MODULE_DICT,
-    Holder,
-    Modules,
-    Namespace,
-    collected,
-    is_dunder,
-    package_of,
-    type_name,
-    type_package,
-    with_article,
-)
-from thag_nb.recordings.model import ContextRecord, Held, Recording, Wanted
+from thag_nb.holders.lines import Caches, Line
+from thag_nb.holders.modules import Modules, is_dunder, package_of, type_name, type_package
+from thag_nb.holders.release import Group, GroupKind, Release
+from thag_nb.holders.roots import ERRORS, Holder, Namespace, is_of_shell, with_article
+from thag_nb.recordings.model import ContextRecord, Held, Recording, Wanted, is_work
 from thag_nb.runtime.dispatcher import read
 
 Progress = Callable[[int], object]
 
 UNEXPLAINED = Holder("(unexplained)", "unexplained")
-_GARBAGE = Holder("(reference cycles)", "cycle", "import gc; gc.collect();")
+_GARBAGE = Holder("(reference cycles)", "cycle")
 
 
 def find(
@@ -46,63 +39,101 @@ def find(
     *,
     collect: bool = False,
     namespace: dict[str, Any] | None = None,
+    self_only: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Held, ...]:
     """What every ended context, or the wanted one, still holds: contexts oldest first, the largest holder leading.
 
-    The rows of a context add up to its self live bytes; the last of them is what could not be explained. See
-    `thag_nb.retained`. `progress` is called now and then with the number of objects looked at so far. To be called
-    untracked. Raises `UnknownContextError`, `NamespaceError`.
+    With the wanted one comes what was started under it, unless `self_only`. The rows of a context add up to its self
+    live bytes; the last of them is what could not be explained. See `thag_nb.retained`. `progress` is called now and
+    then with the number of objects looked at so far. To be called untracked. Raises `UnknownContextError`,
+    `NamespaceError`.
     """
     user = Namespace(namespace)
-    _chosen(read(), wanted)  # before anything is collected
+    _chosen(read(), wanted, self_only)  # before anything is collected
     if collect:
         gc.collect()
     with _collector_off():
         for _ in range(_TRIES):
-            rows, consistent = _look(user, wanted, progress)
+            walk = _Walk(user, progress)
+            rows, consistent = _rows(_chosen(read(), wanted, self_only), walk)
             if consistent:  # else other threads have freed something between the walk and the reading
                 break
     return rows
 
 
 _TRIES = 3
-_LITTLE = 100  # of less than one part in so many, nobody asks who shares it,
-_FEW_BYTES = 1024  # nor of less than that
+_LIMIT_MS = 5000  # to find out which lines let go
+_UNDER = " › "
 
 
-def _look(user: Namespace, wanted: Wanted | None, progress: Progress | None) -> tuple[tuple[Held, ...], bool]:
-    walk = _Walk(user, progress)
-    return _rows(_chosen(read(), wanted), walk)
+def _chosen(recording: Recording, wanted: Wanted | None, self_only: bool) -> list[tuple[ContextRecord, str]]:
+    """The contexts to tell of, oldest first, each with the names that lead to it."""
+    if wanted is None:
+        paths = _paths(recording, tuple(record for record in recording.contexts if not is_work(record)))
+        return [(record, paths[record.context_id]) for record in recording.contexts if _is_held(record)]
+    top = recording.find(wanted)
+    if self_only:
+        return [(top, top.name)]
+    paths = _paths(recording, (top,))
+    return [(record, paths[record.context_id]) for record in recording.contexts if record.context_id in paths]
 
 
-def _chosen(recording: Recording, wanted: Wanted | None) -> tuple[ContextRecord, ...]:
-    if wanted is not None:
-        return (recording.find(wanted),)
-    return tuple(record for record in recording.contexts if record.state == "ended" and record.self_live_bytes)
+def _is_held(record: ContextRecord) -> bool:
+    return record.state == "ended" and record.self_live_bytes != 0
 
 
-def _rows(records: Iterable[ContextRecord], walk: _Walk) -> tuple[tuple[Held, ...], bool]:
+def _paths(recording: Recording, tops: tuple[ContextRecord, ...]) -> dict[int, str]:
+    """For each of these contexts and those started under it, its name behind those of the tasks that it is part of."""
+    paths = {top.context_id: top.name for top in tops}
+    tasks = {top.context_id for top in tops if top.kind == "task"}
+    for record in recording.contexts:  # none is older than the one that it was started under
+        if record.context_id in paths or record.parent_id not in paths:
+            continue
+        is_part = record.parent_id in tasks
+        paths[record.context_id] = f"{paths[record.parent_id]}{_UNDER}{record.name}" if is_part else record.name
+        if record.kind == "task":
+            tasks.add(record.context_id)
+    return paths
+
+
+def _rows(chosen: list[tuple[ContextRecord, str]], walk: _Walk) -> tuple[tuple[Held, ...], bool]:
     """The rows, and whether no context has less live bytes than were found."""
     rows: list[Held] = []
     consistent = True
-    for record in records:
+    for record, under in chosen:
         found = [
             (sums[record.context_id], number) for number, sums in enumerate(walk.sums) if record.context_id in sums
         ]
         unexplained = record.self_live_bytes - sum(held_bytes for held_bytes, _ in found)
         consistent &= unexplained >= 0
         for held_bytes, number in sorted(found, key=lambda pair: -pair[0]):
-            matters = held_bytes >= _FEW_BYTES and held_bytes * _LITTLE >= record.self_live_bytes
-            shared_with = walk.sharing(number, record.context_id) if matters else ()
-            rows.append(_row(record, walk.holder(number), held_bytes, shared_with))
+            rows.append(walk.row(number, held_bytes, record, under))
         if unexplained:  # less than nothing, if other threads never leave off
-            rows.append(_row(record, UNEXPLAINED, unexplained, ()))
+            rows.append(_row(record, under, UNEXPLAINED, unexplained))
     return tuple(rows), consistent
 
 
-def _row(record: ContextRecord, holder: Holder, held_bytes: int, shared_with: tuple[str, ...]) -> Held:
-    return Held(record.context_id, record.name, holder.name, holder.kind, held_bytes, holder.released_by, shared_with)
+def _row(
+    record: ContextRecord,
+    under: str,
+    holder: Holder,
+    held_bytes: int,
+    released_by: str = "",
+    shared_with: tuple[str, ...] = (),
+    alone_bytes: int = 0,
+) -> Held:
+    return Held(
+        record.context_id,
+        record.name,
+        holder.name,
+        holder.kind,
+        held_bytes,
+        released_by,
+        shared_with,
+        alone_bytes,
+        under,
+    )
 
 
 @contextmanager
@@ -126,112 +157,160 @@ class _Walk:
     """Visits everything once. `sums` has for each of `holders` the bytes by context."""
 
     def __init__(self, user: Namespace, progress: Progress | None) -> None:
-        # Before the walk makes any objects of its own. What dies meanwhile stays until its end.
-        self._tracked = gc.get_objects()
+        self._walk = _native.Walk(kinds.known())
+        self._walk.include(gc.get_objects())  # what is made from now on is the walk's own
         self.holders: list[Holder] = []
         self.sums: list[dict[int, int]] = []
-        self._touched: dict[int, dict[int, list[Any]]] = {}  # what a holder has that others came across, by the other
+        self._user = user
+        self._progress = progress
+        self._modules = Modules(user.names)
         self._caches: list[tuple[Any, int]] = []
         self._enters_caches = False
-        self._loops: set[int] = set()  # holders whose line lets go, but only the collector frees
+        self._left_alone: list[tuple[Any, int]] = []
         self._package: str | None = "__main__"  # whose classes are passed through; None for all
-        self._walk = _native.Walk((_LRU_CACHE, *kinds.known()))
-        self._progress = progress
-        self._modules = Modules(user)
-        self._main = user.names
-        own = (self, user, vars(user), user.outputs, self._tracked, progress)
-        self._walk.exclude([*own, user.names, sys.modules, *self._modules.dicts.values()])
+        self._groups: list[Group] = []
+        self._own = [user.names, sys.modules, progress, self._modules.dicts, *self._modules.dicts.values()]
+        self._own += user.own_objects()  # kept: in a trial, what has one reference only is not looked up
+        self._walk.exclude([self, *self._own, self._own])
         try:
-            self._go(user)
+            self._go()
         finally:
-            self._tracked.clear()  # whoever interrupts this keeps its frames, but not every object there is
+            # Whoever interrupts this keeps its frames, but not what the user lets go of.
+            for kept in (self._groups, self._caches, self._left_alone, self._own):
+                kept.clear()
 
-    def holder(self, number: int) -> Holder:
-        """The holder of this number, with a line that frees even what refers to itself."""
+    def row(self, number: int, held_bytes: int, record: ContextRecord, under: str) -> Held:
+        """What is told of a holder and a context."""
         holder = self.holders[number]
-        return holder._replace(released_by=collected(holder.released_by)) if number in self._loops else holder
-
-    def sharing(self, number: int, context_id: int) -> tuple[str, ...]:
-        """Who else keeps more than a little of the context's once the holder of this number has let go."""
-        first, enough = self.holders[number], self.sums[number][context_id] // _LITTLE + 1
-        return tuple(
-            self.holders[other].name
-            for other, touched in self._touched.get(number, {}).items()
-            if _lets_go_apart(self.holders[other], first) and self._walk.reaches(number, touched, context_id, enough)
+        if holder is _GARBAGE:
+            line = self._user.notebook.write(Line(collects=True))
+            return _row(record, under, holder, held_bytes, line, alone_bytes=held_bytes)
+        context_id = record.context_id
+        return _row(
+            record,
+            under,
+            holder,
+            held_bytes,
+            self._release.line(number, context_id, held_bytes),
+            self._release.sharing(number, context_id, held_bytes),
+            self._release.alone_bytes(number, context_id),
         )
 
-    def _go(self, user: Namespace) -> None:
-        if user.shell is not None:
-            self._walk.exclude([user.shell])
-        for holder, value in user.holders():
-            if not self._is_of_library(value):
-                self._follow(holder, [value])
-        self._follow(*user.traceback_holder())
-        if user.shell is not None:
-            self._walk.include([user.shell])
+    def _go(self) -> None:
+        self._follow_names()
         self._follow_modules()
         self._follow_caches()
-        self._package = None
-        self._follow_rest()
+        self._follow_left_alone()
+        garbage = self._follow_rest()
+        self._try(garbage)
+        self._follow(_GARBAGE, garbage)
 
-    def _is_of_library(self, value: Any) -> bool:
+    def _follow_names(self) -> None:
+        shell = self._user.shell
+        if shell is not None:
+            self._walk.exclude([shell])
+        for holder, objects in self._user.roots():
+            if not self._is_of_library(objects):
+                self._follow(holder, objects)
+        if shell is not None:
+            self._walk.include([shell])
+
+    def _is_of_library(self, objects: list[Any]) -> bool:
         """Imported names: their modules hold what they name."""
-        if issubclass(type(value), type):
-            return type_package(value) not in ("__main__", dict.get(self._main, "__name__"))
-        return issubclass(type(value), ModuleType)
+        if len(objects) != 1:
+            return False
+        kind = type(objects[0])
+        if issubclass(kind, type):
+            return type_package(objects[0]) not in ("__main__", dict.get(self._user.names, "__name__"))
+        return issubclass(kind, ModuleType)
 
     def _follow_modules(self) -> None:
         for name in self._modules.users:
-            self._package = package_of(name)
-            for variable, value in list(self._modules.dicts[name].items()):
-                if type(variable) is str and not is_dunder(variable):
-                    self._follow(Holder(f"{name}.{variable}", "module", f"del {name}.{variable}"), [value])
-            self._follow_package(name, [name])
-        for package in self._modules.packages():
+            self._follow_module(name)
+        of_users = {type_package(thing) for thing, _ in self._left_alone if issubclass(type(thing), type)}
+        for package in self._modules.packages(of_users):
             self._package = package
-            self._follow_package(package, self._modules.libraries[package])
+            dicts = [self._modules.dicts[name] for name in self._modules.libraries[package]]
+            if package == "sys":  # has the last exception, which is a holder of its own
+                kept = [value for variable, value in dicts[0].items() if variable not in ERRORS]
+                self._follow(Holder(package, "module"), kept, GroupKind.LIBRARY)
+                self._follow_names_of(dicts[0])
+            else:
+                self._walk.include(dicts)
+                self._follow(Holder(package, "module"), dicts, GroupKind.LIBRARY)
 
-    def _follow_package(self, package: str, modules: list[str]) -> None:
-        dicts = [self._modules.dicts[name] for name in modules]
-        self._walk.include(dicts)  # two modules may have one dict
-        self._follow(Holder(package, "module"), dicts)
+    def _follow_module(self, name: str) -> None:
+        """A module of the user's: its variables, then what Python itself put there."""
+        self._package = package_of(name)
+        names = self._modules.dicts[name]
+        kept = []
+        for variable, value in list(names.items()):
+            if type(variable) is str and not is_dunder(variable):
+                line = self._user.notebook.module_variable(name, variable)
+                self._follow(Holder(f"{name}.{variable}", "module", line), [value])
+            else:
+                kept.append(value)
+        self._follow(Holder(name, "module"), kept)
+        self._follow_names_of(names)
+
+    def _follow_names_of(self, names: dict[str, Any]) -> None:
+        """A module's dict itself, on behalf of the last holder, as what is in it was followed one by one."""
+        self._walk.include([names])
+        self._follow_more(len(self.holders) - 1, [names])
+        self._walk.exclude([names])
 
     def _follow_caches(self) -> None:
         self._enters_caches = True
+        caches = Caches(self._user.names, _LRU_CACHE)
         for wrapper, number in self._caches:
             self._walk.include([wrapper])
-            self._follow(self._cache_holder(wrapper, number), [wrapper])
+            holder = self._cache_holder(wrapper, number, caches)
+            kind = GroupKind.PASSING if holder.line is None else GroupKind.CACHE
+            self._follow(holder, [wrapper], kind)
+        self._caches.clear()
 
-    def _cache_holder(self, wrapper: Any, number: int) -> Holder:
-        """A cache by the name of its function, if it has one that can be written down."""
+    def _cache_holder(self, wrapper: Any, number: int, caches: Caches) -> Holder:
+        """A cache by the name of its function, if there is a way to it by that."""
         function = _wrapped(wrapper)
         found_by = self.holders[number]
-        if type(function) is not FunctionType or "<" in function.__code__.co_qualname:
-            return Holder(f"{found_by.name}.cache", "cache", found_by.released_by)
-        name = function.__code__.co_qualname
-        if function.__globals__ is not self._main:
+        if type(function) is not FunctionType:
+            return Holder(f"{found_by.name}.cache", "cache")
+        line = caches.find(wrapper, function, self._user.notebook)
+        if line is None:
+            return Holder(f"{found_by.name}.cache", "cache")
+        name = function.__code__.co_qualname.rpartition("<locals>.")[2]
+        if "<" in name:
+            name = line.calls[0].removesuffix(".cache_clear()")
+        elif function.__globals__ is not self._user.names:
             name = f"{dict.get(function.__globals__, '__name__')}.{name}"
-        return Holder(name, "cache", f"{name}.cache_clear()")
+        return Holder(name, "cache", line)
 
-    def _follow(self, holder: Holder, objects: list[Any]) -> None:
-        number, sums = len(self.holders), dict[int, int]()
+    def _follow_left_alone(self) -> None:
+        """What no module turned out to have, such as a class whose module was loaded again."""
+        self._package = None
+        for thing, number in self._left_alone:  # more may be added meanwhile
+            if self._walk.unvisited([thing]):
+                self._follow_more(number, [], [thing])
+        self._left_alone.clear()
+
+    def _follow(self, holder: Holder, objects: list[Any], kind: GroupKind = GroupKind.NAMES) -> None:
+        number = len(self.holders)
         self.holders.append(holder)
-        self.sums.append(sums)
-        tells = not _is_library(holder)
-        pending: list[Any] = []
+        self.sums.append({})
+        self._groups.append((number, kind, objects))
+        self._follow_more(number, objects)
+
+    def _follow_more(self, number: int, objects: list[Any], passed: list[Any] | None = None) -> None:
+        sums = self.sums[number]
+        pending = [] if passed is None else passed
         while objects or pending:
-            held, special, shared, loops = self._walk.follow(number, objects, pending, tells)
+            held, special = self._walk.follow(number, objects, pending)
             for context_id, held_bytes in held.items():
                 sums[context_id] = sums.get(context_id, 0) + held_bytes
-            for first, touched in shared.items():
-                if self.holders[first].released_by:
-                    self._touched.setdefault(first, {}).setdefault(number, []).extend(touched)
-            if loops:
-                self._loops.add(number)
             objects = []
             pending += [thing for thing in special if self._is_passed(thing, number, objects)]
             if self._progress is not None:
-                self._progress(self._walk.known_count)
+                self._progress(self._walk.seen_count)
 
     def _is_passed(self, thing: Any, number: int, objects: list[Any]) -> bool:
         """Whether to go on from something special. To `objects` is added what to go on from instead."""
@@ -239,76 +318,48 @@ class _Walk:
         if kind is FunctionType:
             # An imported function is held by its module, but not one of its making, which holds what it was given.
             imported = id(thing.__globals__) in self._modules.addresses and "<locals>" not in thing.__code__.co_qualname
-            return self._package != "__main__" or not imported or thing.__closure__ is not None
-        if issubclass(kind, type):
-            return self._package is None or type_package(thing) == self._package
-        if kind is TracebackType:
-            self._open_frame(thing.tb_frame, objects)
-            return True
-        if kind is _LRU_CACHE and not self._enters_caches:
-            self._walk.exclude([thing])
-            self._caches.append((thing, number))
-            function = _wrapped(thing)
+            passed = self._package != "__main__" or not imported or thing.__closure__ is not None
+        elif issubclass(kind, type):
+            passed = self._package is None or type_package(thing) == self._package
+        elif kind is FrameType:
+            return not is_of_shell(thing)  # those of IPython, which ran the cell, lead everywhere
+        elif kind is _LRU_CACHE:
+            return self._is_cache_passed(thing, number, objects)
+        else:
+            return kind is TracebackType
+        if not passed and not _is_library(self.holders[number]):
+            self._left_alone.append((thing, number))
+        return passed
+
+    def _is_cache_passed(self, wrapper: Any, number: int, objects: list[Any]) -> bool:
+        if not self._enters_caches:
+            self._walk.exclude([wrapper])
+            self._caches.append((wrapper, number))
+            function = _wrapped(wrapper)
             if function is not None:
                 objects.append(function)
-        return kind is _LRU_CACHE and self._enters_caches
+        return self._enters_caches
 
-    def _open_frame(self, frame: FrameType, objects: list[Any]) -> None:
-        """The locals of a frame that a traceback keeps. Those of IPython, which ran the cell, lead everywhere."""
-        package = dict.get(frame.f_globals, "__name__")
-        if self._walk.unvisited([frame]) and not (type(package) is str and package_of(package) in _SHELLS):
-            objects += gc.get_referents(frame)
-
-    # ---- what only the collector knows ----
-
-    def _follow_rest(self) -> None:
-        """Objects that no name leads to: those that something unknown refers to, and those that are garbage."""
-        rest = self._walk.unvisited(self._tracked)
-        self._tracked.clear()
-        held, garbage = _divide(rest)
-        del rest
+    def _follow_rest(self) -> list[Any]:
+        """Objects that no name leads to, but something unknown refers to. The others are returned: garbage."""
+        rest = self._walk.unvisited(gc.get_objects())
         by_type: dict[int, list[Any]] = {}
-        for thing in held:
+        for thing in self._walk.divide(rest):
             by_type.setdefault(id(type(thing)), []).append(thing)
-        del held
         for things in by_type.values():
-            self._follow(Holder(f"({with_article(type_name(type(things[0])))})", "object"), things)
-        by_type.clear()
-        self._follow(_GARBAGE, garbage)
+            self._follow(Holder(f"({with_article(type_name(type(things[0])))})", "object"), things, GroupKind.PASSING)
+        return self._walk.unvisited(rest)
+
+    def _try(self, garbage: list[Any]) -> None:
+        groups = [group for group in self._groups if group[1] is not GroupKind.PASSING]
+        self._groups.clear()
+        groups.append((0, GroupKind.PASSING, self._user.in_passing()))
+        groups.append((0, GroupKind.GARBAGE, garbage))
+        self._release = Release(self._walk.release(groups, _LIMIT_MS), self.holders, self._user.notebook)
 
 
 def _is_library(holder: Holder) -> bool:
-    return holder.kind == "module" and not holder.released_by
-
-
-def _lets_go_apart(other: Holder, first: Holder) -> bool:
-    """Whether to tell of another holder: not of one that the same line lets go."""
-    return not other.released_by or other.released_by != first.released_by
-
-
-_SHELLS = ("IPython", "ipykernel", "thag_nb")
-
-
-def _divide(objects: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Those that something outside of `objects` refers to, and the others: garbage, unless the first lead there."""
-    own: list[Any] = []  # nobody refers to it, but this function
-    objects.append(own)
-    outside = {}
-    for thing in objects:
-        outside[id(thing)] = sys.getrefcount(thing)
-    baseline = outside[id(own)] - 1
-    for thing in objects:
-        for held in _referents(thing):
-            if id(held) in outside:
-                outside[id(held)] -= 1
-    objects.pop()
-    first = [thing for thing in objects if outside[id(thing)] > baseline]
-    return first, [thing for thing in objects if outside[id(thing)] <= baseline]
-
-
-def _referents(thing: Any) -> list[Any]:
-    """What an object refers to; of a module only its names: CPython 3.12's asyncio tells of objects that are dead."""
-    return [MODULE_DICT(thing)] if issubclass(type(thing), ModuleType) else gc.get_referents(thing)
+    return holder.kind == "module" and holder.line is None
 
 
 def _wrapped(wrapper: Any) -> Any:

@@ -126,6 +126,7 @@ class ThagNb(Magics):
     @magic_arguments()
     @argument("name", nargs="*", help="whose memory; quotes are optional. Without it, of everything that has ended")
     @argument("--collect", action="store_true", help="run the garbage collector first")
+    @argument("--self", dest="self_only", action="store_true", help="without what was started under it")
     @no_var_expand
     @needs_local_scope
     @line_magic
@@ -135,7 +136,13 @@ class ThagNb(Magics):
         name = self._expanded(" ".join(options.name), local_ns)
         user_ns = self._shell.user_ns
         with untracked(), Progress(notebook=self._shows_pictures()) as progress:
-            held = walk.find(name or None, collect=options.collect, namespace=user_ns, progress=progress)
+            held = walk.find(
+                name or None,
+                collect=options.collect,
+                namespace=user_ns,
+                self_only=options.self_only,
+                progress=progress,
+            )
             progress.replace(retained_bundle(held))
 
     @magic_arguments()

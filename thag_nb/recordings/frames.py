@@ -60,14 +60,16 @@ def timeline_frame(recording: Recording, wanted: SeveralWanted = None, *, all: b
 def retained_frame(held: Iterable[Held]) -> DataFrame:
     """Who still holds what: one row per context and holder, in the order given.
 
-    The columns are `RETAINED_COLUMNS`, with the meanings of `Held`: int64 for ``context_id, held_bytes``, text for the
-    rest; ``shared_with`` has the names of holders joined by commas. No rows give the same types.
+    The columns are `RETAINED_COLUMNS`, with the meanings of `Held`: int64 for ``context_id, held_bytes, alone_bytes``,
+    text for the rest; ``shared_with`` has the names of holders joined by commas. No rows give the same types.
     """
     rows = tuple(held)
     columns: dict[str, object] = {
-        column: _texts(getattr(row, column) for row in rows) for column in ("name", "holder", "kind", "released_by")
+        column: _texts(getattr(row, column) for row in rows)
+        for column in ("name", "holder", "kind", "released_by", "under")
     }
-    columns |= {column: _integers(getattr(row, column) for row in rows) for column in ("context_id", "held_bytes")}
+    numbers = ("context_id", "held_bytes", "alone_bytes")
+    columns |= {column: _integers(getattr(row, column) for row in rows) for column in numbers}
     columns["shared_with"] = _texts(", ".join(row.shared_with) for row in rows)
     return DataFrame(columns, columns=list(RETAINED_COLUMNS))
 

@@ -14,7 +14,9 @@ from thag_nb.units import clean_name, format_bytes, format_duration
 
 Kind = Literal["root", "cell", "task", "system"]
 State = Literal["open", "ended"]
-HolderKind = Literal["variable", "closure", "output", "traceback", "module", "cache", "object", "cycle", "unexplained"]
+HolderKind = Literal[
+    "variable", "closure", "output", "traceback", "registry", "module", "cache", "object", "cycle", "unexplained"
+]
 
 _BUCKET = struct.Struct("=5q")
 
@@ -97,8 +99,9 @@ class ResidentSize(NamedTuple):
 class Held(NamedTuple):
     """What one holder keeps of one context's own live bytes.
 
-    ``name`` is the context's, ``released_by`` the line that would let go, empty where there is none, and
-    ``shared_with`` are other holders that reach into the same bytes.
+    ``name`` is the context's, ``under`` the same behind the names of the tasks that it is part of. ``released_by`` is
+    the line that frees at least nine tenths of ``held_bytes``, empty where none is known, ``shared_with`` are other
+    holders that reach into the same bytes, and ``alone_bytes`` are those that nobody else reaches.
     """
 
     context_id: int
@@ -108,6 +111,8 @@ class Held(NamedTuple):
     held_bytes: int
     released_by: str
     shared_with: tuple[str, ...]
+    alone_bytes: int
+    under: str
 
 
 class Difference(NamedTuple):

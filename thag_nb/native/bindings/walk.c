@@ -1,8 +1,9 @@
 /* Walks as Python takes them: objects in, what was found as dicts and lists. The engine is in heap/walk.c. */
 
-#include "walk.h"
+#include "release.h"
 
 #include "bindings.h"
+#include "clock.h"
 #include "current.h"
 #include "layouts.h"
 
@@ -24,16 +25,13 @@ objects_of(PyObject *list)
 typedef struct {
     PyObject *held;             /* bytes by context id */
     PyObject *special;          /* objects that the caller decides on */
-    PyObject *shared;           /* lists of objects by the holder that visited them first */
-    PyObject *last_list;        /* the one that was added to last, borrowed */
-    int32_t last_holder;        /* whose that is */
 } findings;
 
 static bool
 findings_make(findings *found)
 {
-    *found = (findings){.held = PyDict_New(), .special = PyList_New(0), .shared = PyDict_New()};
-    return found->held != NULL && found->special != NULL && found->shared != NULL;
+    *found = (findings){.held = PyDict_New(), .special = PyList_New(0)};
+    return found->held != NULL && found->special != NULL;
 }
 
 static void
@@ -41,52 +39,31 @@ findings_drop(findings *found)
 {
     Py_XDECREF(found->held);
     Py_XDECREF(found->special);
-    Py_XDECREF(found->shared);
 }
 
+/* Adds to what a dict has of a key, which is taken over; NULL is passed on. */
 static bool
-held_add(uint32_t context_id, int64_t bytes, void *data)
+bytes_add(PyObject *sums, PyObject *key, int64_t bytes)
 {
-    findings *found = data;
-    PyObject *key = PyLong_FromUnsignedLong(context_id);
-    PyObject *before = key == NULL ? NULL : PyDict_GetItemWithError(found->held, key);
+    PyObject *before = key == NULL ? NULL : PyDict_GetItemWithError(sums, key);
     long long sum = before == NULL ? bytes : PyLong_AsLongLong(before) + bytes;
     PyObject *after = key == NULL || PyErr_Occurred() ? NULL : PyLong_FromLongLong(sum);
-    bool added = after != NULL && PyDict_SetItem(found->held, key, after) == 0;
+    bool added = after != NULL && PyDict_SetItem(sums, key, after) == 0;
     Py_XDECREF(key);
     Py_XDECREF(after);
     return added;
 }
 
 static bool
-special_add(PyObject *object, void *data)
+held_add(uint32_t context_id, int64_t bytes, void *data)
 {
-    return PyList_Append(((findings *)data)->special, object) == 0;
-}
-
-/* The list for a holder, borrowed, or NULL with an exception. */
-static PyObject *
-shared_list(PyObject *shared, int32_t holder)
-{
-    PyObject *key = PyLong_FromLong(holder);
-    PyObject *fresh = key == NULL ? NULL : PyList_New(0);
-    PyObject *list = fresh == NULL ? NULL : PyDict_SetDefault(shared, key, fresh);
-    Py_XDECREF(key);
-    Py_XDECREF(fresh);
-    return list;
+    return bytes_add(((findings *)data)->held, PyLong_FromUnsignedLong(context_id), bytes);
 }
 
 static bool
-shared_add(PyObject *object, int32_t first_holder, void *data)
+special_add(PyObject *object, void *data)
 {
-    enum { ENOUGH = 1000 };     /* of one holder, to tell how much hangs on them */
-    findings *found = data;
-    if (found->last_list == NULL || found->last_holder != first_holder) {
-        found->last_list = shared_list(found->shared, first_holder);
-        found->last_holder = first_holder;
-    }
-    return found->last_list != NULL
-           && (PyList_GET_SIZE(found->last_list) >= ENOUGH || PyList_Append(found->last_list, object) == 0);
+    return PyList_Append(((findings *)data)->special, object) == 0;
 }
 
 /* What is left in the frontier stands behind what is pending, as only a list keeps it alive until the next call. */
@@ -103,40 +80,46 @@ frontier_move(thag_frontier *frontier, PyObject *pending)
 
 /* Follows, and sets how many of those `pending` are left. */
 static PyObject *
-walk_follow(thag_walk *walk, int32_t holder, PyObject *roots, PyObject *pending, bool tells, Py_ssize_t *left)
+walk_follow(thag_walk *walk, int32_t holder, PyObject *roots, PyObject *pending, Py_ssize_t *left)
 {
     findings found;
-    thag_walk_listener listener = {held_add, special_add, tells ? shared_add : NULL, &found};
+    thag_walk_listener listener = {held_add, special_add, &found};
     thag_objects waiting = objects_of(pending);
-    bool loops = false;
-    bool followed = findings_make(&found)
-                    && thag_walk_follow(walk, holder, objects_of(roots), &waiting, &listener, &loops);
+    bool followed = findings_make(&found) && thag_walk_follow(walk, holder, objects_of(roots), &waiting, &listener);
     *left = (Py_ssize_t)waiting.count;
     followed = frontier_move(&walk->frontier, pending) && followed;
-    PyObject *result = NULL;
-    if (followed) {
-        result = PyTuple_Pack(4, found.held, found.special, found.shared, loops ? Py_True : Py_False);
-    }
+    PyObject *result = followed ? PyTuple_Pack(2, found.held, found.special) : NULL;
     findings_drop(&found);
     return result != NULL || PyErr_Occurred() ? result : PyErr_NoMemory();
+}
+
+/* The number of a holder, or -1 with an exception. */
+static int32_t
+holder_number(PyObject *number)
+{
+    long holder = PyLong_AsLong(number);
+    if (holder < 0 || holder > INT32_MAX) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "no holder has the number %R", number);
+        return -1;
+    }
+    return (int32_t)holder;
 }
 
 static PyObject *
 native_follow(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count != 4 || !PyLong_Check(arguments[0]) || !PyList_Check(arguments[1]) || !PyList_Check(arguments[2])) {
-        return PyErr_Format(PyExc_TypeError, "follow takes a number, two lists and a bool");
+    if (count != 3 || !PyLong_Check(arguments[0]) || !PyList_Check(arguments[1]) || !PyList_Check(arguments[2])) {
+        return PyErr_Format(PyExc_TypeError, "follow takes a number and two lists");
     }
-    long holder = PyLong_AsLong(arguments[0]);
-    if (holder < 0 || holder > INT32_MAX) {
-        PyErr_Clear();
-        return PyErr_Format(PyExc_ValueError, "no holder has the number %R", arguments[0]);
+    int32_t holder = holder_number(arguments[0]);
+    if (holder < 0) {
+        return NULL;
     }
     PyObject *pending = arguments[2];
     Py_ssize_t given = PyList_GET_SIZE(pending), left;
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *result = walk_follow(&((walk_object *)self)->walk, (int32_t)holder, arguments[1], pending,
-                                   arguments[3] == Py_True, &left);
+    PyObject *result = walk_follow(&((walk_object *)self)->walk, holder, arguments[1], pending, &left);
     thag_bookkeeping_end(collector_was_on);
     /* Not before: what only the list kept alive is freed here, and that is no bookkeeping of ours. */
     if (result != NULL && PyList_SetSlice(pending, left, given, NULL) < 0) {
@@ -145,24 +128,137 @@ native_follow(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
     return result;
 }
 
-/* ---- asking ---- */
+/* ---- trying ---- */
+
+/* Whether all are what a trial can clear. False with an exception. */
+static bool
+are_caches(const thag_walk *walk, thag_objects objects)
+{
+    for (size_t i = 0; i < objects.count; i++) {
+        if (!thag_walk_is_cache(objects.items[i], walk)) {
+            PyErr_Format(PyExc_TypeError, "no cache: %R", (PyObject *)Py_TYPE(objects.items[i]));
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+group_of(const thag_walk *walk, PyObject *described, thag_group *group)
+{
+    if (!PyTuple_Check(described) || PyTuple_GET_SIZE(described) != 3 || !PyLong_Check(PyTuple_GET_ITEM(described, 0))
+        || !PyLong_Check(PyTuple_GET_ITEM(described, 1)) || !PyList_Check(PyTuple_GET_ITEM(described, 2))) {
+        PyErr_Format(PyExc_TypeError, "a group is a number, a kind and a list");
+        return false;
+    }
+    long kind = PyLong_AsLong(PyTuple_GET_ITEM(described, 1));
+    if (kind < THAG_NAMES || kind > THAG_GARBAGE) {
+        PyErr_Format(PyExc_ValueError, "no group is of the kind %R", PyTuple_GET_ITEM(described, 1));
+        return false;
+    }
+    *group = (thag_group){
+        .holder = holder_number(PyTuple_GET_ITEM(described, 0)),
+        .kind = (thag_group_kind)kind,
+        .objects = objects_of(PyTuple_GET_ITEM(described, 2)),
+    };
+    return group->holder >= 0 && (group->kind != THAG_CACHE || are_caches(walk, group->objects));
+}
+
+/* What a trial tells. */
+typedef struct {
+    PyObject *sums;             /* bytes by holder, label, is_pinned, is_cyclic, context */
+    PyObject *sets;             /* tuples of holders by label */
+    thag_labels labels;
+} shares;
 
 static PyObject *
-native_reaches(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+holders_of(const thag_labels *labels, uint32_t label)
 {
-    if (count != 4 || !PyList_Check(arguments[1])) {
-        return PyErr_Format(PyExc_TypeError, "reaches takes a number, a list and two numbers");
+    Py_ssize_t count = labels->items[label].count;
+    PyObject *holders = label == THAG_LABEL_MANY ? Py_NewRef(Py_None) : PyTuple_New(count);
+    for (; holders != NULL && label > THAG_LABEL_MANY; label = labels->items[label].others) {
+        PyObject *holder = PyLong_FromLong(labels->items[label].holder);
+        if (holder == NULL) {
+            Py_CLEAR(holders);
+            break;
+        }
+        PyTuple_SET_ITEM(holders, --count, holder);
     }
-    int32_t holder = (int32_t)PyLong_AsLong(arguments[0]);
-    uint32_t context_id = (uint32_t)PyLong_AsUnsignedLong(arguments[2]);
-    long long enough_bytes = PyLong_AsLongLong(arguments[3]);
-    if (PyErr_Occurred()) {
-        return NULL;
+    return holders;
+}
+
+static bool
+set_add(shares *shares, uint32_t label)
+{
+    PyObject *key = PyLong_FromUnsignedLong(label);
+    int is_known = key == NULL ? -1 : PyDict_Contains(shares->sets, key);
+    PyObject *holders = is_known == 0 ? holders_of(&shares->labels, label) : NULL;
+    bool added = is_known == 1 || (holders != NULL && PyDict_SetItem(shares->sets, key, holders) == 0);
+    Py_XDECREF(holders);
+    Py_XDECREF(key);
+    return added;
+}
+
+static bool
+portion_add(const thag_portion *portion, void *data)
+{
+    shares *shares = data;
+    PyObject *key = Py_BuildValue("(iIOOI)", (int)portion->first_holder, (unsigned)portion->label,
+                                  portion->is_pinned ? Py_True : Py_False, portion->is_cyclic ? Py_True : Py_False,
+                                  (unsigned)portion->context_id);
+    return bytes_add(shares->sums, key, portion->bytes) && set_add(shares, portion->label);
+}
+
+/* The sums and the sets of holders; None if there was not enough time; NULL with an exception. */
+static PyObject *
+walk_try(thag_walk *walk, const thag_group *groups, size_t count, uint64_t deadline_ns)
+{
+    shares shares = {.sums = PyDict_New(), .sets = PyDict_New()};
+    PyObject *result = NULL;
+    if (shares.sums != NULL && shares.sets != NULL) {
+        thag_trial_result done = thag_release_try(walk, groups, count, deadline_ns, &shares.labels, portion_add, &shares);
+        result = done == THAG_TRIAL_LATE ? Py_NewRef(Py_None)
+                 : done == THAG_TRIAL_DONE ? PyTuple_Pack(2, shares.sums, shares.sets)
+                 : NULL;
+    }
+    thag_labels_clear(&shares.labels);
+    Py_XDECREF(shares.sums);
+    Py_XDECREF(shares.sets);
+    return result != NULL || PyErr_Occurred() ? result : PyErr_NoMemory();
+}
+
+static PyObject *
+native_release(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyList_Check(arguments[0]) || !PyLong_Check(arguments[1])) {
+        return PyErr_Format(PyExc_TypeError, "release takes a list of groups and a number of milliseconds");
+    }
+    long long limit_ms = PyLong_AsLongLong(arguments[1]);
+    size_t groups_count = (size_t)PyList_GET_SIZE(arguments[0]);
+    thag_group *groups = PyMem_RawCalloc(groups_count + 1, sizeof(*groups));
+    if (groups == NULL) {
+        return PyErr_NoMemory();
     }
     thag_walk *walk = &((walk_object *)self)->walk;
-    int reaches = thag_walk_reaches(walk, holder, objects_of(arguments[1]), context_id, enough_bytes);
-    return reaches < 0 ? PyErr_NoMemory() : PyBool_FromLong(reaches);
+    bool parsed = limit_ms >= 0;
+    if (!parsed && !PyErr_Occurred()) {
+        PyErr_Format(PyExc_ValueError, "a limit is no less than 0, not %R", arguments[1]);
+    }
+    for (size_t i = 0; parsed && i < groups_count; i++) {
+        parsed = group_of(walk, PyList_GET_ITEM(arguments[0], (Py_ssize_t)i), &groups[i]);
+    }
+    PyObject *result = NULL;
+    if (parsed) {
+        const uint64_t deadline_ns = thag_clock_read() + (uint64_t)limit_ms * 1000000;
+        int collector_was_on = thag_bookkeeping_begin();
+        result = walk_try(walk, groups, groups_count, deadline_ns);
+        thag_bookkeeping_end(collector_was_on);
+    }
+    PyMem_RawFree(groups);
+    return result;
 }
+
+/* ---- asking ---- */
 
 static PyObject *
 walk_mark(PyObject *self, PyObject *objects, int32_t first_holder)
@@ -188,18 +284,6 @@ native_include(PyObject *self, PyObject *objects)
     return walk_mark(self, objects, THAG_UNVISITED);
 }
 
-/* Adds the object to the list if it was not visited. False with an exception. */
-static bool
-unvisited_add(thag_visited *visited, PyObject *object, PyObject *unvisited)
-{
-    const thag_visit *visit = thag_visited_find(visited, object);
-    if (visit == NULL) {
-        (void)PyErr_NoMemory();
-        return false;
-    }
-    return visit->first_holder != THAG_UNVISITED || PyList_Append(unvisited, object) == 0;
-}
-
 static PyObject *
 native_unvisited(PyObject *self, PyObject *objects)
 {
@@ -208,17 +292,38 @@ native_unvisited(PyObject *self, PyObject *objects)
     }
     PyObject *unvisited = PyList_New(0);
     for (Py_ssize_t i = 0; unvisited != NULL && i < PyList_GET_SIZE(objects); i++) {
-        if (!unvisited_add(&((walk_object *)self)->walk.visited, PyList_GET_ITEM(objects, i), unvisited)) {
+        PyObject *object = PyList_GET_ITEM(objects, i);
+        const thag_visit *visit = thag_visited_peek(&((walk_object *)self)->walk.visited, object);
+        if (visit != NULL && visit->first_holder == THAG_UNVISITED && PyList_Append(unvisited, object) < 0) {
             Py_CLEAR(unvisited);
         }
     }
     return unvisited;
 }
 
+/* Those of a list that something else refers to as well, taken out of it. */
 static PyObject *
-known_count_get(PyObject *self, void *Py_UNUSED(closure))
+native_divide(PyObject *self, PyObject *objects)
 {
-    return PyLong_FromSize_t(((walk_object *)self)->walk.visited.count);
+    if (!PyList_Check(objects)) {
+        return PyErr_Format(PyExc_TypeError, "divide takes a list, not %R", (PyObject *)Py_TYPE(objects));
+    }
+    size_t held_count;
+    PyObject **items = PySequence_Fast_ITEMS(objects);
+    if (!thag_release_divide(&((walk_object *)self)->walk, items, (size_t)PyList_GET_SIZE(objects), &held_count)) {
+        return PyErr_NoMemory();
+    }
+    PyObject *held = PyList_GetSlice(objects, 0, (Py_ssize_t)held_count);
+    if (held != NULL && PyList_SetSlice(objects, 0, (Py_ssize_t)held_count, NULL) < 0) {
+        Py_CLEAR(held);
+    }
+    return held;
+}
+
+static PyObject *
+seen_count_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(((walk_object *)self)->walk.seen_count);
 }
 
 /* ---- the type ---- */
@@ -236,10 +341,10 @@ walk_init(walk_object *self, PyObject *types)
 {
     thag_kinds kinds;
     for (thag_kind kind = 0; kind < THAG_KINDS; kind++) {
-        thag_layouts_set(&kinds, kind, type_or_null(types, kind + 1));
+        thag_layouts_set(&kinds, kind, type_or_null(types, kind));
     }
     self->types = Py_NewRef(types);
-    thag_walk_init(&self->walk, &kinds, type_or_null(types, 0));
+    thag_walk_init(&self->walk, &kinds);
 }
 
 static PyObject *
@@ -252,8 +357,8 @@ walk_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
     if (!PyArg_ParseTuple(arguments, "O!:Walk", &PyTuple_Type, &types)) {
         return NULL;
     }
-    if (PyTuple_GET_SIZE(types) > 1 + THAG_KINDS) {
-        return PyErr_Format(PyExc_TypeError, "Walk takes a tuple of %d types at most", 1 + THAG_KINDS);
+    if (PyTuple_GET_SIZE(types) > THAG_KINDS) {
+        return PyErr_Format(PyExc_TypeError, "Walk takes a tuple of %d types at most", THAG_KINDS);
     }
     int collector_was_on = thag_bookkeeping_begin();
     walk_object *self = (walk_object *)type->tp_alloc(type, 0);
@@ -275,15 +380,16 @@ walk_dealloc(PyObject *object)
 
 static PyMethodDef walk_methods[] = {
     {"follow", THAG_FASTCALL(native_follow), METH_FASTCALL, NULL},
-    {"reaches", THAG_FASTCALL(native_reaches), METH_FASTCALL, NULL},
+    {"release", THAG_FASTCALL(native_release), METH_FASTCALL, NULL},
     {"exclude", native_exclude, METH_O, NULL},
     {"include", native_include, METH_O, NULL},
     {"unvisited", native_unvisited, METH_O, NULL},
+    {"divide", native_divide, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef walk_properties[] = {
-    {"known_count", known_count_get, NULL, NULL, NULL},
+    {"seen_count", seen_count_get, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

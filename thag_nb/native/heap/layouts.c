@@ -106,6 +106,25 @@ typedef struct {
 #endif
 } simple_queue;
 
+/* What functools.lru_cache makes. It begins as one of its results does, in a ring of them; it has a reference to each, as
+   has the dict that finds them, but shows the collector only what they hold. */
+typedef struct cached_result {
+    PyObject_HEAD
+    struct cached_result *previous, *next;
+} cached_result;
+
+static bool
+lru_cache_visit(PyObject *object, const thag_kinds *Py_UNUSED(kinds), const thag_blocks_visitor *visitor)
+{
+    const cached_result *ring = (const cached_result *)object;
+    for (cached_result *result = ring->next; result != NULL && result != ring; result = result->next) {
+        if (!visitor->object((PyObject *)result, visitor->data)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Since 3.13 or 3.14 a lock lies in the object itself, which is smaller than this. */
 typedef struct {
     PyObject_HEAD
@@ -223,6 +242,7 @@ static const thag_layout ctypes_data_layout = {sizeof(ctypes_data), 0, ctypes_da
 static const thag_layout deque_layout = {sizeof(deque), 0, deque_visit};
 static const thag_layout element_layout = {sizeof(element), 0, element_visit};
 static const thag_layout lock_layout = {sizeof(lock), offsetof(lock, lock), NULL};
+static const thag_layout lru_cache_layout = {sizeof(cached_result), 0, lru_cache_visit};
 static const thag_layout numba_memory_layout = {sizeof(numba_memory), 0, numba_memory_visit};
 static const thag_layout range_layout = {sizeof(range), 0, range_visit};
 static const thag_layout rlock_layout = {sizeof(rlock), offsetof(rlock, lock), NULL};
@@ -244,6 +264,7 @@ static const thag_layout *const layouts[THAG_KINDS] = {
     [THAG_DEQUE] = &deque_layout,
     [THAG_ELEMENT] = &element_layout,
     [THAG_LOCK] = &lock_layout,
+    [THAG_LRU_CACHE] = &lru_cache_layout,
     [THAG_NUMBA_MEMORY] = &numba_memory_layout,
     [THAG_NUMPY_ARRAY] = &thag_array_layout,
     [THAG_NUMPY_DTYPE] = &thag_dtype_layout,

@@ -1,4 +1,4 @@
-/* What one walk knows of each object: a hash table by address, open, with linear probing, at most half full.
+/* What one walk knows of each object: a hash table by address, open, with linear probing, at most three quarters full.
 
    It lives for one walk and is used only with the GIL. It refers to no object: when other threads run between two calls,
    an address may go stale, and then says no more than that something was there once. All memory is straight from the
@@ -16,12 +16,24 @@ slots_bytes(unsigned bits)
     return sizeof(thag_visit) << bits;
 }
 
-/* The slot of an object, or the empty one where it belongs. Multiplying spreads neighbours; the top bits are the best. */
+/* Where the slots of an object begin. Multiplying spreads the pages of memory; in a page neighbours stay neighbours, as
+   what was made together is mostly visited together: then the slot is in the processor's cache already. */
+static size_t
+slot_first(const thag_visited *visited, const void *object)
+{
+    enum { PAGE_SHIFT = 12, ALIGNMENT_SHIFT = 4 };
+    const uint64_t address = (uintptr_t)object;
+    const uint64_t in_page = address & ((1 << PAGE_SHIFT) - 1);
+    const uint64_t page = (address >> PAGE_SHIFT) * UINT64_C(0x9E3779B97F4A7C15) >> (64 - visited->bits);
+    return (size_t)(page + (in_page >> ALIGNMENT_SHIFT)) & (((size_t)1 << visited->bits) - 1);
+}
+
+/* The slot of an object, or the empty one where it belongs. */
 static thag_visit *
 slot_find(const thag_visited *visited, const void *object)
 {
     size_t mask = ((size_t)1 << visited->bits) - 1;
-    size_t i = (size_t)((uint64_t)(uintptr_t)object * UINT64_C(0x9E3779B97F4A7C15) >> (64 - visited->bits));
+    size_t i = slot_first(visited, object);
     while (visited->slots[i].object != NULL && visited->slots[i].object != object) {
         i = (i + 1) & mask;
     }
@@ -49,16 +61,23 @@ slots_grow(thag_visited *visited)
 thag_visit *
 thag_visited_find(thag_visited *visited, const void *object)
 {
-    bool full = visited->slots == NULL || visited->count * 2 >= (size_t)1 << visited->bits;
+    bool full = visited->slots == NULL || visited->count * 4 >= (size_t)3 << visited->bits;
     if (THAG_UNLIKELY(full) && !slots_grow(visited)) {
         return NULL;
     }
     thag_visit *slot = slot_find(visited, object);
     if (slot->object == NULL) {
-        *slot = (thag_visit){.object = object, .first_holder = THAG_UNVISITED, .seen_again = THAG_SEEN_BY_NOBODY};
+        *slot = (thag_visit){.object = object, .first_holder = THAG_UNVISITED, .asked_for = THAG_ASKED_FOR_NOBODY};
         visited->count++;
     }
     return slot;
+}
+
+thag_visit *
+thag_visited_peek(const thag_visited *visited, const void *object)
+{
+    thag_visit *slot = visited->slots == NULL ? NULL : slot_find(visited, object);
+    return slot == NULL || slot->object == NULL ? NULL : slot;
 }
 
 void

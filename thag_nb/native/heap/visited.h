@@ -7,9 +7,15 @@
 
 /* What a walk knows of an object. Holders have numbers from 0 on. */
 typedef struct {
-    const void *object;     /* NULL in an empty slot */
-    int32_t first_holder;   /* on whose behalf it was visited, or one of those below */
-    int32_t seen_again;     /* a holder that came across it and did not visit it, the latest one; or one of those below */
+    const void *object;         /* NULL in an empty slot */
+    int32_t first_holder;       /* on whose behalf it was visited, or one of those below */
+    int32_t asked_for;          /* the last holder for which the caller was asked about it, if it is special */
+    uint32_t references;        /* that a trial has found; see release.c, also for what follows */
+    uint32_t label : 28;
+    uint32_t is_counted : 1;
+    uint32_t is_pinned : 1;
+    uint32_t is_settled : 1;
+    uint32_t is_cut : 1;
 } thag_visit;
 
 /* In `first_holder`. */
@@ -18,12 +24,8 @@ enum {
     THAG_UNVISITED = -2,
 };
 
-/* In `seen_again`. */
-enum {
-    THAG_SEEN_BY_NOBODY = -1,
-    THAG_SEEN_AS_ROOT = -2,     /* a root of the holder: what it refers to itself */
-    THAG_FIRST_SEARCH = -3,     /* and below: seen by the search of this number (see walk.c) */
-};
+/* In `asked_for`. */
+enum { THAG_ASKED_FOR_NOBODY = -1 };
 
 typedef struct {
     thag_visit *slots;      /* 1 << `bits` of them; NULL before the first object */
@@ -34,6 +36,9 @@ typedef struct {
 /* What is known of an object, to be read and written until the next call; THAG_UNVISITED if it is new. NULL without
    memory. Takes nothing from any hooked allocator. GIL. */
 thag_visit *thag_visited_find(thag_visited *visited, const void *object);
+
+/* The same of an object that is known, or NULL. GIL. */
+thag_visit *thag_visited_peek(const thag_visited *visited, const void *object);
 
 /* Objects that were visited, but what they hold not yet; borrowed: only for as long as nothing can let go of them. */
 typedef struct {

@@ -5,8 +5,8 @@
                   └───────────────────────────┘
 
    An object is visited on behalf of the first holder that comes to it, and its blocks count for that one; so the sums over
-   all holders add up. A holder that comes across it later shares it. Some objects lead everywhere (classes, modules,
-   frames ...): these are special, and it is the caller who decides whether to go on from them.
+   all holders add up. Who shares it, and what would let go of it, is another question: see release.c. Some objects lead
+   everywhere (classes, modules, frames ...): these are special, and it is the caller who decides whether to go on from them.
 
    Of all engines here this is one that works on Python objects, because they are what is walked. It only borrows them: it
    makes none, changes no count of references, runs no Python code and sets no exception. What is found goes to a listener
@@ -17,14 +17,9 @@
 #include "lifecycle.h"
 
 void
-thag_walk_init(thag_walk *walk, const thag_kinds *kinds, PyTypeObject *cache_type)
+thag_walk_init(thag_walk *walk, const thag_kinds *kinds)
 {
-    *walk = (thag_walk){
-        .kinds = *kinds,
-        .cache_type = cache_type,
-        .last_holder = -1,
-        .last_search = THAG_FIRST_SEARCH + 1,
-    };
+    *walk = (thag_walk){.kinds = *kinds};
 }
 
 void
@@ -44,25 +39,72 @@ thag_walk_mark(thag_walk *walk, thag_objects objects, int32_t first_holder)
             return false;
         }
         visit->first_holder = first_holder;
-        visit->seen_again = THAG_SEEN_BY_NOBODY;
+        visit->asked_for = THAG_ASKED_FOR_NOBODY;
     }
     return true;
 }
 
-static int
-referent_visit(PyObject *held, void *data)
+/* ---- the references of an object ---- */
+
+/* What only thag_blocks_visit tells of is told after what the collector is shown, and not again if that was the same:
+   which of both tells of it changes from one CPython to the next. Objects with more than so many have no such doubles. */
+enum { EXTRAS_AT_MOST = 10 };
+
+typedef struct {
+    const thag_blocks_visitor *visitor;
+    PyObject *extras[EXTRAS_AT_MOST];
+    size_t count;
+} expansion;
+
+static void
+expand_block(const void *address, void *data)
 {
-    const thag_blocks_visitor *visitor = data;
-    return visitor->object(held, visitor->data) ? 0 : -1;
+    const thag_blocks_visitor *visitor = ((expansion *)data)->visitor;
+    visitor->block(address, visitor->data);
 }
 
-/* Calls `visitor` for the object's blocks and for all that it refers to, as gc.get_referents does but without a list. */
-static void
-object_expand(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor)
+static bool
+expand_extra(PyObject *held, void *data)
 {
+    expansion *expansion = data;
+    if (expansion->count == EXTRAS_AT_MOST) {
+        return expansion->visitor->object(held, expansion->visitor->data);
+    }
+    expansion->extras[expansion->count++] = held;
+    return true;
+}
+
+static int
+expand_referent(PyObject *held, void *data)
+{
+    expansion *expansion = data;
+    for (size_t i = 0; i < expansion->count; i++) {
+        if (expansion->extras[i] == held) {
+            expansion->extras[i] = NULL;
+            break;
+        }
+    }
+    return expansion->visitor->object(held, expansion->visitor->data) ? 0 : -1;
+}
+
+void
+thag_walk_expand(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor)
+{
+    if (PyModule_Check(object)) {       /* CPython 3.12's asyncio tells of objects that are dead */
+        (void)visitor->object(PyModule_GetDict(object), visitor->data);
+        return;
+    }
+    expansion expansion = {.visitor = visitor};
+    const thag_blocks_visitor collecting = {expand_block, expand_extra, &expansion};
     traverseproc traverse = PyObject_IS_GC(object) ? Py_TYPE(object)->tp_traverse : NULL;
-    if (thag_blocks_visit(object, kinds, visitor) && traverse != NULL) {
-        (void)traverse(object, referent_visit, (void *)visitor);
+    if (!thag_blocks_visit(object, kinds, &collecting)
+        || (traverse != NULL && traverse(object, expand_referent, &expansion) != 0)) {
+        return;
+    }
+    for (size_t i = 0; i < expansion.count; i++) {
+        if (expansion.extras[i] != NULL && !visitor->object(expansion.extras[i], visitor->data)) {
+            return;
+        }
     }
 }
 
@@ -73,7 +115,6 @@ typedef struct {
     thag_walk *walk;
     int32_t holder;
     const thag_walk_listener *listener;
-    bool loops;
     bool failed;
     uint32_t context_id;        /* consecutive blocks usually have one owner: whose bytes these are, not yet reported */
     int64_t bytes;
@@ -104,39 +145,24 @@ follow_block(const void *address, void *data)
     follow->bytes += (int64_t)size;
 }
 
-/* What so many share that it says nothing. */
-static bool
-is_atom(PyObject *object)
+bool
+thag_walk_is_cache(PyObject *object, const thag_walk *walk)
 {
-    return PyLong_CheckExact(object) || PyUnicode_CheckExact(object) || PyFloat_CheckExact(object)
-           || PyBytes_CheckExact(object) || PyBool_Check(object) || PyComplex_CheckExact(object) || object == Py_None
-           || PyCode_Check(object) || PyFunction_Check(object) || PyCFunction_CheckExact(object);
+    return Py_IS_TYPE(object, walk->kinds.types[THAG_LRU_CACHE]);
 }
 
-/* An object that an earlier holder has; reported once for each holder. */
-static void
-follow_share(follow *follow, PyObject *object, thag_visit *visit)
-{
-    if (follow->listener->shared != NULL && visit->first_holder >= 0 && visit->seen_again != follow->holder
-        && !is_atom(object)) {
-        visit->seen_again = follow->holder;
-        follow->failed |= !follow->listener->shared(object, visit->first_holder, follow->listener->data);
-    }
-}
-
-/* What leads everywhere, or is gone into in another way than the collector does. */
-static bool
-is_special(PyObject *object, const thag_walk *walk)
+bool
+thag_walk_is_special(PyObject *object, const thag_walk *walk)
 {
     return PyType_Check(object) || PyFunction_Check(object) || PyModule_Check(object) || PyFrame_Check(object)
-           || PyTraceBack_Check(object) || Py_IS_TYPE(object, walk->cache_type);
+           || PyTraceBack_Check(object) || thag_walk_is_cache(object, walk);
 }
 
 static void
 follow_report_special(follow *follow, PyObject *object, thag_visit *visit)
 {
-    if (visit->seen_again != follow->holder && visit->seen_again != THAG_SEEN_AS_ROOT) {
-        visit->seen_again = follow->holder;
+    if (visit->asked_for != follow->holder) {
+        visit->asked_for = follow->holder;
         follow->failed |= !follow->listener->special(object, follow->listener->data);
     }
 }
@@ -148,49 +174,46 @@ follow_visit(follow *follow, PyObject *object, thag_visit *visit)
     follow->failed |= !thag_frontier_push(&follow->walk->frontier, object);
 }
 
+/* Refers to nothing, and one reference leads to it: nobody can come to it again, so that it need not be remembered. */
+static bool
+is_single_leaf(PyObject *object)
+{
+    return Py_REFCNT(object) == 1
+           && (PyLong_CheckExact(object) || PyUnicode_CheckExact(object) || PyFloat_CheckExact(object)
+               || PyBytes_CheckExact(object));
+}
+
+static bool follow_object(PyObject *object, void *data);
+
+static void
+follow_expand(follow *follow, PyObject *object)
+{
+    thag_blocks_visitor visitor = {follow_block, follow_object, follow};
+    follow->walk->seen_count++;
+    thag_walk_expand(object, &follow->walk->kinds, &visitor);
+}
+
 static bool
 follow_object(PyObject *object, void *data)
 {
     follow *follow = data;
+    if (is_single_leaf(object)) {
+        follow_expand(follow, object);
+        return !follow->failed;
+    }
     thag_visit *visit = thag_visited_find(&follow->walk->visited, object);
     if (visit == NULL) {
         follow->failed = true;
     }
-    else if (visit->first_holder == follow->holder) {
-        follow->loops |= visit->seen_again == THAG_SEEN_AS_ROOT;
-    }
-    else if (visit->first_holder != THAG_UNVISITED) {
-        follow_share(follow, object, visit);
-    }
-    else if (is_special(object, follow->walk)) {
-        follow_report_special(follow, object, visit);
-    }
-    else {
-        follow_visit(follow, object, visit);
-    }
-    return !follow->failed;
-}
-
-/* In the first call for a holder: if the walk comes to a root again, it has found a loop. */
-static void
-root_mark(follow *follow, PyObject *root)
-{
-    thag_visit *visit = thag_visited_find(&follow->walk->visited, root);
-    if (visit != NULL && (visit->first_holder == follow->holder || visit->first_holder == THAG_UNVISITED)) {
-        visit->seen_again = THAG_SEEN_AS_ROOT;
-    }
-}
-
-static void
-follow_roots(follow *follow, thag_objects roots)
-{
-    bool first = follow->walk->last_holder != follow->holder;
-    follow->walk->last_holder = follow->holder;
-    for (size_t i = 0; i < roots.count && follow_object(roots.items[i], follow); i++) {
-        if (first) {
-            root_mark(follow, roots.items[i]);
+    else if (visit->first_holder == THAG_UNVISITED) {
+        if (thag_walk_is_special(object, follow->walk)) {
+            follow_report_special(follow, object, visit);
+        }
+        else {
+            follow_visit(follow, object, visit);
         }
     }
+    return !follow->failed;
 }
 
 /* What is pending may be special, or have been visited in an earlier call: the caller has decided that it be gone on from. */
@@ -217,70 +240,17 @@ follow_next(follow *follow, thag_objects *pending)
 
 bool
 thag_walk_follow(thag_walk *walk, int32_t holder, thag_objects roots, thag_objects *pending,
-                 const thag_walk_listener *listener, bool *loops)
+                 const thag_walk_listener *listener)
 {
     enum { AT_ONCE = 100000 };      /* not so many that nothing else could run, or be shown */
     assert(holder >= 0);
     follow follow = {.walk = walk, .holder = holder, .listener = listener};
-    thag_blocks_visitor visitor = {follow_block, follow_object, &follow};
-    follow_roots(&follow, roots);
+    for (size_t i = 0; i < roots.count && follow_object(roots.items[i], &follow); i++) {
+    }
     PyObject *object;
     for (int i = 0; i < AT_ONCE && (object = follow_next(&follow, pending)) != NULL; i++) {
-        object_expand(object, &walk->kinds, &visitor);
+        follow_expand(&follow, object);
     }
     follow_report_bytes(&follow);
-    *loops = follow.loops;
     return !follow.failed;
-}
-
-/* ---- searching: how much hangs on some objects ---- */
-
-/* One call of thag_walk_reaches. */
-typedef struct {
-    thag_walk *walk;
-    int32_t holder;
-    uint32_t context_id;
-    int64_t bytes;
-    bool failed;
-} search;
-
-static void
-search_block(const void *address, void *data)
-{
-    search *search = data;
-    size_t size;
-    if (thag_lifecycle_owner_of(address, &size) == search->context_id) {
-        search->bytes += (int64_t)size;
-    }
-}
-
-static bool
-search_object(PyObject *object, void *data)
-{
-    search *search = data;
-    thag_visit *visit = thag_visited_find(&search->walk->visited, object);
-    search->failed |= visit == NULL;
-    if (visit != NULL && visit->first_holder == search->holder && visit->seen_again != search->walk->last_search) {
-        visit->seen_again = search->walk->last_search;
-        search->failed |= !thag_frontier_push(&search->walk->frontier, object);
-    }
-    return !search->failed;
-}
-
-int
-thag_walk_reaches(thag_walk *walk, int32_t holder, thag_objects objects, uint32_t context_id, int64_t enough_bytes)
-{
-    enum { TOO_MANY = 100000 };     /* of objects that weigh nothing, to go on looking */
-    assert(walk->frontier.count == 0 && walk->last_search > INT32_MIN);
-    walk->last_search--;
-    search search = {.walk = walk, .holder = holder, .context_id = context_id};
-    thag_blocks_visitor visitor = {search_block, search_object, &search};
-    thag_frontier *frontier = &walk->frontier;
-    for (size_t i = 0; i < objects.count && search_object(objects.items[i], &search); i++) {
-    }
-    for (int i = 0; !search.failed && frontier->count > 0 && search.bytes < enough_bytes && i < TOO_MANY; i++) {
-        object_expand(frontier->objects[--frontier->count], &walk->kinds, &visitor);
-    }
-    frontier->count = 0;
-    return search.failed ? -1 : search.bytes >= enough_bytes;
 }

@@ -1,0 +1,231 @@
+"""What would go if names went, by trial."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+from typing import Any
+
+import pytest
+from processes import python
+
+import thag_nb
+from thag_nb import _native
+from thag_nb.holders import kinds
+from thag_nb.holders.release import GroupKind
+
+SIZE = 100_003
+NAMES, LIBRARY, CACHE, PASSING, GARBAGE = GroupKind
+
+
+def tried(*groups: tuple[GroupKind, list[Any]], limit_ms: int = 10_000, excluded: list[Any] | None = None) -> Any:
+    """What a walk over these holders, in their order, tells of the task "made": bytes by label, pinned, cyclic."""
+    context_id = thag_nb.read().find("made").context_id
+    walk = _native.Walk(kinds.known())
+    walk.exclude(excluded or [])
+    described = []
+    for number, (kind, objects) in enumerate(groups):
+        if kind not in (PASSING, GARBAGE):
+            pending: list[Any] = []
+            _, special = walk.follow(number, objects, pending)
+            walk.follow(number, [], special)
+        described.append((number, kind, objects))
+    del objects
+    told = walk.release(described, limit_ms)
+    if told is None:
+        return None
+    sums, labels = told
+    found: dict[Any, int] = {}
+    for (_first, label, pinned, cyclic, context), held in sums.items():
+        if context == context_id:
+            key = (labels[label], pinned, cyclic)
+            found[key] = found.get(key, 0) + held
+    return {key: held for key, held in found.items() if held > 10_000}
+
+
+class Node:
+    data: Any = None
+    other: Any = None
+
+
+def block() -> bytearray:
+    with thag_nb.task("made"):
+        return bytearray(SIZE)
+
+
+@pytest.fixture(autouse=True)
+def _dispatcher(dispatcher):
+    """Every test here records."""
+
+
+def only(found: Any) -> Any:
+    ((key, held),) = found.items()
+    assert held >= SIZE
+    return key
+
+
+def test_what_one_name_holds_goes_with_it():
+    names = {"a": [block()]}
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), False, False)
+
+
+def test_what_two_names_hold_goes_with_both():
+    names: dict[str, Any] = {"a": [block()]}
+    names["b"] = [names["a"][0]]
+    assert only(tried((NAMES, [names["a"]]), (NAMES, [names["b"]]))) == ((0, 1), False, False)
+
+
+def test_what_is_held_by_something_unknown_stays():
+    names = {"a": [block()]}
+    unknown = names["a"][0]
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), True, False)
+    del unknown
+
+
+def test_what_hangs_on_something_that_stays_stays():
+    names = {"a": [Node()]}
+    names["a"][0].data = block()
+    unknown = names["a"][0]
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), True, False)
+    del unknown
+
+
+def test_a_cycle_and_what_hangs_on_it_wait_for_the_collector():
+    names: dict[str, Any] = {"a": Node()}
+    names["a"].other = names["a"]
+    names["a"].data = [block()]
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), False, True)
+
+
+def test_what_is_beside_a_cycle_goes_at_once():
+    names: dict[str, Any] = {"a": [Node(), block()]}
+    names["a"][0].other = names["a"][0]
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), False, False)
+
+
+def test_a_name_of_several_references_lets_go_only_if_all_are_told():
+    names: dict[str, Any] = {"a": block()}
+    names["again"] = names["a"]
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), True, False)
+    assert only(tried((NAMES, [names["a"], names["again"]]))) == ((0,), False, False)
+
+
+def test_a_reference_in_passing_keeps_nothing():
+    names: dict[str, Any] = {"a": block()}
+    passing = [names["a"]]
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), True, False)
+    listed = [passing[0]]
+    assert only(tried((NAMES, [names["a"]]), (PASSING, listed))) == ((0,), False, False)
+
+
+def test_a_library_that_leads_there_is_told():
+    names = {"a": [block()]}
+    library = {"kept": names["a"], "other": [1, 2, 3]}
+    other = {"kept": names["a"]}
+    found = tried((NAMES, [names["a"]]), (LIBRARY, [library]), (LIBRARY, [other]))
+    assert only(found) == ((0, 1), False, False)
+
+
+def test_a_cache_lets_go_of_results_but_not_of_its_function():
+    names: dict[str, Any] = {}
+    with thag_nb.task("made"):
+        big = bytearray(2 * SIZE)
+        names["big"] = functools.lru_cache(lambda n, data=big: bytearray(n))
+        names["big"](SIZE)
+        names["big"](SIZE + 1)
+    del big
+    wrapper, function = names["big"], names["big"].__wrapped__
+    found = tried((NAMES, [wrapper, function]), (CACHE, [wrapper]))
+    results = {key: held for key, held in found.items() if key[0] == (1,)}
+    assert list(results) == [((1,), False, False)]
+    assert 2 * SIZE < results[(1,), False, False] < 2 * SIZE + 20_000
+    del wrapper, function
+
+
+def test_small_results_go_with_their_cache_to_the_last_byte():
+    names: dict[str, Any] = {}
+    with thag_nb.task("made"):
+        names["load"] = functools.lru_cache(maxsize=10_000)(lambda n: n + 1_000_000)
+        for n in range(5_000):
+            names["load"](n + 1_000)
+    ((key, held),) = tried((NAMES, [names["load"]]), (CACHE, [names["load"]])).items()
+    before = thag_nb.read().find("made").self_live_bytes
+    names["load"].cache_clear()
+    assert key == ((1,), False, False)
+    assert held >= before - thag_nb.read().find("made").self_live_bytes > 0.95 * held
+
+
+def test_what_garbage_refers_to_waits_for_the_collector():
+    gc.disable()
+    try:
+        names: dict[str, Any] = {"a": [block()]}
+        garbage = Node()
+        garbage.other, garbage.data = garbage, names["a"]
+        listed = [garbage]
+        del garbage
+        assert only(tried((NAMES, [names["a"]]))) == ((0,), True, False)
+        assert only(tried((NAMES, [names["a"]]), (GARBAGE, listed))) == ((0,), False, True)
+    finally:
+        gc.enable()
+
+
+def test_too_many_holders_are_not_told_one_by_one():
+    shared = [block()]
+    names = {n: [shared] for n in range(9)}
+    del shared
+    assert only(tried(*((NAMES, [names[n]]) for n in range(9)))) == (None, False, False)
+    assert only(tried(*((NAMES, [names[n]]) for n in range(1, 9))))[1] is True  # as one is not known
+
+
+def test_what_was_excluded_counts_as_unknown():
+    names: dict[str, Any] = {"a": [block()]}
+    names["own"] = [names["a"]]
+    found = tried((NAMES, [names["a"]]), (NAMES, [names["own"]]), excluded=[names["own"]])
+    assert only(found) == ((0,), True, False)
+
+
+def test_a_trial_ends_when_its_time_is_up():
+    names = {"a": [[] for _ in range(300_000)]}
+    block()
+    assert tried((NAMES, [names["a"]]), limit_ms=0) is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ((), "release takes a list of groups and a number of milliseconds"),
+        ([1], "a group is a number, a kind and a list"),
+        ([(0, 5, [])], "no group is of the kind 5"),
+        ([(-1, 0, [])], "no holder has the number -1"),
+        ([(0, 2, [1])], "no cache: <class 'int'>"),
+    ],
+)
+def test_groups_that_are_none_are_refused(groups, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        _native.Walk(kinds.known()).release(groups, 1000)
+
+
+def test_objects_are_divided_into_those_that_something_else_refers_to_and_garbage():
+    first, second = Node(), Node()
+    first.other, second.other = first, second
+    objects = [first, second]
+    del second
+    walk = _native.Walk(kinds.known())
+    assert walk.divide(objects) == [first]
+    assert len(objects) == 1
+    assert objects[0] is not first
+    assert sys.getrefcount(first) > 2
+
+
+def test_a_second_trial_starts_anew():
+    code = """
+        from thag_nb import _native
+        walk = _native.Walk(())
+        names = {"a": [bytearray(1000)]}
+        for _ in range(3):
+            walk.follow(0, [names["a"]], [])
+            print(walk.release([(0, 0, [names["a"]])], 1000))
+            names["a"] = [[bytearray(1000)]]
+    """
+    assert python(code).splitlines() == ["({}, {})"] * 3

@@ -1,0 +1,590 @@
+/* Trial deletion, as the cycle collector does it, for all names at once.
+
+   Which holders lead to an object is its label, a set. It dies with a set of holders if its label lies in that set, and
+   all references to it, and to what leads to it, were found: the count that CPython keeps knows of those from C as well.
+
+       df ──► DataFrame ──► block {df} ──► array {df, merged} ◄── block {merged} ◄── DataFrame ◄── merged
+                                               ▲
+                                           C code: a reference more than was found, so it is pinned
+
+   Four passes from the names along all references, each over every object at most once, but the first, which comes by
+   once for each holder in its label:
+
+     label    which holders lead to it
+     count    how many of its references come from what has a label
+     pin      what has more of them than that, and all it leads to
+     settle   take all names away and see what falls at once; the rest is in a cycle or behind one. Its bytes are told.
+
+   An object that has one reference lies in its only referrer as a leaf in a tree: it needs no label of its own, and is
+   not looked up. That is why nothing else may hold the objects while this runs.
+
+   What a library has is left out where that is possible: nobody lets go of it. It only matters what of the user's it leads
+   to. So only a library itself goes into its objects, to label what is not its own. */
+
+#include "release.h"
+
+#include <string.h>
+
+#include "clock.h"
+#include "lifecycle.h"
+
+/* ---- labels ---- */
+
+enum { FIRST_LABELS = 1 << 10, LABELS_AT_MOST = 1 << 28 };
+
+static bool
+labels_grow(thag_labels *labels)
+{
+    size_t capacity = labels->capacity == 0 ? FIRST_LABELS : labels->capacity * 2;
+    thag_label *items = thag_pages_map(capacity * sizeof(*items));
+    if (items == NULL) {
+        return false;
+    }
+    if (labels->count > 0) {
+        memcpy(items, labels->items, labels->count * sizeof(*items));
+    }
+    size_t count = labels->count;
+    thag_labels_clear(labels);
+    *labels = (thag_labels){items, count, capacity};
+    return true;
+}
+
+void
+thag_labels_clear(thag_labels *labels)
+{
+    if (labels->items != NULL) {
+        thag_pages_unmap(labels->items, labels->capacity * sizeof(*labels->items));
+    }
+    *labels = (thag_labels){.items = NULL};
+}
+
+/* The label's index, or THAG_LABEL_NONE without memory. */
+static uint32_t
+label_add(thag_labels *labels, thag_label label)
+{
+    if (labels->count == labels->capacity && !labels_grow(labels)) {
+        return THAG_LABEL_NONE;
+    }
+    labels->items[labels->count] = label;
+    return (uint32_t)labels->count++;
+}
+
+static bool
+labels_begin(thag_labels *labels)
+{
+    labels->count = 0;
+    return label_add(labels, (thag_label){.holder = -1}) == THAG_LABEL_NONE && labels->capacity > 0
+           && label_add(labels, (thag_label){.holder = -1, .count = THAG_LABEL_AT_MOST}) == THAG_LABEL_MANY;
+}
+
+/* The label with a holder in it that no label has a higher one of; THAG_LABEL_NONE without memory. One library is enough:
+   no line lets go of what it has. */
+static uint32_t
+label_with(thag_labels *labels, uint32_t index, int32_t holder, bool is_library)
+{
+    thag_label *label = &labels->items[index];
+    if (label->holder == holder || (is_library && label->has_library)) {
+        return index;
+    }
+    if (label->count == THAG_LABEL_AT_MOST || labels->count == LABELS_AT_MOST) {
+        return THAG_LABEL_MANY;
+    }
+    if (label->latest != THAG_LABEL_NONE && labels->items[label->latest].holder == holder) {
+        return label->latest;
+    }
+    uint32_t made = label_add(labels, (thag_label){
+        .holder = holder,
+        .others = index,
+        .count = (uint16_t)(label->count + 1),
+        .has_library = label->has_library || is_library,
+    });
+    labels->items[index].latest = made;
+    return made;
+}
+
+/* ---- a trial ---- */
+
+typedef struct trial {
+    thag_walk *walk;
+    thag_labels *labels;
+    int32_t first_library, end_of_libraries;    /* the holders that are libraries: from, up to but without */
+    bool (*reach)(struct trial *trial, PyObject *object);   /* what the pass does with each reference */
+    void (*block)(const void *address, void *data);         /* and with each block */
+    bool has_failed;
+    bool is_late;
+    uint64_t deadline_ns;
+    unsigned expanded_count;
+    int32_t holder;                     /* label: on whose behalf */
+    thag_frontier settled;              /* settle: what to go on from once its tree is done */
+    thag_portion portion;                  /* settle: what is not told yet */
+    thag_portion_listener listener;
+    void *data;
+} trial;
+
+static bool
+is_of_library(const trial *trial, int32_t holder)
+{
+    return holder >= trial->first_library && holder < trial->end_of_libraries;
+}
+
+static bool
+trial_push(trial *trial, PyObject *object)
+{
+    trial->has_failed |= !thag_frontier_push(&trial->walk->frontier, object);
+    return !trial->has_failed;
+}
+
+/* Has a label only through its one referrer. What is special may have been left alone by the walk. */
+static bool
+is_leaf_of_tree(const trial *trial, PyObject *object)
+{
+    return Py_REFCNT(object) == 1 && !thag_walk_is_special(object, trial->walk);
+}
+
+/* What is known of an object that the walk has visited, or NULL. */
+static thag_visit *
+trial_find(const trial *trial, PyObject *object)
+{
+    thag_visit *visit = thag_visited_peek(&trial->walk->visited, object);
+    return visit == NULL || visit->first_holder < 0 ? NULL : visit;
+}
+
+static void
+ignore_block(const void *Py_UNUSED(address), void *Py_UNUSED(data))
+{
+}
+
+static bool
+reach_object(PyObject *object, void *data)
+{
+    trial *trial = data;
+    return trial->reach(trial, object);
+}
+
+/* Of a cache's references, those that clearing it leaves alone. */
+static bool
+is_kept_by_cache(PyObject *wrapper, PyObject *held)
+{
+    Py_ssize_t offset = Py_TYPE(wrapper)->tp_dictoffset;
+    assert(offset > 0);
+    return *(PyObject **)((char *)wrapper + offset) == held || PyFunction_Check(held) || PyType_Check(held);
+}
+
+typedef struct {
+    trial *trial;
+    PyObject *wrapper;
+    bool kept;
+} cache_part;
+
+static bool
+reach_cache_part(PyObject *held, void *data)
+{
+    const cache_part *part = data;
+    return is_kept_by_cache(part->wrapper, held) != part->kept || part->trial->reach(part->trial, held);
+}
+
+/* Reaches either what clearing a cache would keep, or what it would throw away. */
+static void
+expand_cache(trial *trial, PyObject *wrapper, bool kept)
+{
+    cache_part part = {trial, wrapper, kept};
+    thag_blocks_visitor visitor = {ignore_block, reach_cache_part, &part};
+    thag_walk_expand(wrapper, &trial->walk->kinds, &visitor);
+}
+
+static bool
+is_cut(const trial *trial, PyObject *object)
+{
+    if (!thag_walk_is_cache(object, trial->walk)) {
+        return false;
+    }
+    const thag_visit *visit = trial_find(trial, object);
+    return visit != NULL && visit->is_cut;
+}
+
+/* Goes on from all that is in the frontier. */
+static void
+trial_spread(trial *trial)
+{
+    enum { BETWEEN_LOOKS_AT_THE_CLOCK = 1 << 12 };
+    thag_frontier *frontier = &trial->walk->frontier;
+    thag_blocks_visitor visitor = {trial->block, reach_object, trial};
+    while (frontier->count > 0 && !trial->has_failed && !trial->is_late) {
+        PyObject *object = frontier->objects[--frontier->count];
+        if (is_cut(trial, object)) {
+            expand_cache(trial, object, true);
+        }
+        else {
+            thag_walk_expand(object, &trial->walk->kinds, &visitor);
+        }
+        if (++trial->expanded_count % BETWEEN_LOOKS_AT_THE_CLOCK == 0) {
+            trial->is_late = thag_clock_read() > trial->deadline_ns;
+        }
+    }
+}
+
+/* ---- label ---- */
+
+static bool
+reach_to_label(trial *trial, PyObject *object)
+{
+    if (is_leaf_of_tree(trial, object)) {
+        return trial_push(trial, object);
+    }
+    thag_visit *visit = trial_find(trial, object);
+    if (visit == NULL || (visit->first_holder != trial->holder && is_of_library(trial, visit->first_holder))) {
+        return true;
+    }
+    uint32_t label = label_with(trial->labels, visit->label, trial->holder, is_of_library(trial, trial->holder));
+    if (label == THAG_LABEL_NONE) {
+        trial->has_failed = true;
+        return false;
+    }
+    if (label == visit->label) {
+        return true;
+    }
+    visit->label = label;
+    return trial_push(trial, object);
+}
+
+/* Reaches what a name or a cache is a reference to. Nothing, if meanwhile only the list refers to it. */
+static void
+reach_named(trial *trial, const thag_group *group, PyObject *object)
+{
+    if (group->kind == THAG_CACHE) {
+        expand_cache(trial, object, false);
+    }
+    else if (Py_REFCNT(object) > 1) {
+        (void)trial->reach(trial, object);
+    }
+}
+
+static void
+group_label(trial *trial, const thag_group *group)
+{
+    trial->holder = group->holder;
+    bool is_holder = group->kind != THAG_PASSING && group->kind != THAG_GARBAGE;
+    for (size_t i = 0; i < group->objects.count && is_holder && !trial->has_failed; i++) {
+        reach_named(trial, group, group->objects.items[i]);
+    }
+    trial_spread(trial);
+}
+
+/* ---- count ---- */
+
+static bool
+reach_to_count(trial *trial, PyObject *object)
+{
+    if (is_leaf_of_tree(trial, object)) {
+        return trial_push(trial, object);
+    }
+    thag_visit *visit = trial_find(trial, object);
+    if (visit == NULL || visit->label == THAG_LABEL_NONE) {
+        return true;
+    }
+    visit->references++;
+    if (visit->is_counted || is_of_library(trial, visit->first_holder)) {
+        return true;
+    }
+    visit->is_counted = true;
+    return trial_push(trial, object);
+}
+
+/* The reference from the list that names an object. */
+static void
+count_from_list(trial *trial, PyObject *object)
+{
+    thag_visit *visit = trial_find(trial, object);
+    if (visit != NULL) {
+        visit->references++;
+    }
+}
+
+static void
+group_count(trial *trial, const thag_group *group)
+{
+    for (size_t i = 0; i < group->objects.count && !trial->has_failed; i++) {
+        PyObject *object = group->objects.items[i];
+        count_from_list(trial, object);
+        if (group->kind == THAG_GARBAGE) {
+            (void)trial_push(trial, object);
+        }
+        else if (group->kind != THAG_LIBRARY) {
+            reach_named(trial, group, object);
+        }
+    }
+    trial_spread(trial);
+}
+
+/* ---- pin ---- */
+
+static bool
+reach_to_pin(trial *trial, PyObject *object)
+{
+    if (is_leaf_of_tree(trial, object)) {
+        return trial_push(trial, object);
+    }
+    thag_visit *visit = trial_find(trial, object);
+    if (visit == NULL || visit->is_pinned || visit->label == THAG_LABEL_NONE
+        || trial->labels->items[visit->label].has_library) {
+        return true;
+    }
+    visit->is_pinned = true;
+    return trial_push(trial, object);
+}
+
+static void
+pin_all(trial *trial)
+{
+    thag_visited *visited = &trial->walk->visited;
+    for (size_t i = 0; visited->slots != NULL && i < (size_t)1 << visited->bits && !trial->has_failed; i++) {
+        const thag_visit *visit = &visited->slots[i];
+        if (visit->is_counted && !visit->is_pinned) {
+            PyObject *object = (PyObject *)(uintptr_t)visit->object;
+            if ((uint64_t)Py_REFCNT(object) > visit->references) {
+                (void)reach_to_pin(trial, object);
+                trial_spread(trial);
+            }
+        }
+    }
+}
+
+/* ---- settle ---- */
+
+static void
+portion_tell(trial *trial)
+{
+    if (trial->portion.bytes != 0) {
+        trial->has_failed |= !trial->listener(&trial->portion, trial->data);
+    }
+    trial->portion.bytes = 0;
+}
+
+static void
+settle_block(const void *address, void *data)
+{
+    trial *trial = data;
+    size_t size;
+    uint32_t context_id = thag_lifecycle_owner_of(address, &size);
+    if (context_id == 0) {
+        return;
+    }
+    if (context_id != trial->portion.context_id) {
+        portion_tell(trial);
+        trial->portion.context_id = context_id;
+    }
+    trial->portion.bytes += (int64_t)size;
+}
+
+/* Takes one reference away; what loses its last one is settled. */
+static bool
+reach_to_settle(trial *trial, PyObject *object)
+{
+    if (is_leaf_of_tree(trial, object)) {
+        return trial_push(trial, object);
+    }
+    thag_visit *visit = trial_find(trial, object);
+    if (visit == NULL || !visit->is_counted || visit->is_settled) {
+        return true;
+    }
+    assert(visit->references > 0);
+    if (--visit->references == 0) {
+        visit->is_settled = true;
+        trial->has_failed |= !thag_frontier_push(&trial->settled, object);
+    }
+    return !trial->has_failed;
+}
+
+/* Makes what follows count for an object, or for what is like it. */
+static void
+portion_turn(trial *trial, thag_portion like)
+{
+    thag_portion *portion = &trial->portion;
+    if (portion->first_holder != like.first_holder || portion->label != like.label || portion->is_pinned != like.is_pinned
+        || portion->is_cyclic != like.is_cyclic) {
+        portion_tell(trial);
+        *portion = like;
+    }
+}
+
+static void
+settle_all(trial *trial, bool is_cyclic)
+{
+    thag_frontier *settled = &trial->settled;
+    while (settled->count > 0 && !trial->has_failed && !trial->is_late) {
+        PyObject *object = settled->objects[--settled->count];
+        const thag_visit *visit = trial_find(trial, object);
+        portion_turn(trial, (thag_portion){visit->first_holder, visit->label, visit->is_pinned, is_cyclic, 0, 0});
+        (void)trial_push(trial, object);
+        trial_spread(trial);
+    }
+}
+
+/* What only the cache refers to has no label of its own. */
+static void
+settle_cache_leaves(trial *trial, int32_t holder)
+{
+    uint32_t label = label_with(trial->labels, THAG_LABEL_NONE, holder, false);
+    trial->has_failed |= label == THAG_LABEL_NONE;
+    portion_turn(trial, (thag_portion){.first_holder = holder, .label = label});
+    trial_spread(trial);
+}
+
+/* Not what garbage refers to: that waits for the collector. */
+static void
+group_settle(trial *trial, const thag_group *group)
+{
+    bool goes_at_once = group->kind != THAG_LIBRARY && group->kind != THAG_GARBAGE;
+    for (size_t i = 0; i < group->objects.count && goes_at_once && !trial->has_failed; i++) {
+        PyObject *object = group->objects.items[i];
+        reach_named(trial, group, object);
+        if (trial->walk->frontier.count > 0) {
+            settle_cache_leaves(trial, group->holder);
+        }
+        if (Py_REFCNT(object) > 1) {
+            (void)reach_to_settle(trial, object);       /* the list's */
+        }
+    }
+}
+
+static void
+settle_cycles(trial *trial)
+{
+    thag_visited *visited = &trial->walk->visited;
+    for (size_t i = 0; visited->slots != NULL && i < (size_t)1 << visited->bits && !trial->has_failed; i++) {
+        thag_visit *visit = &visited->slots[i];
+        if (visit->is_counted && !visit->is_settled) {
+            visit->is_settled = true;
+            trial->has_failed |= !thag_frontier_push(&trial->settled, (PyObject *)(uintptr_t)visit->object);
+            settle_all(trial, true);
+        }
+    }
+}
+
+/* ---- all passes ---- */
+
+/* What an earlier trial said goes first: the objects that it knew may be gone by now. */
+static void
+trial_forget(thag_visited *visited)
+{
+    for (size_t i = 0; visited->slots != NULL && i < (size_t)1 << visited->bits; i++) {
+        thag_visit *visit = &visited->slots[i];
+        visit->references = 0;
+        visit->label = THAG_LABEL_NONE;
+        visit->is_counted = visit->is_pinned = visit->is_settled = visit->is_cut = false;
+    }
+}
+
+static void
+trial_begin(trial *trial, const thag_group *groups, size_t count)
+{
+    trial_forget(&trial->walk->visited);
+    trial->has_failed = !labels_begin(trial->labels);
+    for (size_t i = 0; i < count; i++) {
+        if (groups[i].kind == THAG_LIBRARY) {
+            trial->first_library = trial->end_of_libraries == 0 ? groups[i].holder : trial->first_library;
+            trial->end_of_libraries = groups[i].holder + 1;
+        }
+        for (size_t j = 0; j < groups[i].objects.count && groups[i].kind == THAG_CACHE; j++) {
+            thag_visit *visit = trial_find(trial, groups[i].objects.items[j]);
+            if (visit != NULL) {
+                visit->is_cut = true;
+            }
+        }
+    }
+}
+
+static void
+trial_pass(trial *trial, const thag_group *groups, size_t count, void (*pass)(struct trial *, const thag_group *))
+{
+    for (size_t i = 0; i < count && !trial->has_failed && !trial->is_late; i++) {
+        pass(trial, &groups[i]);
+    }
+}
+
+static void
+trial_run(trial *trial, const thag_group *groups, size_t count)
+{
+    trial->block = ignore_block;
+    trial->reach = reach_to_label;
+    trial_pass(trial, groups, count, group_label);
+    trial->reach = reach_to_count;
+    trial_pass(trial, groups, count, group_count);
+    trial->reach = reach_to_pin;
+    pin_all(trial);
+    trial->block = settle_block;
+    trial->reach = reach_to_settle;
+    trial_pass(trial, groups, count, group_settle);
+    settle_all(trial, false);
+    settle_cycles(trial);
+    portion_tell(trial);
+}
+
+thag_trial_result
+thag_release_try(thag_walk *walk, const thag_group *groups, size_t count, uint64_t deadline_ns, thag_labels *labels,
+                 thag_portion_listener listener, void *data)
+{
+    assert(walk->frontier.count == 0);
+    trial trial = {
+        .walk = walk,
+        .labels = labels,
+        .deadline_ns = deadline_ns,
+        .portion = {.first_holder = -1},
+        .listener = listener,
+        .data = data,
+    };
+    trial_begin(&trial, groups, count);
+    trial_run(&trial, groups, count);
+    walk->frontier.count = 0;
+    thag_frontier_clear(&trial.settled);
+    return trial.has_failed ? THAG_TRIAL_FAILED : trial.is_late ? THAG_TRIAL_LATE : THAG_TRIAL_DONE;
+}
+
+/* ---- what nobody names ---- */
+
+static bool
+reach_to_divide(trial *trial, PyObject *object)
+{
+    thag_visit *visit = thag_visited_peek(&trial->walk->visited, object);
+    if (visit != NULL && visit->is_counted) {
+        visit->references++;
+    }
+    return true;
+}
+
+static bool
+divide_begin(thag_walk *walk, PyObject *const *objects, size_t count)
+{
+    trial_forget(&walk->visited);
+    for (size_t i = 0; i < count; i++) {
+        thag_visit *visit = thag_visited_find(&walk->visited, objects[i]);
+        if (visit == NULL) {
+            return false;
+        }
+        visit->is_counted = true;
+        visit->references = 1;      /* from where they lie */
+    }
+    return true;
+}
+
+bool
+thag_release_divide(thag_walk *walk, PyObject **objects, size_t count, size_t *held_count)
+{
+    trial trial = {.walk = walk, .reach = reach_to_divide};
+    const thag_blocks_visitor visitor = {ignore_block, reach_object, &trial};
+    *held_count = 0;
+    if (!divide_begin(walk, objects, count)) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        thag_walk_expand(objects[i], &walk->kinds, &visitor);
+    }
+    for (size_t i = 0; i < count; i++) {
+        PyObject *object = objects[i];
+        if ((uint64_t)Py_REFCNT(object) > thag_visited_peek(&walk->visited, object)->references) {
+            objects[i] = objects[*held_count];
+            objects[(*held_count)++] = object;
+        }
+    }
+    return true;
+}
