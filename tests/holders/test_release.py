@@ -76,6 +76,14 @@ def test_what_two_names_hold_goes_with_both():
     assert only(tried((NAMES, [names["a"]]), (NAMES, [names["b"]]))) == ((0, 1), False, False)
 
 
+def test_sets_that_begin_alike_are_kept_apart():
+    with thag_nb.task("made"):
+        names: dict[str, Any] = {"a": [bytearray(SIZE), bytearray(SIZE)]}
+    names["b"], names["c"] = names["a"]
+    found = tried(*((NAMES, [value]) for value in names.values()))
+    assert set(found) == {((0, 1), False, False), ((0, 2), False, False)}
+
+
 def test_what_is_held_by_something_unknown_stays():
     names = {"a": [block()]}
     unknown = names["a"][0]
@@ -131,7 +139,7 @@ def test_a_cache_lets_go_of_results_but_not_of_its_function():
     names: dict[str, Any] = {}
     with thag_nb.task("made"):
         big = bytearray(2 * SIZE)
-        names["big"] = functools.lru_cache(lambda n, data=big: bytearray(n))
+        names["big"] = functools.lru_cache(lambda n, data=big: bytearray(n + 0 * len(data)))
         names["big"](SIZE)
         names["big"](SIZE + 1)
     del big
@@ -216,6 +224,17 @@ def test_objects_are_divided_into_those_that_something_else_refers_to_and_garbag
     assert len(objects) == 1
     assert objects[0] is not first
     assert sys.getrefcount(first) > 2
+
+
+def test_a_second_trial_of_the_same_says_the_same():
+    names = {"a": [block()]}
+    groups = [(0, NAMES, [names["a"]])]
+    walk = _native.Walk(kinds.known())
+    walk.follow(0, groups[0][2], [])
+    first = walk.release(groups, 1000)
+    assert first is not None
+    assert sum(first[0].values()) > SIZE
+    assert walk.release(groups, 1000) == first
 
 
 def test_a_second_trial_starts_anew():

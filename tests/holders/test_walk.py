@@ -305,6 +305,14 @@ def test_a_block_counts_once_and_the_other_holder_is_told():
 
 
 @pytest.mark.usefixtures("dispatcher")
+def test_what_refers_to_nothing_counts_once_as_well():
+    with thag_nb.task("shared"):
+        names = named(first=[bytes(100_000)])
+    names["second"] = [names["first"][0]]
+    assert sum(row.held_bytes for row in walk.find("shared", namespace=names)) == of("shared").self_live_bytes
+
+
+@pytest.mark.usefixtures("dispatcher")
 def test_a_line_is_left_out_where_something_that_is_no_name_holds_it_as_well():
     with thag_nb.task("shared"):
         unknown = [bytes(1000) for _ in range(100)]
