@@ -1039,6 +1039,14 @@ MUTANTS = [
         _VALUES,
     ),
     Mutant(
+        "buckets are empty that are not",
+        "heap/layouts.c",
+        "        bool is_empty = table->empty[i / 32] >> i % 32 & 1;",
+        "        bool is_empty = table->empty[i / 32] >> i % 31 & 1;",
+        "an index that was searched has a reference to each of its labels",
+        (_TRIAL + "test_labels_that_an_index_looks_up_go_with_it",),
+    ),
+    Mutant(
         "a record has no base",
         "heap/arrays.c",
         "held[] = {record->base, (PyObject *)record->dtype};",

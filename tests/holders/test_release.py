@@ -7,6 +7,7 @@ import gc
 import sys
 from typing import Any
 
+import pandas as pd
 import pytest
 from processes import python
 
@@ -19,7 +20,9 @@ SIZE = 100_003
 NAMES, LIBRARY, CACHE, PASSING, GARBAGE = GroupKind
 
 
-def tried(*groups: tuple[GroupKind, list[Any]], limit_ms: int = 10_000, excluded: list[Any] | None = None) -> Any:
+def tried(
+    *groups: tuple[GroupKind, list[Any]], limit_ms: int = 10_000, excluded: list[Any] | None = None, least: int = 10_000
+) -> Any:
     """What a walk over these holders, in their order, tells of the task "made": bytes by label, pinned, cyclic."""
     context_id = thag_nb.read().find("made").context_id
     walk = _native.Walk(kinds.known())
@@ -41,7 +44,7 @@ def tried(*groups: tuple[GroupKind, list[Any]], limit_ms: int = 10_000, excluded
         if context == context_id:
             key = (labels[label], pinned, cyclic)
             found[key] = found.get(key, 0) + held
-    return {key: held for key, held in found.items() if held > 10_000}
+    return {key: held for key, held in found.items() if held > least}
 
 
 class Node:
@@ -149,6 +152,18 @@ def test_a_cache_lets_go_of_results_but_not_of_its_function():
     assert list(results) == [((1,), False, False)]
     assert 2 * SIZE < results[(1,), False, False] < 2 * SIZE + 20_000
     del wrapper, function
+
+
+def test_labels_that_an_index_looks_up_go_with_it():
+    with thag_nb.task("made"):
+        names = {"a": pd.Index([("x" * 1000) + str(n) for n in range(500)], dtype=object)}
+    assert "not there" not in names["a"]
+    unknown = names["a"][7]
+    found = tried((NAMES, [names["a"]]), least=1000)
+    whole = sum(map(sys.getsizeof, names["a"]))
+    assert whole * 0.98 < found[(0,), False, False] < whole * 1.05
+    assert 1000 < found[(0,), True, False] < 1200, "the one that is held elsewhere"
+    del unknown
 
 
 def test_small_results_go_with_their_cache_to_the_last_byte():

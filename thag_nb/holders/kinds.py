@@ -6,7 +6,9 @@ A type is looked up where its module is loaded already: what is not loaded has n
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+_PANDAS_TABLE = "PyObjectHashTable"
 # In the order of `thag_kind` in native/heap/visitor.h; their layouts are in layouts.c beside it.
 _PLACES = (
     ("array", "array"),
@@ -24,6 +26,7 @@ _PLACES = (
     ("numpy", "dtype"),
     ("numpy.dtypes", "StringDType"),
     ("numpy", "void"),
+    ("pandas._libs.hashtable", _PANDAS_TABLE),
     ("builtins", "range"),
     ("_thread", "RLock"),
     ("_queue", "SimpleQueue"),
@@ -41,4 +44,15 @@ def _find(module: str, name: str) -> object:
     found: object = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    return found
+    return found if name != _PANDAS_TABLE or _has_references(found) else None
+
+
+def _has_references(table: Any) -> bool:
+    """Whether this type of pandas has a reference to each label: before pandas 3, it only knows where they are."""
+    if table is None:
+        return False
+    labels = sys.modules["numpy"].array([object()], dtype=object)
+    before = sys.getrefcount(labels[0])
+    a_table = table()
+    a_table.map_locations(labels)
+    return sys.getrefcount(labels[0]) > before

@@ -233,6 +233,35 @@ numba_memory_visit(PyObject *object, const thag_kinds *Py_UNUSED(kinds), const t
     return true;
 }
 
+/* ---- pandas ---- */
+
+/* khash's, as pandas has it. */
+typedef struct {
+    uint32_t buckets, size, occupied, limit;
+    const uint32_t *empty;          /* a bit for each bucket */
+    PyObject **keys;
+} pandas_buckets;
+
+/* What an index finds labels with that are Python objects. It has a reference to each, of which it shows the collector none. */
+typedef struct {
+    PyObject_HEAD
+    void *methods;
+    const pandas_buckets *buckets;
+} pandas_table;
+
+static bool
+pandas_table_visit(PyObject *object, const thag_kinds *Py_UNUSED(kinds), const thag_blocks_visitor *visitor)
+{
+    const pandas_buckets *table = ((const pandas_table *)object)->buckets;
+    for (uint32_t i = 0; table != NULL && table->size > 0 && i < table->buckets; i++) {
+        bool is_empty = table->empty[i / 32] >> i % 32 & 1;
+        if (!is_empty && !visitor->object(table->keys[i], visitor->data)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ---- any of them ---- */
 
 static const thag_layout array_layout = {sizeof(array), offsetof(array, items), NULL};
@@ -244,6 +273,7 @@ static const thag_layout element_layout = {sizeof(element), 0, element_visit};
 static const thag_layout lock_layout = {sizeof(lock), offsetof(lock, lock), NULL};
 static const thag_layout lru_cache_layout = {sizeof(cached_result), 0, lru_cache_visit};
 static const thag_layout numba_memory_layout = {sizeof(numba_memory), 0, numba_memory_visit};
+static const thag_layout pandas_table_layout = {sizeof(pandas_table), 0, pandas_table_visit};
 static const thag_layout range_layout = {sizeof(range), 0, range_visit};
 static const thag_layout rlock_layout = {sizeof(rlock), offsetof(rlock, lock), NULL};
 #if PY_VERSION_HEX >= 0x030D0000
@@ -270,6 +300,7 @@ static const thag_layout *const layouts[THAG_KINDS] = {
     [THAG_NUMPY_DTYPE] = &thag_dtype_layout,
     [THAG_NUMPY_TEXT_DTYPE] = &thag_text_dtype_layout,
     [THAG_NUMPY_VOID] = &thag_record_layout,
+    [THAG_PANDAS_TABLE] = &pandas_table_layout,
     [THAG_RANGE] = &range_layout,
     [THAG_RLOCK] = &rlock_layout,
     [THAG_SIMPLE_QUEUE] = &simple_queue_layout,
