@@ -430,12 +430,11 @@ settle_cache_leaves(trial *trial, int32_t holder)
     trial_spread(trial);
 }
 
-/* Not what garbage refers to: that waits for the collector. */
+/* Garbage has no label, so nothing here; what it refers to waits for the collector. */
 static void
 group_settle(trial *trial, const thag_group *group)
 {
-    bool goes_at_once = group->kind != THAG_LIBRARY && group->kind != THAG_GARBAGE;
-    for (size_t i = 0; i < group->objects.count && goes_at_once && !trial->has_failed; i++) {
+    for (size_t i = 0; i < group->objects.count && group->kind != THAG_LIBRARY && !trial->has_failed; i++) {
         PyObject *object = group->objects.items[i];
         reach_named(trial, group, object);
         if (trial->walk->frontier.count > 0) {
