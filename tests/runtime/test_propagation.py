@@ -439,6 +439,69 @@ def test_a_thread_pools_callbacks_run_in_the_context_that_handed_them_over(way):
     assert names == ["first"] * 2 + ["second"] * 2
 
 
+class OwnWorkers(concurrent.futures.ThreadPoolExecutor):
+    """With workers that are told of their pool, and are among its threads before they start."""
+
+    served: list[str]
+
+    def _adjust_thread_count(self) -> None:
+        self.served = []
+        worker = threading.Thread(target=OwnWorkers.serve, args=(self,))
+        self._threads.add(worker)  # type: ignore[attr-defined]
+        worker.start()
+
+    def serve(self) -> None:
+        self.served.append(name())
+        self._work_queue.get().run()  # type: ignore[attr-defined]
+        self.served.append(name())
+
+
+def test_workers_of_a_pools_own_kind_belong_to_nobody():
+    with thag_nb.task("first"), OwnWorkers(1) as pool:
+        assert pool.submit(name).result() == "first"
+        (worker,) = pool._threads  # type: ignore[attr-defined]
+        worker.join()
+        assert pool.served == ["root", "root"]
+
+
+def test_a_thread_that_is_only_told_of_a_pool_stays_with_its_starter():
+    names: list[str] = []
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, thag_nb.task("starter"):
+        thread = threading.Thread(target=lambda _: names.append(name()), args=(pool,))
+        thread.start()
+        thread.join()
+    assert names == ["starter"]
+
+
+def test_what_workers_of_dask_are_asked_for_is_nobodys():
+    """They are there when the first of them starts a thread, and what they are asked for comes by messages."""
+    code = """
+        import sys, threading, types
+        import thag_nb
+
+        class Worker:
+            def handle_stimulus(self, *events):
+                "What it says of itself."
+                return [thag_nb.current_context().name, *events]
+
+        thag_nb.start()
+        sys.modules["distributed.worker"] = module = types.ModuleType("distributed.worker")
+        module.Worker = Worker
+        own = Worker.handle_stimulus
+        with thag_nb.task("who made the client"):
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+            print(Worker().handle_stimulus(1, 2), Worker.handle_stimulus.__doc__)
+        thag_nb.stop()
+        print(Worker.handle_stimulus is own)
+        thag_nb.start()
+        with thag_nb.task("who made another"):
+            print(Worker().handle_stimulus())
+    """
+    assert python(code).splitlines() == ["['root', 1, 2] What it says of itself.", "True", "['root']"]
+
+
 def test_the_threads_that_handle_a_thread_pool_belong_to_nobody():
     with thag_nb.task("maker"), multiprocessing.pool.ThreadPool(1) as pool:
         # Left uncarried, so that they show where the handlers are.

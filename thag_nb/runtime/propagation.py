@@ -35,13 +35,17 @@ _Prepared: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any], Callable[[], obje
 _Prepare: TypeAlias = Callable[..., _Prepared]
 
 
+_Carry: TypeAlias = "Callable[[Any, _Flow], Any]"
+
+
 class _Wrapping:
     """One function of a class, wrapped while `on`."""
 
-    def __init__(self, owner: type, name: str, prepare: _Prepare) -> None:
+    def __init__(self, owner: type, name: str, prepare: _Prepare, carry: _Carry | None = None) -> None:
         self._owner = owner
         self._name = name
         self._prepare = prepare
+        self._carry = carry  # the function itself, to somebody else than who calls it
         self._own_entry: Any = _MISSING
         self._wrapper: Callable[..., Any] | None = None
         self.on = False
@@ -51,7 +55,9 @@ class _Wrapping:
         if self._wrapper is not None:
             return  # still there, under somebody else's
         self._own_entry = self._owner.__dict__.get(self._name, _MISSING)
-        self._wrapper = _native.handover(getattr(self._owner, self._name), self._prepare_while_on)
+        function = getattr(self._owner, self._name)
+        carried = function if self._carry is None else self._carry(function, _NOBODY)
+        self._wrapper = _native.handover(carried, self._prepare_while_on)
         setattr(self._owner, self._name, self._wrapper)
 
     def _prepare_while_on(self, /, *args: Any, **kwargs: Any) -> _Prepared:
@@ -77,7 +83,7 @@ def _carry_sized(iterable: Any, flow: _Flow) -> Any:
     return _native.carried_items(iterable, flow) if hasattr(type(iterable), "__len__") else iterable
 
 
-def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> _Prepare:
+def _handing_over(**parameters: tuple[int, _Carry]) -> _Prepare:
     """For methods that hand over what they are given: the parameters' positions, `self` being 0, and how to carry."""
 
     def prepare(*args: Any, **kwargs: Any) -> _Prepared:
@@ -90,6 +96,10 @@ def _handing_over(**parameters: tuple[int, Callable[[Any, _Flow], Any]]) -> _Pre
         return tuple(arguments), kwargs, None
 
     return prepare
+
+
+def _prepare_nothing(*_args: Any, **_kwargs: Any) -> _Prepared:
+    return None
 
 
 _prepare_call = _handing_over(fn=(1, _carry))
@@ -122,11 +132,14 @@ def _serves_threads(thread: threading.Thread) -> bool:
     from multiprocessing import pool
 
     target = vars(thread).get("_target")
+    arguments = vars(thread).get("_args", ())
     if _is_one_of(target, executor, "_worker") or _is_one_of(target, pool, "worker"):
         return True
+    if any(isinstance(each, executor.ThreadPoolExecutor) and thread in each._threads for each in arguments):
+        return True  # of an executor with workers of its own kind, as Dask's
     if not _is_one_of(target, pool.Pool, "_handle_tasks", "_handle_results"):
         return False
-    return not any(hasattr(argument, "_reader") for argument in vars(thread).get("_args", ()))  # a pipe, to a process
+    return not any(hasattr(argument, "_reader") for argument in arguments)  # a pipe, to a process
 
 
 def _prepare_thread(*args: Any, **kwargs: Any) -> _Prepared:
@@ -135,6 +148,7 @@ def _prepare_thread(*args: Any, **kwargs: Any) -> _Prepared:
     thread = args[0] if args else None
     if not isinstance(thread, Thread) or _has_fixed_run(thread):
         return None
+    _install_for_services()
     flow = _NOBODY if _serves_threads(thread) else _native.flow()
     if flow == _NOBODY and not _INHERITS:
         return None
@@ -162,14 +176,27 @@ def _wrappings() -> list[_Wrapping]:
 
 
 _installed: list[_Wrapping] = []
+_services: list[_Wrapping] = []
+
+
+def _install_for_services() -> None:
+    """Let what Dask's workers do be nobody's: they are asked by messages, so who made them is not who wants it.
+
+    Once they are there: a client in this process brings them along, and starts a thread for them.
+    """
+    worker = sys.modules.get("distributed.worker")
+    if worker is not None and not _services:
+        _services.append(_Wrapping(worker.Worker, "handle_stimulus", _prepare_nothing, _carry))
+        _services[0].install()
 
 
 def install() -> None:
     """Let contexts follow threads, `ThreadPoolExecutor` and `multiprocessing.pool.ThreadPool`. Twice is once."""
     if not _installed:
         _installed.extend(_wrappings())
-    for wrapping in _installed:
+    for wrapping in (*_installed, *_services):
         wrapping.install()
+    _install_for_services()
 
 
 def is_installed() -> bool:
@@ -179,5 +206,5 @@ def is_installed() -> bool:
 
 def remove() -> None:
     """Undo `install`, as far as nobody has wrapped it meanwhile; what remains passes calls through."""
-    for wrapping in _installed:
+    for wrapping in (*_installed, *_services):
         wrapping.remove()
