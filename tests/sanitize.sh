@@ -12,7 +12,7 @@ address)
     libraries="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
     # The interpreter itself leaks on purpose, and some tests ask for more memory than there is.
     export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_segv=0
-    tests+=(tests/holders/test_walk.py)
+    tests+=(tests/holders)
     run=()
     ;;
 thread)

@@ -186,6 +186,12 @@ async def opened_by_an_async_generator(name: str) -> None:
     await anext(generate())
 
 
+def opened_in_the_registry(name: str) -> None:
+    guard = ContextGuard(registry.open(name, "task"))
+    guard.enter()
+    guard.close()
+
+
 OPENINGS = {
     "task": lambda name: thag_nb.task(name).__enter__(),
     "decorator": lambda name: thag_nb.task(name)(abs)(1),
@@ -195,7 +201,7 @@ OPENINGS = {
     "push untracked": lambda name: thag_nb.push_allocator_context(thag_nb.Allocator.SYSTEM, name).close(),
     "memory context": lambda name: thag_nb.TaskMemoryContext(name).enter().close(),
     "call": lambda name: thag_nb.with_task_allocator(name, int),
-    "registry": lambda name: registry.open(name, "task"),
+    "registry": opened_in_the_registry,
     "mark": thag_nb.mark,
 }
 
