@@ -233,9 +233,8 @@ mapping_look_up(PyObject *contextvars, thag_context *otherwise)
     return found;
 }
 
-#ifndef Py_GIL_DISABLED
-/* What the thread is in that the interpreter began with. Those that end meanwhile need the GIL for it, which we have; those
-   that come are put in front. */
+/* What the thread is in that the interpreter began with. Threads that end meanwhile need the GIL for it, which we have (where
+   it can be off, nothing is recorded then), and those that come are put in front. */
 static thag_context *
 context_of_main_thread(void)
 {
@@ -246,14 +245,6 @@ context_of_main_thread(void)
     return oldest == NULL || oldest->context == NULL ? thag_contexts.root
                                                      : mapping_look_up(oldest->context, thag_contexts.root);
 }
-#else
-/* Another thread's Context may go at any time here. */
-static thag_context *
-context_of_main_thread(void)
-{
-    return thag_contexts.root;
-}
-#endif
 
 /* What a flow is charged to that has nothing of its own: the root, but on a native thread what the main thread is in, or else
    the foreground. */
