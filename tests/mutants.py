@@ -1139,6 +1139,17 @@ MUTANTS = [
         (_PROPAGATION + "test_what_is_carried_may_refer_to_who_keeps_it_and_is_collected",),
     ),
     Mutant(
+        "preparation at the user's expense",
+        _HANDOVER,
+        """    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *prepared = PyObject_Vectorcall(handover->prepare, arguments, count, names);
+    thag_bookkeeping_end(collector_was_on);
+""",
+        "    PyObject *prepared = PyObject_Vectorcall(handover->prepare, arguments, count, names);\n",
+        "what follows the work is charged to nobody",
+        (_PROPAGATION + "test_handing_over_costs_no_more_than_without_us",),
+    ),
+    Mutant(
         "preparation not undone",
         _HANDOVER,
         "    if (result == NULL && PyTuple_GET_ITEM(prepared, UNDO) != Py_None) {",

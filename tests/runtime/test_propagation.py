@@ -367,6 +367,32 @@ def test_work_that_waits_costs_its_submitter_no_more_than_without_us():
     assert carried - bare < 1000 * 16
 
 
+def test_handing_over_costs_no_more_than_without_us():
+    def costs(
+        task: str, submit: Callable[..., object], add_done_callback: Callable[..., object], start: Callable[..., object]
+    ) -> int:
+        future: concurrent.futures.Future[int] = concurrent.futures.Future()
+        threads = [threading.Thread(target=int) for _ in range(20)]
+        with thag_nb.task(task):
+            for thread in threads:
+                submit(pool, int)
+                add_done_callback(future, int)
+                start(thread)
+        for thread in threads:
+            thread.join()
+        return of(task).allocations
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        wrapped: list[Callable[..., object]] = [
+            type(pool).submit,
+            concurrent.futures.Future.add_done_callback,
+            threading.Thread.start,
+        ]
+        costs("before", *wrapped)
+        bare = costs("bare", *(function.__wrapped__ for function in wrapped))
+        assert costs("handed over", *wrapped) - bare < 20 * 5
+
+
 def test_what_is_sent_to_another_interpreter_goes_as_it_is(monkeypatch):
     class InterpreterPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         pass
@@ -471,6 +497,48 @@ def test_a_thread_that_is_only_told_of_a_pool_stays_with_its_starter():
         thread.start()
         thread.join()
     assert names == ["starter"]
+
+
+class Worker(threading.Thread):
+    served = ""
+
+    def run(self) -> None:
+        self.served = name()
+
+
+class WorkerWithThread:
+    served = ""
+
+    def serve(self) -> None:
+        self.served = name()
+
+
+@pytest.mark.parametrize("module", ["anyio._backends._asyncio", "trio._core._thread_cache"])
+def test_workers_of_the_pools_of_other_libraries_belong_to_nobody(module, monkeypatch):
+    own, without = Worker(), WorkerWithThread()
+    with_thread = threading.Thread(target=without.serve)
+    with thag_nb.task("first"):
+        before = Worker()
+        before.start()
+        for kind, worker in ((Worker, own), (WorkerWithThread, with_thread)):
+            monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(WorkerThread=kind))
+            worker.start()
+            worker.join()
+        before.join()
+    assert (before.served, own.served, without.served) == ("first", "root", "root")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="threads are given contexts since 3.14")
+def test_a_thread_that_was_given_a_context_stays_in_it():
+    names: list[str] = []
+    with thag_nb.task("given"):
+        given = contextvars.copy_context()
+        with thag_nb.task("starter"):
+            for context in (given, contextvars.Context(), None):
+                thread = threading.Thread(target=lambda: names.append(name()), context=context)  # type: ignore[call-arg]
+                thread.start()
+                thread.join()
+    assert names == ["given", "root", "starter"]
 
 
 def test_what_workers_of_dask_are_asked_for_is_nobodys():

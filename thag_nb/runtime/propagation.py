@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thag_nb import _native
@@ -126,6 +127,18 @@ def _is_one_of(target: object, owner: object, *names: str) -> bool:
     return any(target is getattr(owner, name, _MISSING) for name in names)
 
 
+def _workers() -> tuple[type, ...]:
+    """Classes of workers of the pools of other libraries, which bring the submitter's contextvars themselves."""
+    places = (("anyio._backends._asyncio", "WorkerThread"), ("trio._core._thread_cache", "WorkerThread"))
+    found = (getattr(sys.modules.get(module), name, None) for module, name in places)
+    return tuple(kind for kind in found if isinstance(kind, type))
+
+
+def _has_a_context_of_its_own(thread: threading.Thread) -> bool:
+    """Whether it was given one, which 3.14 began with: then that says what it is part of."""
+    return sys.version_info >= (3, 14) and vars(thread).get("_context") is not None
+
+
 def _serves_threads(thread: threading.Thread) -> bool:
     """Whether it is part of a pool of threads. What a pool of processes sends back is charged to who made the pool."""
     from concurrent.futures import thread as executor
@@ -137,6 +150,8 @@ def _serves_threads(thread: threading.Thread) -> bool:
         return True
     if any(isinstance(each, executor.ThreadPoolExecutor) and thread in each._threads for each in arguments):
         return True  # of an executor with workers of its own kind, as Dask's
+    if isinstance(thread, _workers()) or (isinstance(target, MethodType) and isinstance(target.__self__, _workers())):
+        return True
     if not _is_one_of(target, pool.Pool, "_handle_tasks", "_handle_results"):
         return False
     return not any(hasattr(argument, "_reader") for argument in arguments)  # a pipe, to a process
@@ -146,7 +161,7 @@ def _prepare_thread(*args: Any, **kwargs: Any) -> _Prepared:
     from threading import Thread
 
     thread = args[0] if args else None
-    if not isinstance(thread, Thread) or _has_fixed_run(thread):
+    if not isinstance(thread, Thread) or _has_fixed_run(thread) or _has_a_context_of_its_own(thread):
         return None
     _install_for_services()
     flow = _NOBODY if _serves_threads(thread) else _native.flow()

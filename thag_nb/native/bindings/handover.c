@@ -2,9 +2,10 @@
 
    Whoever looks finds the function that is wrapped: its name, signature, code and class, what it says of itself. Only being
    called, being bound to an object and being pickled are the wrapper's own. It has no frame of Python's: it lets its
-   arguments be prepared, which is over when the wrapped function begins. */
+   arguments be prepared, at nobody's expense, which is over when the wrapped function begins. */
 
 #include "bindings.h"
+#include "current.h"
 
 typedef struct {
     PyObject_HEAD
@@ -58,7 +59,9 @@ static PyObject *
 handover_call(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
 {
     const thag_handover *handover = (thag_handover *)self;
+    int collector_was_on = thag_bookkeeping_begin();
     PyObject *prepared = PyObject_Vectorcall(handover->prepare, arguments, count, names);
+    thag_bookkeeping_end(collector_was_on);
     if (prepared == NULL) {
         return NULL;
     }
