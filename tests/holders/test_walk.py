@@ -204,7 +204,7 @@ if sys.version_info >= (3, 15):
     VALUES["frozendict"] = "frozendict({i: str(i) for i in range(5000)})"
     VALUES["frozendict with text for keys"] = "frozendict({str(i): i for i in range(5000)})"
 VALUES_WITH = """
-import array, collections, ctypes, functools, io, json, queue, struct, threading
+import array, collections, ctypes, functools, io, json, queue, struct, sys, threading
 from xml.etree import ElementTree
 import numpy as np, pandas as pd
 import thag_nb
@@ -249,6 +249,7 @@ def caught():
 def values() -> dict[str, Any]:
     code = VALUES_WITH + textwrap.dedent(f"""
         told = {{}}
+        kept = [sys.intern(f"interned {{i}}") for i in range(200_000)]  # so that nobody pays when the table of them grows
         thag_nb.start()
         for name, source in {VALUES!r}.items():
             eval(source)

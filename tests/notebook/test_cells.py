@@ -93,7 +93,7 @@ NATIVE_THREAD = """
 libc = ctypes.CDLL(None)
 routine = ctypes.cast(libc.PyMem_RawMalloc, ctypes.c_void_p)
 thread = ctypes.c_ulong()
-assert libc.pthread_create(ctypes.byref(thread), None, routine, ctypes.c_void_p(300_000)) == 0
+assert libc.pthread_create(ctypes.byref(thread), None, routine, ctypes.c_void_p(3_000_000)) == 0
 libc.pthread_join(thread, None)
 """
 
@@ -107,8 +107,8 @@ def test_native_threads_are_charged_to_the_cell_or_its_task():
         print(json.dumps({{r.name: r.live_bytes for r in thag_nb.read().contexts}}))
     """
     found = last_line(in_shell(code))
-    assert found["native"] >= 300_000
-    assert found["In[1]"] >= 300_000
+    assert found["native"] >= 3_000_000
+    assert found["In[1]"] >= 3_000_000
 
 
 def test_native_threads_are_nobodys_in_the_part_of_a_cell_that_is_not_recorded_and_the_next_cells_afterwards():
@@ -118,7 +118,7 @@ def test_native_threads_are_nobodys_in_the_part_of_a_cell_that_is_not_recorded_a
         run("%thag_task before -q\\n%thag_system\\n" + {NATIVE_THREAD!r})
         run("%thag_task between -q\\n%thag_system\\n%thag_task after -q\\n" + {NATIVE_THREAD!r})
         run({NATIVE_THREAD!r})
-        print(json.dumps([r.name for r in thag_nb.read().contexts if r.self_live_bytes >= 300_000]))
+        print(json.dumps([r.name for r in thag_nb.read().contexts if r.self_live_bytes >= 3_000_000]))
     """
     assert last_line(in_shell(code)) == ["after", "In[1]"]  # and none of the two before
 
@@ -135,7 +135,7 @@ def test_native_threads_of_a_cell_stay_its_own_when_another_that_ran_at_the_same
         run("y = 1")
         go.set()
         other.join()
-        print(json.dumps([[r.kind, r.self_live_bytes >= 300_000] for r in thag_nb.read().contexts]))
+        print(json.dumps([[r.kind, r.self_live_bytes >= 3_000_000] for r in thag_nb.read().contexts]))
     """
     assert last_line(in_shell(code)) == [["root", False], ["system", False], ["cell", True], ["cell", False]]
 

