@@ -249,7 +249,8 @@ def caught():
 def values() -> dict[str, Any]:
     code = VALUES_WITH + textwrap.dedent(f"""
         told = {{}}
-        kept = [sys.intern(f"interned {{i}}") for i in range(200_000)]  # so that nobody pays when the table of them grows
+        # So that nobody pays when the interpreter's table of these grows.
+        kept = [sys.intern(f"interned {{i}}") for i in range(200_000)]
         thag_nb.start()
         for name, source in {VALUES!r}.items():
             eval(source)
