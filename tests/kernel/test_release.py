@@ -126,6 +126,40 @@ KINDS = {
     "a variable of a module": "mine.kept.append(ARRAY())",
     "a variable imported from a module": "from mine import kept; kept.append(ARRAY())",
     "a module that the notebook does not know": "mine.kept.append(ARRAY()); del mine",
+    "a module that was made by hand": "import types; x = types.ModuleType('made'); x.data = ARRAY()",
+    "a module that was made by hand, in a list": (
+        "import types; x = [types.ModuleType('made')]; x[0].data = ARRAY(); x[0].itself = x"
+    ),
+    "labels of groups": "x = pd.DataFrame({'g': np.arange(50_000) % 7, 'v': 1.0}).groupby('g'); x.mean();",
+    "a merge by text": (
+        "a = pd.DataFrame({'k': [f'key {i}' for i in range(5000)], 'v': 1.0}); b = a.copy(); x = a.merge(b, on='k')"
+    ),
+    "a task that has ended": (
+        "import asyncio\nasync def work(): return ARRAY()\njob = asyncio.create_task(work()); await job;"
+    ),
+    "an async generator": "async def numbers():\n    data = ARRAY()\n    yield data\nx = numbers(); await anext(x);",
+    "a thread-local": "import threading; x = threading.local(); x.data = ARRAY()",
+    "a copied context": (
+        "import contextvars; v = contextvars.ContextVar('v'); x = contextvars.copy_context(); x.run(v.set, ARRAY())"
+    ),
+    "a finalizer": (
+        "import weakref; x = Node(); x.data = ARRAY(); f = weakref.finalize(x, print, 'gone'); f.atexit = False"
+    ),
+    "what weak references lead to": (
+        "import weakref; x = Node(); x.data = ARRAY(); weak = weakref.WeakValueDictionary(k=x); one = weakref.ref(x)"
+    ),
+    "an element of a tree": (
+        "from xml.etree import ElementTree as E; x = E.fromstring('<a>' + '<b c=\"d\"/>' * 5000 + '</a>')"
+    ),
+    "iterators": "x = iter([bytes(1000) for _ in range(1000)]); y = map(str, x)",
+    "one artist of a figure": (
+        "fig, ax = plt.subplots(); x, = ax.plot(np.arange(100_000.)); plt.close(fig); del fig, ax"
+    ),
+    "a masked array": "x = np.ma.masked_array(ARRAY(), mask=np.zeros(100_000, bool)); y = x.mask",
+    "an instance whose class answers nothing": (
+        "class Mute:\n    def __eq__(self, other): raise ValueError\n    def __hash__(self): return 1\n"
+        "    def __getattr__(self, name): raise RuntimeError\nx = Mute(); x.__dict__['data'] = ARRAY()"
+    ),
     "a cache of a module": "mine.load(100_000);",
     "a cache imported from a module": "from mine import load; load(100_000);",
     "a cache of a module that the notebook does not know": "mine.load(100_000); del mine",

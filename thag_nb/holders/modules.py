@@ -13,6 +13,7 @@ class Modules:
 
     def __init__(self, main: dict[str, Any]) -> None:
         """`main` are the user's names, which are no module's here."""
+        self._main = main
         self.dicts: dict[str, dict[str, Any]] = {}  # by the first name that each is loaded under
         self.addresses: set[int] = set()
         for name, module in list(sys.modules.items()):
@@ -25,6 +26,11 @@ class Modules:
         self.libraries: dict[str, list[str]] = {}
         for name in sorted(self.dicts.keys() - set(self.users)):
             self.libraries.setdefault(package_of(name), []).append(name)
+
+    def is_loaded(self, module: ModuleType) -> bool:
+        """Whether a name leads to it. Any other module is held like an object, by who made it."""
+        names = MODULE_DICT(module)
+        return names is self._main or id(names) in self.addresses
 
     def packages(self, of_users: set[str]) -> list[str]:
         """Libraries in the order of their claims: those that the user's objects are from, the other installed ones.
@@ -59,7 +65,7 @@ def _is_users(name: str, names: dict[str, Any]) -> bool:
 
 _SERVICES = (
     *("IPython", "comm", "ipykernel", "jupyter_client", "matplotlib_inline", "tornado", "traitlets", "zmq"),
-    *("_pydev", "debugpy", "pydev"),
+    *("_pydev", "debugpy", "pydev", "thag_nb"),
 )
 _EVERYWHERE = ("builtins", "sys")
 _NOT_USERS = sys.stdlib_module_names | {"thag_nb", "IPython", "ipykernel"}

@@ -222,7 +222,7 @@ class _Walk:
         kind = type(objects[0])
         if issubclass(kind, type):
             return type_package(objects[0]) not in ("__main__", dict.get(self._user.names, "__name__"))
-        return issubclass(kind, ModuleType)
+        return issubclass(kind, ModuleType) and self._modules.is_loaded(objects[0])
 
     def _follow_modules(self) -> None:
         for name in self._modules.users:
@@ -325,6 +325,8 @@ class _Walk:
             return not is_of_shell(thing)  # those of IPython, which ran the cell, lead everywhere
         elif kind is _LRU_CACHE:
             return self._is_cache_passed(thing, number, objects)
+        elif issubclass(kind, ModuleType):
+            return not self._modules.is_loaded(thing)
         else:
             return kind is TracebackType
         if not passed and not _is_library(self.holders[number]):
