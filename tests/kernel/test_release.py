@@ -43,10 +43,9 @@ gc.collect();
 KNOWN = "COUNT = 0; KNOWN = {'name', 'KNOWN', *globals()};"
 KINDS = {
     "a list": "x = [bytes(1000) for _ in range(1000)]",
-    "a frame whose labels were looked up": """
-        x = pd.DataFrame({'v': 0.0}, index=[f'label {n} of mine' for n in range(5000)])
-        x.loc['label 7 of mine']
-    """,
+    "a frame whose labels were looked up": (
+        "x = pd.DataFrame({'v': 0.0}, index=[f'label {n} of mine' for n in range(5000)]); x.loc['label 7 of mine'];"
+    ),
     "two names": "x = y = ARRAY()",
     "a name that is a keyword": "globals()['class'] = ARRAY()",
     "a name with a blank": "globals()['a b'] = ARRAY()",

@@ -7,7 +7,8 @@ from processes import python
 from shells import in_shell, last_line
 
 BELOW = """
-    import contextlib, io, re
+    import contextlib, io, re, warnings
+    warnings.simplefilter("ignore")  # IPython's are shown once, so not with the second cell
     shell.run_cell("import os; ready = [3, 1, 2]", store_history=True)
     def seen(source):
         shown = io.StringIO()
