@@ -69,12 +69,23 @@ def test_the_resident_size_is_the_last_reading_and_unknown_before_the_first() ->
     assert list(np.isnan(stack_scene(late, late.contexts[0], window=TEN).values[-1])) == [True] * 5 + [False] * 5
 
 
-def test_a_detail_has_the_inclusive_bytes_and_their_highs() -> None:
-    scene = detail_scene(busy(), busy().find("load"))
+def test_a_detail_of_a_context_is_divided_among_itself_and_what_was_started_under_it() -> None:
+    load = busy().find("load")
+    scene = detail_scene(busy(), load)
+    assert [layer["name"] for layer in scene.header["layers"]] == ["load", "parse"]
     assert scene.header["curves"] == ["high"]
+    assert scene.values.shape == (3, 200)
+    assert scene.values[2].max() == 13 * MIB
+    assert scene.values[:2, -1].sum() == load.live_bytes == 2 * MIB
+    within = stack_scene(busy(), load, window=Window(load.started_ns, load.started_ns + load.duration_ns, 200))
+    assert np.array_equal(scene.values, within.values)
+
+
+def test_a_detail_of_one_without_any_is_its_own_alone_and_without_the_process() -> None:
+    sized = busy()._replace(resident=(ResidentSize(500 * MS, 7 * MIB),))
+    scene = detail_scene(sized, sized.find("parse"))
+    assert [layer["name"] for layer in scene.header["layers"]] == ["parse"]
     assert scene.values.shape == (2, 200)
-    assert scene.values[1].max() == 13 * MIB
-    assert scene.values[0][-1] == 2 * MIB
 
 
 def test_a_description_says_what_the_picture_shows() -> None:

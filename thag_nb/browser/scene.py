@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from thag_nb.palette import OTHERS, ROOT, Styles, styles
 from thag_nb.recordings.model import ContextRecord, Recording, curve_in_words, is_work, work_names
-from thag_nb.recordings.resampling import MOST_LAYERS, OTHERS_ID, Layer, Window, highs, lives, stack, window_of
+from thag_nb.recordings.resampling import MOST_LAYERS, OTHERS_ID, Layer, Stack, Window, stack, window_of
 from thag_nb.units import format_bytes, short
 
 _MOST_MOMENTS = 400
@@ -37,24 +37,23 @@ def stack_scene(
 ) -> Scene:
     """A context, divided among itself and what was started under it, and RSS beside it."""
     curves = stack(recording, top, most=most, window=window)
-    looks = styles(work_names(recording))
-    rows = {"high": curves.high_bytes.astype(np.float32)}
     resident = _resident(recording, curves.window)
-    if resident is not None:
-        rows["resident"] = resident
+    return _scene(recording, top, curves, {} if resident is None else {"resident": resident})
+
+
+def detail_scene(recording: Recording, record: ContextRecord, *, columns: int = 200) -> Scene:
+    """The same of one context among many: of as many columns as fit beside a table, and without RSS."""
+    window = window_of(recording, record)._replace(columns=columns)
+    return _scene(recording, record, stack(recording, record, window=window), {})
+
+
+def _scene(recording: Recording, top: ContextRecord, curves: Stack, others: dict[str, NDArray[np.float32]]) -> Scene:
+    looks = styles(work_names(recording))
+    rows = {"high": curves.high_bytes.astype(np.float32), **others}
     layers = [_layer_header(layer, looks) for layer in curves.layers]
     header = _header(curves.window, layers, list(rows), _description(top))
     header["moments"] = _moments(recording, top, curves.window)
     return Scene(header, np.stack([*(layer.live_bytes.astype(np.float32) for layer in curves.layers), *rows.values()]))
-
-
-def detail_scene(recording: Recording, record: ContextRecord, *, columns: int = 200) -> Scene:
-    """One context with everything started under it."""
-    window = window_of(recording, record)._replace(columns=columns)
-    layer = Layer(record.context_id, record.name, lives(recording, record, window))
-    header = _header(window, [_layer_header(layer, styles(work_names(recording)))], ["high"], _description(record))
-    header["moments"] = _moments(recording, record, window)
-    return Scene(header, np.stack([layer.live_bytes, highs(recording, record, window)]).astype(np.float32))
 
 
 def _description(record: ContextRecord) -> str:
