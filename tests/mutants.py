@@ -1375,6 +1375,14 @@ MUTANTS = [
         (_TRIAL + "test_a_second_trial_of_the_same_says_the_same",),
     ),
     Mutant(
+        "no detours",
+        "heap/release.c",
+        "j < detour->count && detour->items[0] == frame",
+        "j < detour->count && frame == NULL",
+        "what a frame leads to by way of the shell is held by it as well",
+        (_TRIAL + "test_what_a_frame_leads_to_by_a_detour_goes_with_both",),
+    ),
+    Mutant(
         "garbage that something refers to",
         "heap/release.c",
         "        visit->references = 1;      /* from where they lie */",

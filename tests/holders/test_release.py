@@ -17,7 +17,7 @@ from thag_nb.holders import kinds
 from thag_nb.holders.release import GroupKind
 
 SIZE = 100_003
-NAMES, LIBRARY, CACHE, PASSING, GARBAGE = GroupKind
+NAMES, LIBRARY, CACHE, PASSING, GARBAGE, DETOUR = GroupKind
 
 
 def tried(
@@ -29,7 +29,7 @@ def tried(
     walk.exclude(excluded or [])
     described = []
     for number, (kind, objects) in enumerate(groups):
-        if kind not in (PASSING, GARBAGE):
+        if kind not in (PASSING, GARBAGE, DETOUR):
             pending: list[Any] = []
             _, special = walk.follow(number, objects, pending)
             walk.follow(number, [], special)
@@ -191,6 +191,15 @@ def test_what_garbage_refers_to_waits_for_the_collector():
         gc.enable()
 
 
+def test_what_a_frame_leads_to_by_a_detour_goes_with_both():
+    names: dict[str, Any] = {"frame": (lambda: sys._getframe())(), "a": block()}
+    not_walked = [names["a"]]
+    groups = [(NAMES, [names["frame"]]), (NAMES, [names["a"]])]
+    assert only(tried(*groups)) == ((1,), True, False)
+    assert only(tried(*groups, (DETOUR, [names["frame"], names["a"]]))) == ((0, 1), False, False)
+    del not_walked
+
+
 def test_too_many_holders_are_not_told_one_by_one():
     shared = [block()]
     names = {n: [shared] for n in range(9)}
@@ -217,7 +226,7 @@ def test_a_trial_ends_when_its_time_is_up():
     [
         ((), "release takes a list of groups and a number of milliseconds"),
         ([1], "a group is a number, a kind and a list"),
-        ([(0, 5, [])], "no group is of the kind 5"),
+        ([(0, 6, [])], "no group is of the kind 6"),
         ([(-1, 0, [])], "no holder has the number -1"),
         ([(0, 2, [1])], "no cache: <class 'int'>"),
     ],

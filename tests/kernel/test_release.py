@@ -94,6 +94,23 @@ KINDS = {
         "def broken():\n    data = ARRAY()\n    1 / 0\n"
         "try:\n    broken()\nexcept ZeroDivisionError as error:\n    raise ValueError from error"
     ),
+    "an error and an exception of the same cell in a variable": (
+        "def broken():\n    data = ARRAY()\n    1 / 0\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    x = error\n"
+        "broken()"
+    ),
+    "an output that is an exception": (
+        "def broken():\n    data = ARRAY()\n    1 / 0\n"
+        "try:\n    broken()\nexcept ZeroDivisionError as error:\n    x = error\n"
+        "x"
+    ),
+    "an output and an exception of the same cell": (
+        "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    x = error\ny = ARRAY()\ny"
+    ),
+    "an output of a cell that left garbage": (
+        "gc.disable()\ndef broken():\n    try: 1 / 0\n    except ZeroDivisionError as error: x = error\n"
+        "    return sys._getframe()\nbroken()\nARRAY()"
+    ),
     "a cache": "@functools.lru_cache\ndef load(n): return np.ones(n)\nload(100_000);",
     "a cache without a limit": "@functools.cache\ndef load(n): return np.ones(n)\nload(100_000);",
     "a cache whose cell ran again": [
@@ -176,7 +193,7 @@ KINDS = {
         "log = logging.getLogger('shop'); log.addHandler(logging.NullHandler()); log.handlers[0].data = ARRAY()"
     ),
 }
-NOTHING_TO_SAY = {"a logger of a library"}
+NOTHING_TO_SAY = {"a logger of a library", "an output of a cell that left garbage"}
 
 
 def cells(kind: str) -> list[str]:

@@ -18,6 +18,7 @@ class GroupKind(IntEnum):
     CACHE = 2
     PASSING = 3
     GARBAGE = 4
+    DETOUR = 5
 
 
 Group = tuple[int, int, list[Any]]  # a holder's number, a GroupKind, objects

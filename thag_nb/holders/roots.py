@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from types import FrameType, FunctionType, TracebackType
 from typing import Any, NamedTuple
 
@@ -56,19 +57,11 @@ class Namespace:
         yield from self._printed_root()
 
     def in_passing(self) -> list[Any]:
-        """What is referred to by what the shell forgets by itself: an object for each such reference."""
+        """What the result of the last cell refers to, which goes with the next one, unless something else holds it."""
+        if sys.getrefcount(getattr(self.shell, "last_execution_result", None)) > _REFERENCES_OF_SHELL:
+            return []
         result = getattr(self.shell, "last_execution_result", None)
-        passing = [] if result is None else [result.result, result.error_before_exec, result.error_in_exec]
-        # IPython ran the cell that failed: its frames hang on the exception, and one of them holds it.
-        errors = self._errors()
-        known = set(map(id, errors))
-        for frame in _frames_of_shells(errors):
-            for held in gc.get_referents(frame):
-                if id(held) in known:
-                    passing.append(held)
-                elif result is not None and type(held) is type(result) and held is not result:
-                    passing.append(held.error_in_exec)
-        return passing
+        return [] if result is None else _parts_of_result(result)
 
     def own_objects(self) -> list[Any]:
         """What of the shell refers to the user's things, but is accounted for as outputs, traceback and figures."""
@@ -169,7 +162,7 @@ class Namespace:
             yield Root(Holder("(what IPython keeps of outputs)", "registry", line), list(printed.values()))
 
 
-_TRACEBACK: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
+_REFERENCES_OF_SHELL = 2  # of its own, and that of whoever asks how many there are
 _UNDERSCORES = ("_", "__", "___")
 ERRORS = ("last_exc", "last_value", "last_traceback")
 SHELLS = ("IPython", "ipykernel", "thag_nb")
@@ -197,17 +190,29 @@ def is_of_shell(frame: FrameType) -> bool:
     return type(package) is str and package_of(package) in SHELLS
 
 
-def _frames_of_shells(errors: list[Any]) -> list[FrameType]:
-    frames: dict[int, FrameType] = {}
-    for error in errors:
-        traceback = error if type(error) is TracebackType else _TRACEBACK(error)
-        while traceback is not None:
-            frame: FrameType | None = traceback.tb_frame
-            while frame is not None and id(frame) not in frames:
-                frames[id(frame)] = frame
-                frame = frame.f_back
-            traceback = traceback.tb_next
-    return [frame for frame in frames.values() if is_of_shell(frame)]
+def behind(frame: FrameType) -> list[Any]:
+    """What a frame leads to through those of IPython, which ran the cell: errors and the result, once per reference."""
+    caller = frame.f_back
+    if caller is None or not is_of_shell(caller):
+        return []
+    held = list(chain.from_iterable(map(gc.get_referents, _frames_of_shell(caller))))
+    kind = getattr(sys.modules.get("IPython.core.interactiveshell"), "ExecutionResult", None)
+    results = {id(one): one for one in held if type(one) is kind}
+    errors = [one for one in held if issubclass(type(one), BaseException | TracebackType)]
+    return errors + [part for result in results.values() for part in _parts_of_result(result)]
+
+
+def _frames_of_shell(frame: FrameType | None) -> Iterator[FrameType]:
+    """This one and those that called it, as far as they are the notebook's own."""
+    while frame is not None:
+        if is_of_shell(frame):
+            yield frame
+        frame = frame.f_back
+
+
+def _parts_of_result(result: Any) -> list[Any]:
+    parts = (result.result, result.error_before_exec, result.error_in_exec)
+    return [part for part in parts if part is not None]
 
 
 def with_article(noun: str) -> str:

@@ -24,7 +24,7 @@ from thag_nb.holders import kinds
 from thag_nb.holders.lines import Caches, Line
 from thag_nb.holders.modules import Modules, is_dunder, package_of, type_name, type_package
 from thag_nb.holders.release import Group, GroupKind, Release
-from thag_nb.holders.roots import ERRORS, Holder, Namespace, is_of_shell, with_article
+from thag_nb.holders.roots import ERRORS, Holder, Namespace, behind, is_of_shell, with_article
 from thag_nb.recordings.model import ContextRecord, Held, Recording, Wanted, is_work
 from thag_nb.runtime.dispatcher import read
 
@@ -169,6 +169,8 @@ class _Walk:
         self._left_alone: list[tuple[Any, int]] = []
         self._package: str | None = "__main__"  # whose classes are passed through; None for all
         self._groups: list[Group] = []
+        self._detours: list[Group] = []
+        self._passing = user.in_passing()
         self._own = [user.names, sys.modules, progress, self._modules.dicts, *self._modules.dicts.values()]
         self._own += user.own_objects()  # kept: in a trial, what has one reference only is not looked up
         self._walk.exclude([self, *self._own, self._own])
@@ -176,7 +178,7 @@ class _Walk:
             self._go()
         finally:
             # Whoever interrupts this keeps its frames, but not what the user lets go of.
-            for kept in (self._groups, self._caches, self._left_alone, self._own):
+            for kept in (self._groups, self._detours, self._passing, self._caches, self._left_alone, self._own):
                 kept.clear()
 
     def row(self, number: int, held_bytes: int, record: ContextRecord, under: str) -> Held:
@@ -286,9 +288,11 @@ class _Walk:
         return Holder(name, "cache", line)
 
     def _follow_left_alone(self) -> None:
-        """What no module turned out to have, such as a class whose module was loaded again."""
+        """What no module and no name turned out to have, such as a class whose module was loaded again."""
         self._package = None
-        for thing, number in self._left_alone:  # more may be added meanwhile
+        for number, _, (_, *found) in self._detours:  # more may be added meanwhile
+            self._follow_more(number, found)
+        for thing, number in self._left_alone:  # here, too
             if self._walk.unvisited([thing]):
                 self._follow_more(number, [], [thing])
         self._left_alone.clear()
@@ -322,7 +326,7 @@ class _Walk:
         elif issubclass(kind, type):
             passed = self._package is None or type_package(thing) == self._package
         elif kind is FrameType:
-            return not is_of_shell(thing)  # those of IPython, which ran the cell, lead everywhere
+            return self._is_frame_passed(thing, number)
         elif kind is _LRU_CACHE:
             return self._is_cache_passed(thing, number, objects)
         elif issubclass(kind, ModuleType):
@@ -332,6 +336,15 @@ class _Walk:
         if not passed and not _is_library(self.holders[number]):
             self._left_alone.append((thing, number))
         return passed
+
+    def _is_frame_passed(self, frame: FrameType, number: int) -> bool:
+        """Those of IPython, which ran the cell, lead everywhere; but it has the result of the cell and its errors."""
+        if is_of_shell(frame):
+            return False
+        found = behind(frame)
+        if found:
+            self._detours.append((number, GroupKind.DETOUR, [frame, *found]))
+        return True
 
     def _is_cache_passed(self, wrapper: Any, number: int, objects: list[Any]) -> bool:
         if not self._enters_caches:
@@ -355,8 +368,10 @@ class _Walk:
     def _try(self, garbage: list[Any]) -> None:
         groups = [group for group in self._groups if group[1] is not GroupKind.PASSING]
         self._groups.clear()
-        groups.append((0, GroupKind.PASSING, self._user.in_passing()))
+        groups.append((0, GroupKind.PASSING, self._passing))
         groups.append((0, GroupKind.GARBAGE, garbage))
+        groups += self._detours
+        self._detours.clear()
         self._release = Release(self._walk.release(groups, _LIMIT_MS), self.holders, self._user.notebook)
 
 

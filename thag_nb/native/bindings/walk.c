@@ -152,7 +152,7 @@ group_of(const thag_walk *walk, PyObject *described, thag_group *group)
         return false;
     }
     long kind = PyLong_AsLong(PyTuple_GET_ITEM(described, 1));
-    if (kind < THAG_NAMES || kind > THAG_GARBAGE) {
+    if (kind < THAG_NAMES || kind > THAG_DETOUR) {
         PyErr_Format(PyExc_ValueError, "no group is of the kind %R", PyTuple_GET_ITEM(described, 1));
         return false;
     }

@@ -108,6 +108,8 @@ typedef struct trial {
     thag_walk *walk;
     thag_labels *labels;
     int32_t first_library, end_of_libraries;    /* the holders that are libraries: from, up to but without */
+    const thag_group *detours;
+    size_t detours_count;
     bool (*reach)(struct trial *trial, PyObject *object);   /* what the pass does with each reference */
     void (*block)(const void *address, void *data);         /* and with each block */
     bool has_failed;
@@ -202,6 +204,18 @@ is_cut(const trial *trial, PyObject *object)
     return visit != NULL && visit->is_cut;
 }
 
+/* Reaches what a frame leads to by detours. */
+static void
+expand_detours(trial *trial, PyObject *frame)
+{
+    for (size_t i = 0; i < trial->detours_count; i++) {
+        const thag_objects *detour = &trial->detours[i].objects;
+        for (size_t j = 1; j < detour->count && detour->items[0] == frame; j++) {
+            (void)trial->reach(trial, detour->items[j]);
+        }
+    }
+}
+
 /* Goes on from all that is in the frontier. */
 static void
 trial_spread(trial *trial)
@@ -216,6 +230,9 @@ trial_spread(trial *trial)
         }
         else {
             thag_walk_expand(object, &trial->walk->kinds, &visitor);
+        }
+        if (PyFrame_Check(object)) {
+            expand_detours(trial, object);
         }
         if (++trial->expanded_count % BETWEEN_LOOKS_AT_THE_CLOCK == 0) {
             trial->is_late = thag_clock_read() > trial->deadline_ns;
@@ -259,12 +276,17 @@ reach_named(trial *trial, const thag_group *group, PyObject *object)
     }
 }
 
+static bool
+is_holder(const thag_group *group)
+{
+    return group->kind == THAG_NAMES || group->kind == THAG_LIBRARY || group->kind == THAG_CACHE;
+}
+
 static void
 group_label(trial *trial, const thag_group *group)
 {
     trial->holder = group->holder;
-    bool is_holder = group->kind != THAG_PASSING && group->kind != THAG_GARBAGE;
-    for (size_t i = 0; i < group->objects.count && is_holder && !trial->has_failed; i++) {
+    for (size_t i = 0; i < group->objects.count && is_holder(group) && !trial->has_failed; i++) {
         reach_named(trial, group, group->objects.items[i]);
     }
     trial_spread(trial);
@@ -309,7 +331,7 @@ group_count(trial *trial, const thag_group *group)
         if (group->kind == THAG_GARBAGE) {
             (void)trial_push(trial, object);
         }
-        else if (group->kind != THAG_LIBRARY) {
+        else if (group->kind != THAG_LIBRARY && group->kind != THAG_DETOUR) {
             reach_named(trial, group, object);
         }
     }
@@ -436,7 +458,9 @@ group_settle(trial *trial, const thag_group *group)
 {
     for (size_t i = 0; i < group->objects.count && group->kind != THAG_LIBRARY && !trial->has_failed; i++) {
         PyObject *object = group->objects.items[i];
-        reach_named(trial, group, object);
+        if (group->kind != THAG_DETOUR) {
+            reach_named(trial, group, object);
+        }
         if (trial->walk->frontier.count > 0) {
             settle_cache_leaves(trial, group->holder);
         }
@@ -483,6 +507,10 @@ trial_begin(trial *trial, const thag_group *groups, size_t count)
         if (groups[i].kind == THAG_LIBRARY) {
             trial->first_library = trial->end_of_libraries == 0 ? groups[i].holder : trial->first_library;
             trial->end_of_libraries = groups[i].holder + 1;
+        }
+        if (groups[i].kind == THAG_DETOUR) {
+            trial->detours = trial->detours == NULL ? &groups[i] : trial->detours;
+            trial->detours_count++;
         }
         for (size_t j = 0; j < groups[i].objects.count && groups[i].kind == THAG_CACHE; j++) {
             thag_visit *visit = trial_find(trial, groups[i].objects.items[j]);

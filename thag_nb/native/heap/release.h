@@ -12,6 +12,7 @@ typedef enum {
     THAG_CACHE,         /* a wrapper of functools.lru_cache, whose results the holder's line would throw away */
     THAG_PASSING,       /* each is one that goes by itself; the holder is of no matter, nor below */
     THAG_GARBAGE,       /* what these objects refer to is let go of by a run of the collector */
+    THAG_DETOUR,        /* the first is a frame that leads to the others through what was not walked: once to each */
 } thag_group_kind;
 
 /* The list that `objects` lies in is taken to hold one reference more to each. */
@@ -61,7 +62,7 @@ void thag_labels_clear(thag_labels *labels);
 typedef enum { THAG_TRIAL_DONE, THAG_TRIAL_LATE, THAG_TRIAL_FAILED } thag_trial_result;
 
 /* Tells the listener of all that was visited for other holders than libraries. The groups are in the order of their
-   holders. What was excluded from the walk must have a reference from somewhere else than there. Nothing may run between the making of the groups' lists and this. It ends late once the clock has passed
+   holders, detours behind them. What was excluded from the walk must have a reference from somewhere else than there. Nothing may run between the making of the groups' lists and this. It ends late once the clock has passed
    `deadline_ns`, and failed without memory or if the listener ended it. Runs no Python code, if the listener does not.
    The frontier must be empty. GIL. */
 thag_trial_result thag_release_try(thag_walk *walk, const thag_group *groups, size_t count, uint64_t deadline_ns,
