@@ -67,6 +67,28 @@ def test_an_import_hides_no_variable_of_the_users():
     assert Notebook({"gc": gc}).write(Line(collects=True)) == "import gc; gc.collect();"
 
 
+@pytest.mark.parametrize("name", ["globals", "vars", "get_ipython"])
+def test_a_variable_that_hides_something_built_in_is_stepped_around(module, monkeypatch, name):
+    monkeypatch.setattr("builtins.get_ipython", object, raising=False)
+    notebook = Notebook({name: 1, "m": module})
+    vars(module)["a b"] = 1
+    lines = [
+        Line(names=(notebook.variable("a b"),)),
+        Line(outputs=("_3",)),
+        notebook.module_variable("some_module", "a b"),
+    ]
+    written = [notebook.write(line) for line in lines if line is not None]
+    assert [line for line in written if f"__import__('builtins').{name}(" in line] != []
+    assert "%xdel" not in " ".join(written) or name != "get_ipython"
+
+
+def test_a_bound_method_is_the_same_each_time(monkeypatch):
+    monkeypatch.setattr("builtins.get_ipython", "".join, raising=False)
+    assert Notebook({"get_ipython": functools.partial}).shell() == "__import__('builtins').get_ipython()"
+    monkeypatch.setattr("builtins.get_ipython", Notebook({}).shell, raising=False)
+    assert Notebook({"get_ipython": Notebook({}).shell}).shell() == "get_ipython()"
+
+
 def test_a_module_is_written_as_the_user_knows_it(module):
     assert Notebook({"m": module}).module("some_module") == Line(names=("m",))
     assert Notebook({}).module("some_module") == Line(names=("sys.modules['some_module']",), imports=("sys",))
@@ -74,7 +96,7 @@ def test_a_module_is_written_as_the_user_knows_it(module):
     assert Notebook({}).module("no_such_module") is None
 
 
-@pytest.mark.parametrize("name", ["kept", "class", "not a name"])
+@pytest.mark.parametrize("name", ["kept", "class", "not a name", "\N{LATIN SMALL LIGATURE FI}"])
 @pytest.mark.parametrize("known", [True, False])
 def test_a_variable_of_a_module_is_deleted_where_it_is(module, name, known):
     vars(module)[name] = 1

@@ -33,8 +33,11 @@ def live():
     return thag_nb.read().find("t").self_live_bytes
 """
 FORGET = """
+import builtins
+globals, get_ipython, Out = builtins.globals, builtins.get_ipython, _oh
 %reset -f out
 import gc, sys, mine
+mine.__class__ = type(sys)
 plt.close("all"); sys.last_exc = sys.last_value = sys.last_traceback = None
 get_ipython().InteractiveTB.tb = None
 mine.kept = []; mine.load.cache_clear(); mine.Table.row.cache_clear(); logging.getLogger("shop").handlers.clear()
@@ -51,6 +54,18 @@ KINDS = {
     "a name that is a keyword": "globals()['class'] = ARRAY()",
     "a name with a blank": "globals()['a b'] = ARRAY()",
     "a name that cannot be encoded": "globals()[b'caf\\xe9'.decode('utf-8', 'surrogateescape')] = ARRAY()",
+    "a name that Python reads as another": "globals()['\N{LATIN SMALL LIGATURE FI}'] = ARRAY(); fi = 1",
+    "a name that hides vars": "setattr(mine, 'a b', ARRAY()); vars = 1",
+    "a name that hides globals": "globals()['class'] = ARRAY(); globals = 1",
+    "a name that hides the outputs": [
+        "ARRAY()",
+        "number = max(_oh)\nOut = globals()[f'_{number}'] = _ = __ = ___ = get_ipython().displayhook._ = 1;",
+    ],
+    "a name that hides the shell": "get_ipython = 1\nARRAY()",
+    "a module of another class": (
+        "class Module(type(sys)):\n    def __delattr__(self, name): raise AttributeError(name)\n"
+        "mine.__class__ = Module; mine.kept.append(ARRAY())"
+    ),
     "a name that hides the collector": "gc = Node(); gc.itself = gc; gc.data = ARRAY()",
     "a name that hides sys": "sys = mine; mine.load(100_000); del mine",
     "bytes in a list": "x = bytes(1_000_000); rows = [x]",

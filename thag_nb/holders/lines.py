@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from thag_nb.holders.modules import MODULE_DICT
@@ -52,7 +54,7 @@ class Notebook:
 
     def variable(self, name: str) -> str:
         """What stands for a variable in a ``del``."""
-        return name if _is_plain(name) else f"globals()[{name!r}]"
+        return name if _is_plain(name) else f"{self.builtin('globals')}()[{name!r}]"
 
     def module(self, name: str) -> Line | None:
         """A module as the only part of `names`, with what has to be imported; None if there is no way to it."""
@@ -70,24 +72,38 @@ class Notebook:
         written = self.module(module)
         if written is None:
             return None
-        target = f"{written.names[0]}.{variable}" if _is_plain(variable) else f"vars({written.names[0]})[{variable!r}]"
+        (path,) = written.names
+        is_attribute = _is_plain(variable) and type(sys.modules[module]) is ModuleType
+        target = f"{path}.{variable}" if is_attribute else f"{self.builtin('vars')}({path})[{variable!r}]"
         return written._replace(names=(target,))
 
     def write(self, line: Line) -> str:
         """The line as it is pasted. It shows nothing."""
         names = [name for name in line.names if name not in line.aliases]
-        if len(line.outputs) == 1 and not (names or line.calls or line.collects):
+        shell = self.shell()
+        if len(line.outputs) == 1 and not (names or line.calls or line.collects) and shell == "get_ipython()":
             shown = next((name for name in line.aliases if name in line.names and _is_plain(name)), line.outputs[0])
             return f"%xdel {shown}"
         parts = [f"import {', '.join(line.imports)}"] if line.imports else []
         parts += line.calls
         if names:
             parts.append(f"del {', '.join(names)}")
-        parts += [f"get_ipython().del_var({output!r})" for output in line.outputs]
+        parts += [f"{shell}.del_var({output!r})" for output in line.outputs]
         if line.collects:
             collector, imports = self.imported("gc")
             parts += [*(f"import {name}" for name in imports), f"{collector}.collect();"]
         return "; ".join(parts)
+
+    def builtin(self, name: str) -> str:
+        """What stands for something built in, also where a variable hides it."""
+        known = getattr(builtins, name, None)  # IPython's own are there while a cell runs
+        own = dict.get(self._names, name, known)
+        is_same = own is known or (type(own) is type(known) is MethodType and own.__func__ is known.__func__)
+        return name if is_same or known is None else f"__import__('builtins').{name}"
+
+    def shell(self) -> str:
+        """What stands for IPython."""
+        return f"{self.builtin('get_ipython')}()"
 
     def imported(self, module: str) -> tuple[str, tuple[str, ...]]:
         """What stands for a module of the interpreter, and the import that it needs: one that hides no variable."""
@@ -98,7 +114,8 @@ class Notebook:
 
 
 def _is_plain(name: str) -> bool:
-    return name.isidentifier() and not keyword.iskeyword(name)
+    """Whether a name in source text is that name: Python reads some letters as others."""
+    return name.isidentifier() and not keyword.iskeyword(name) and unicodedata.is_normalized("NFKC", name)
 
 
 class Caches:

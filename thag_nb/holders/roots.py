@@ -102,13 +102,21 @@ class Namespace:
         for shown, name, value in candidates:
             if id(value) not in seen:
                 seen.add(id(value))
-                yield Root(Holder(shown, "output", self._output_line(name, value, variables)), self._slots(value))
+                if dict.get(self.names, name) is value:
+                    aliases = tuple(self.notebook.variable(other) for other, own in variables if own is value)
+                    line, objects = Line(outputs=(name,), aliases=aliases), self._slots(value)
+                else:
+                    line = self._line_without_name(value)
+                    objects = [value] * len(line.names)
+                yield Root(Holder(shown, "output", line), objects)
 
-    def _output_line(self, name: str, value: Any, variables: list[tuple[str, Any]]) -> Line:
-        if dict.get(self.names, name) is not value:
-            return Line(names=(f"Out[{name[1:]}]",))
-        aliases = tuple(self.notebook.variable(other) for other, own in variables if own is value)
-        return Line(outputs=(name,), aliases=aliases)
+    def _line_without_name(self, value: Any) -> Line:
+        """What lets go of an output whose name is another value's: that alone, wherever IPython has it."""
+        outputs = "Out" if dict.get(self.names, "Out") is dict.get(self.names, "_oh") else "_oh"
+        listed = [f"{outputs}[{number}]" for number, shown in self._outputs() if shown is value]
+        shell = self.notebook.shell()
+        hidden = [f"{shell}.user_ns_hidden[{name!r}]" for name, own in list(self._hidden.items()) if own is value]
+        return Line(names=(*listed, *hidden))
 
     def _slots(self, value: Any) -> list[Any]:
         """An output as often as IPython refers to it."""
@@ -131,7 +139,7 @@ class Namespace:
         attributes = [f"{system}.{name}" for name in ERRORS if hasattr(sys, name)]
         calls = [f"{' = '.join(attributes)} = None"] if attributes else []
         if getattr(self.shell, "InteractiveTB", None) is not None:
-            calls.append("get_ipython().InteractiveTB.tb = None")
+            calls.append(f"{self.notebook.shell()}.InteractiveTB.tb = None")
         line = Line(calls=tuple(calls), imports=imports, collects=True) if self._errors() else None
         return Root(Holder("(last traceback)", "traceback", line), self._errors())
 
@@ -158,7 +166,7 @@ class Namespace:
     def _printed_root(self) -> Iterator[Root]:
         printed = self._printed()
         if isinstance(printed, dict):
-            line = Line(calls=("get_ipython().history_manager.outputs.clear()",))
+            line = Line(calls=(f"{self.notebook.shell()}.history_manager.outputs.clear()",))
             yield Root(Holder("(what IPython keeps of outputs)", "registry", line), list(printed.values()))
 
 
