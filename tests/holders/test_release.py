@@ -7,6 +7,7 @@ import gc
 import sys
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from processes import python
@@ -107,6 +108,77 @@ def test_a_cycle_and_what_hangs_on_it_wait_for_the_collector():
     names["a"].other = names["a"]
     names["a"].data = [block()]
     assert only(tried((NAMES, [names["a"]]))) == ((0,), False, True)
+
+
+def array_of(*held: Any) -> Any:
+    made = np.empty(len(held), dtype=object)
+    made[:] = held
+    return made
+
+
+def test_a_cycle_that_the_collector_is_not_shown_stays():
+    names: dict[str, Any] = {"a": array_of(None, block())}
+    names["a"][0] = names["a"]
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), True, True)
+    names = {"a": Node()}
+    names["a"].data, names["a"].other = array_of(names["a"]), [block()]
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), True, True)
+
+
+def test_what_hangs_on_a_cycle_in_an_array_goes_with_it():
+    names: dict[str, Any] = {"a": Node()}
+    names["a"].other, names["a"].data = names["a"], array_of([block()], (1,))
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), False, True)
+
+
+def test_a_cycle_behind_what_is_held_stays():
+    names: dict[str, Any] = {"a": Node()}
+    inner = Node()
+    inner.other, inner.data = inner, [block()]
+    names["a"].data, names["a"].other = array_of(names["a"]), inner
+    del inner
+    assert only(tried((NAMES, [names["a"]]))) == ((0,), True, True)
+
+
+def test_what_hangs_on_a_cycle_twice_goes_with_it():
+    names: dict[str, Any] = {"a": Node()}
+    names["a"].other, names["a"].data = names["a"], [block()]
+    names["a"].data.append(tuple(names["a"].data))
+    found = tried((NAMES, [names["a"]]))
+    assert only(found) == ((0,), False, True)
+
+
+def test_a_cycle_in_an_array_in_a_cycle_is_left_by_the_first_run_of_the_collector():
+    gc.disable()
+    try:
+        names: dict[str, Any] = {"a": Node()}
+        inner = Node()
+        inner.other, inner.data = inner, [block()]
+        names["a"].other, names["a"].data = names["a"], array_of(inner)
+        del inner
+        assert only(tried((NAMES, [names["a"]]))) == ((0,), True, True)
+        before = thag_nb.read().find("made").self_live_bytes
+        del names["a"]
+        gc.collect()
+        assert thag_nb.read().find("made").self_live_bytes == before
+        gc.collect()
+        assert thag_nb.read().find("made").self_live_bytes <= before - SIZE
+    finally:
+        gc.enable()
+
+
+def test_a_cycle_is_collected_though_garbage_refers_to_it():
+    gc.disable()
+    try:
+        names: dict[str, Any] = {"a": Node()}
+        names["a"].other, names["a"].data = names["a"], [block()]
+        garbage = Node()
+        garbage.other, garbage.data = garbage, [names["a"]]
+        listed = [garbage, garbage.data]
+        del garbage
+        assert only(tried((NAMES, [names["a"]]), (GARBAGE, listed))) == ((0,), False, True)
+    finally:
+        gc.enable()
 
 
 def test_what_is_beside_a_cycle_goes_at_once():

@@ -77,6 +77,10 @@ KINDS = {
     "a view": "x = ARRAY(); view = x[10:20]",
     "a memoryview": "x = memoryview(bytearray(1_000_000))[10:]",
     "an array of objects": "x = np.array([bytes(1000) for _ in range(1000)], dtype=object)",
+    "an array of objects that is in itself": "x = np.empty(2, dtype=object); x[0] = x; x[1] = ARRAY()",
+    "an array of objects in a cycle": (
+        "x = Node(); x.itself = x; x.data = np.array([bytes(1000) for _ in range(1000)], dtype=object)"
+    ),
     "an instance": "x = Node(); x.data = ARRAY()",
     "a cycle": "x = Node(); x.itself = x; x.data = ARRAY()",
     "two cycles that share": ("x = Node(); x.itself = x; x.data = ARRAY(); y = Node(); y.itself = y; y.data = x.data"),
@@ -208,7 +212,11 @@ KINDS = {
         "log = logging.getLogger('shop'); log.addHandler(logging.NullHandler()); log.handlers[0].data = ARRAY()"
     ),
 }
-NOTHING_TO_SAY = {"a logger of a library", "an output of a cell that left garbage"}
+NOTHING_TO_SAY = {
+    "a logger of a library",
+    "an output of a cell that left garbage",
+    "an array of objects that is in itself",
+}
 
 
 def cells(kind: str) -> list[str]:

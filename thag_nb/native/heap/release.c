@@ -7,13 +7,15 @@
                                                ▲
                                            C code: a reference more than was found, so it is pinned
 
-   Four passes from the names along all references, each over every object at most once, but the first, which comes by
+   Five passes from the names along all references, each over every object at most once, but the first, which comes by
    once for each holder in its label:
 
      label    which holders lead to it
      count    how many of its references come from what has a label
      pin      what has more of them than that, and all it leads to
      settle   take all names away and see what falls at once; the rest is in a cycle or behind one. Its bytes are told.
+     collect  do as the collector does with the rest, and see what falls now. It takes for held what has a reference that
+              it is not shown, such as one from an array of objects, and what that shows. What stays is told as pinned.
 
    An object that has one reference lies in its only referrer as a leaf in a tree: it needs no label of its own, and is
    not looked up. That is why nothing else may hold the objects while this runs.
@@ -30,7 +32,7 @@
 
 /* ---- labels ---- */
 
-enum { FIRST_LABELS = 1 << 10, LABELS_AT_MOST = 1 << 28 };
+enum { FIRST_LABELS = 1 << 10, LABELS_AT_MOST = 1 << 27 };
 
 static bool
 labels_grow(thag_labels *labels)
@@ -112,6 +114,8 @@ typedef struct trial {
     size_t detours_count;
     bool (*reach)(struct trial *trial, PyObject *object);   /* what the pass does with each reference */
     void (*block)(const void *address, void *data);         /* and with each block */
+    bool is_shown_only;                 /* whether to go along those references only that the collector is shown */
+    bool stays;                         /* collect: whether what is told now is what is left at the end */
     bool has_failed;
     bool is_late;
     uint64_t deadline_ns;
@@ -185,13 +189,24 @@ reach_cache_part(PyObject *held, void *data)
     return is_kept_by_cache(part->wrapper, held) != part->kept || part->trial->reach(part->trial, held);
 }
 
+static void
+trial_expand(const trial *trial, PyObject *object, const thag_blocks_visitor *visitor)
+{
+    if (trial->is_shown_only) {
+        thag_walk_expand_shown(object, visitor);
+    }
+    else {
+        thag_walk_expand(object, &trial->walk->kinds, visitor);
+    }
+}
+
 /* Reaches either what clearing a cache would keep, or what it would throw away. */
 static void
 expand_cache(trial *trial, PyObject *wrapper, bool kept)
 {
     cache_part part = {trial, wrapper, kept};
     thag_blocks_visitor visitor = {ignore_block, reach_cache_part, &part};
-    thag_walk_expand(wrapper, &trial->walk->kinds, &visitor);
+    trial_expand(trial, wrapper, &visitor);
 }
 
 static bool
@@ -229,7 +244,7 @@ trial_spread(trial *trial)
             expand_cache(trial, object, true);
         }
         else {
-            thag_walk_expand(object, &trial->walk->kinds, &visitor);
+            trial_expand(trial, object, &visitor);
         }
         if (PyFrame_Check(object)) {
             expand_detours(trial, object);
@@ -436,7 +451,8 @@ settle_all(trial *trial, bool is_cyclic)
     while (settled->count > 0 && !trial->has_failed && !trial->is_late) {
         PyObject *object = settled->objects[--settled->count];
         const thag_visit *visit = trial_find(trial, object);
-        portion_turn(trial, (thag_portion){visit->first_holder, visit->label, visit->is_pinned, is_cyclic, 0, 0});
+        bool is_pinned = visit->is_pinned || trial->stays;
+        portion_turn(trial, (thag_portion){visit->first_holder, visit->label, is_pinned, is_cyclic, 0, 0});
         (void)trial_push(trial, object);
         trial_spread(trial);
     }
@@ -452,7 +468,7 @@ settle_cache_leaves(trial *trial, int32_t holder)
     trial_spread(trial);
 }
 
-/* Garbage has no label, so nothing here; what it refers to waits for the collector. */
+/* Garbage has no label, so nothing here; what it refers to waits for it to be collected. */
 static void
 group_settle(trial *trial, const thag_group *group)
 {
@@ -470,18 +486,142 @@ group_settle(trial *trial, const thag_group *group)
     }
 }
 
+/* ---- collect ---- */
+
+/* Calls it with each object that no pass has settled yet, and settles or spreads from what it pushes. */
 static void
-settle_cycles(trial *trial)
+for_each_left(trial *trial, void (*look)(struct trial *trial, PyObject *object, thag_visit *visit))
 {
     thag_visited *visited = &trial->walk->visited;
-    for (size_t i = 0; visited->slots != NULL && i < (size_t)1 << visited->bits && !trial->has_failed; i++) {
+    size_t count = visited->slots == NULL ? 0 : (size_t)1 << visited->bits;
+    for (size_t i = 0; i < count && !trial->has_failed && !trial->is_late; i++) {
         thag_visit *visit = &visited->slots[i];
         if (visit->is_counted && !visit->is_settled) {
-            visit->is_settled = true;
-            trial->has_failed |= !thag_frontier_push(&trial->settled, (PyObject *)(uintptr_t)visit->object);
+            look(trial, (PyObject *)(uintptr_t)visit->object, visit);
+            trial_spread(trial);
             settle_all(trial, true);
         }
     }
+}
+
+static void
+for_each_garbage(trial *trial, const thag_group *groups, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < groups[i].objects.count && groups[i].kind == THAG_GARBAGE && !trial->has_failed; j++) {
+            (void)trial_push(trial, groups[i].objects.items[j]);
+            trial_spread(trial);
+        }
+    }
+}
+
+/* What is known of an object that is left, or NULL. */
+static thag_visit *
+find_left(const trial *trial, PyObject *object)
+{
+    thag_visit *visit = trial_find(trial, object);
+    return visit == NULL || !visit->is_counted || visit->is_settled ? NULL : visit;
+}
+
+/* Only those references are left that the collector is not shown. */
+static bool
+reach_to_hide(trial *trial, PyObject *object)
+{
+    if (is_leaf_of_tree(trial, object)) {
+        return trial_push(trial, object);
+    }
+    thag_visit *visit = find_left(trial, object);
+    if (visit != NULL) {
+        assert(visit->references > 0);
+        visit->references--;
+    }
+    return true;
+}
+
+static bool
+reach_to_restore(trial *trial, PyObject *object)
+{
+    if (is_leaf_of_tree(trial, object)) {
+        return trial_push(trial, object);
+    }
+    thag_visit *visit = find_left(trial, object);
+    if (visit != NULL) {
+        visit->references++;
+    }
+    return true;
+}
+
+static bool
+reach_to_keep(trial *trial, PyObject *object)
+{
+    if (is_leaf_of_tree(trial, object)) {
+        return trial_push(trial, object);
+    }
+    thag_visit *visit = find_left(trial, object);
+    if (visit == NULL || visit->is_kept) {
+        return true;
+    }
+    visit->is_kept = true;
+    return trial_push(trial, object);
+}
+
+static void
+look_along(trial *trial, PyObject *object, thag_visit *Py_UNUSED(visit))
+{
+    (void)trial_push(trial, object);
+}
+
+static void
+keep_held(trial *trial, PyObject *object, thag_visit *visit)
+{
+    if (visit->references > 0 || visit->is_pinned) {
+        (void)reach_to_keep(trial, object);
+    }
+}
+
+/* Finds what the collector takes for held. */
+static void
+collect_begin(trial *trial, const thag_group *groups, size_t count)
+{
+    trial->block = ignore_block;
+    trial->is_shown_only = true;
+    trial->reach = reach_to_hide;
+    for_each_left(trial, look_along);
+    for_each_garbage(trial, groups, count);
+    trial->reach = reach_to_keep;
+    for_each_left(trial, keep_held);
+    trial->reach = reach_to_restore;
+    for_each_left(trial, look_along);
+    for_each_garbage(trial, groups, count);
+    trial->is_shown_only = false;
+}
+
+static void
+settle_anyway(trial *trial, PyObject *object, thag_visit *visit)
+{
+    visit->is_settled = true;
+    trial->has_failed |= !thag_frontier_push(&trial->settled, object);
+}
+
+static void
+collect_object(trial *trial, PyObject *object, thag_visit *visit)
+{
+    if (!visit->is_kept && PyObject_GC_IsTracked(object)) {
+        settle_anyway(trial, object, visit);
+    }
+}
+
+static void
+collect_all(trial *trial, const thag_group *groups, size_t count)
+{
+    collect_begin(trial, groups, count);
+    trial->reach = reach_to_settle;
+    for_each_garbage(trial, groups, count);
+    trial->block = settle_block;
+    settle_all(trial, true);
+    for_each_left(trial, collect_object);
+    trial->stays = true;
+    for_each_left(trial, settle_anyway);
 }
 
 /* ---- all passes ---- */
@@ -494,7 +634,7 @@ trial_forget(thag_visited *visited)
         thag_visit *visit = &visited->slots[i];
         visit->references = 0;
         visit->label = THAG_LABEL_NONE;
-        visit->is_counted = visit->is_pinned = visit->is_settled = visit->is_cut = false;
+        visit->is_counted = visit->is_pinned = visit->is_settled = visit->is_cut = visit->is_kept = false;
     }
 }
 
@@ -543,7 +683,7 @@ trial_run(trial *trial, const thag_group *groups, size_t count)
     trial->reach = reach_to_settle;
     trial_pass(trial, groups, count, group_settle);
     settle_all(trial, false);
-    settle_cycles(trial);
+    collect_all(trial, groups, count);
     portion_tell(trial);
 }
 

@@ -11,11 +11,12 @@ typedef struct {
     int32_t first_holder;       /* on whose behalf it was visited, or one of those below */
     int32_t asked_for;          /* the last holder for which the caller was asked about it, if it is special */
     uint32_t references;        /* that a trial has found; see release.c, also for what follows */
-    uint32_t label : 28;
+    uint32_t label : 27;
     uint32_t is_counted : 1;
     uint32_t is_pinned : 1;
     uint32_t is_settled : 1;
     uint32_t is_cut : 1;
+    uint32_t is_kept : 1;
 } thag_visit;
 
 /* In `first_holder`. */

@@ -108,6 +108,24 @@ thag_walk_expand(PyObject *object, const thag_kinds *kinds, const thag_blocks_vi
     }
 }
 
+static int
+expand_shown(PyObject *held, void *data)
+{
+    const thag_blocks_visitor *visitor = data;
+    return visitor->object(held, visitor->data) ? 0 : -1;
+}
+
+void
+thag_walk_expand_shown(PyObject *object, const thag_blocks_visitor *visitor)
+{
+    if (PyModule_Check(object)) {
+        (void)visitor->object(PyModule_GetDict(object), visitor->data);
+    }
+    else if (PyObject_GC_IsTracked(object)) {
+        (void)Py_TYPE(object)->tp_traverse(object, expand_shown, (void *)visitor);
+    }
+}
+
 /* ---- following ---- */
 
 /* One call of thag_walk_follow. */

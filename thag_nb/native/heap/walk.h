@@ -51,4 +51,7 @@ bool thag_walk_is_special(PyObject *object, const thag_walk *walk);
 /* Calls `visitor` for the object's blocks and once for each reference that it has. Ends when `object` returns false. */
 void thag_walk_expand(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor);
 
+/* Gives the visitor only the objects that the collector is shown. GIL. */
+void thag_walk_expand_shown(PyObject *object, const thag_blocks_visitor *visitor);
+
 #endif
