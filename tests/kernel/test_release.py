@@ -160,6 +160,12 @@ KINDS = {
         "class Model:\n    @functools.cached_property\n    def data(self): return ARRAY()\nx = Model(); x.data;"
     ),
     "a variable of a module": "mine.kept.append(ARRAY())",
+    "a module that was never imported": (
+        "x = type(sys)('made'); exec('def f(): return data', vars(x)); x.data = ARRAY()"
+    ),
+    "a module that was never imported in a list": (
+        "x = [type(sys)('made')]; exec('def f(): return data', vars(x[0])); x[0].data = ARRAY()"
+    ),
     "a variable imported from a module": "from mine import kept; kept.append(ARRAY())",
     "a module that the notebook does not know": "mine.kept.append(ARRAY()); del mine",
     "a module that was made by hand": "import types; x = types.ModuleType('made'); x.data = ARRAY()",
