@@ -501,6 +501,39 @@ def test_a_thread_that_is_only_told_of_a_pool_stays_with_its_starter():
     assert names == ["starter"]
 
 
+class Sealed:
+    """Answers no question, not even what it is."""
+
+    @property
+    def __class__(self) -> type:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("arguments", [(Sealed(), 2), [1, 2], iter((1, 2)), map(int, "12"), {1: "one", 2: "two"}])
+def test_a_threads_arguments_reach_its_target_as_they_were_given(arguments):
+    given: list[object] = []
+
+    def work(_first: object, second: object) -> None:
+        given.extend((second, name()))
+
+    with thag_nb.task("starter"):
+        thread = threading.Thread(target=work, args=arguments)
+        thread.start()
+    thread.join()
+    assert given == [2, "starter"]
+
+
+def test_a_thread_without_arguments_to_unpack_fails_where_it_would_without_us(monkeypatch):
+    failed: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: failed.append(str(failure.exc_value)))
+    with thag_nb.task("starter"):
+        thread = threading.Thread(target=name, args=None)  # type: ignore[arg-type] # that is what is wrong with it
+        thread.start()
+    thread.join()
+    (message,) = failed
+    assert "must be an iterable" in message
+
+
 class Worker(threading.Thread):
     served = ""
 

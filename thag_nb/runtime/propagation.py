@@ -13,7 +13,7 @@ What is wrapped takes what it took, and complains of it in its own words: what w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -139,16 +139,22 @@ def _has_a_context_of_its_own(thread: threading.Thread) -> bool:
     return sys.version_info >= (3, 14) and vars(thread).get("_context") is not None
 
 
+def _arguments_of(thread: threading.Thread) -> Sequence[object]:
+    """What its target will be given, as far as that can be looked at: an iterator would be used up by it."""
+    arguments = vars(thread).get("_args")
+    return arguments if type(arguments) in (tuple, list) else ()
+
+
 def _serves_threads(thread: threading.Thread) -> bool:
     """Whether it is part of a pool of threads. What a pool of processes sends back is charged to who made the pool."""
     from concurrent.futures import thread as executor
     from multiprocessing import pool
 
-    target = vars(thread).get("_target")
-    arguments = vars(thread).get("_args", ())
+    target, arguments = vars(thread).get("_target"), _arguments_of(thread)
     if _is_one_of(target, executor, "_worker") or _is_one_of(target, pool, "worker"):
         return True
-    if any(isinstance(each, executor.ThreadPoolExecutor) and thread in each._threads for each in arguments):
+    executors = [each for each in arguments if issubclass(type(each), executor.ThreadPoolExecutor)]
+    if any(thread in getattr(each, "_threads", ()) for each in executors):
         return True  # of an executor with workers of its own kind, as Dask's
     if isinstance(thread, _workers()) or (isinstance(target, MethodType) and isinstance(target.__self__, _workers())):
         return True
