@@ -51,7 +51,8 @@ def test_where_the_system_tells_nothing_of_pages_those_without_records_are_not_c
         thag_nb.start()
         told = _native.overhead()["owners"]
         library.pages_tell(2)
-        assert abs(_native.overhead()["owners"] - told) < 1 << 20  # a leaf has 16 MiB
+        # A leaf has 16 MiB. Pages may have been used, and hold nothing any more.
+        assert abs(_native.overhead()["owners"] - told) < 4 << 20
     """
     assert interposed(code) == ""
 
