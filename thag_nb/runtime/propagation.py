@@ -141,7 +141,7 @@ def _has_a_context_of_its_own(thread: threading.Thread) -> bool:
 
 def _arguments_of(thread: threading.Thread) -> Sequence[object]:
     """What its target will be given, as far as that can be looked at: an iterator would be used up by it."""
-    arguments = vars(thread).get("_args")
+    arguments: Any = vars(thread).get("_args")
     return arguments if type(arguments) in (tuple, list) else ()
 
 
