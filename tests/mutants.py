@@ -1139,6 +1139,22 @@ MUTANTS = [
         (_PROPAGATION + "test_what_is_carried_may_refer_to_who_keeps_it_and_is_collected",),
     ),
     Mutant(
+        "run that is asked for its function and knows of none",
+        _CARRIER,
+        '    {"__func__", run_function, NULL, NULL, NULL},\n',
+        "",
+        "the function that is taken out of a thread's `run` is carried",
+        (_PROPAGATION + "test_a_wrapper_of_start_that_takes_the_function_out_of_our_run_calls_it_with_the_thread",),
+    ),
+    Mutant(
+        "run that answers for itself",
+        _CARRIER,
+        "    .tp_getattro = run_getattro,\n",
+        "    .tp_getattro = PyObject_GenericGetAttr,\n",
+        "it passes for the method that it took the place of",
+        (_PROPAGATION + "test_our_run_on_a_thread_passes_for_the_method_that_it_took_the_place_of",),
+    ),
+    Mutant(
         "preparation at the user's expense",
         _HANDOVER,
         """    int collector_was_on = thag_bookkeeping_begin();

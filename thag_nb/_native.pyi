@@ -127,8 +127,12 @@ def carry_run(thread: object, flow: Frame | None, /) -> Run:
 
 @final
 class Run:
-    """A thread's `run`. When it is called it takes itself off, and calls what the thread has as its `run` then."""
+    """A thread's `run`. When it is called it takes itself off, and calls what the thread has as its `run` then.
 
+    To whoever looks it is the method that it took the place of; the function in that is carried as well.
+    """
+
+    __func__: Callable[..., object]
     def __call__(self) -> object: ...
     def give_up(self) -> None:
         """Take itself off, if it is still there: the thread has not begun."""

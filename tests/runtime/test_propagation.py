@@ -213,6 +213,42 @@ def test_a_wrapper_of_start_that_wraps_our_run_on_the_thread_calls_it_once():
     assert python(code) == ""
 
 
+def test_a_wrapper_of_start_that_takes_the_function_out_of_our_run_calls_it_with_the_thread():
+    code = """
+        import functools, threading, thag_nb
+        names, original = [], threading.Thread.start
+        def theirs(thread):
+            function = getattr(thread.run, "__func__", thread.run)
+            @functools.wraps(function)
+            def theirs_and_run():
+                names.append("theirs")
+                function(threading.current_thread())
+            thread.run = theirs_and_run
+            original(thread)
+        threading.Thread.start = theirs
+        thag_nb.start(threads=True)
+        with thag_nb.task("starter"):
+            thread = threading.Thread(target=lambda: names.append(thag_nb.current_context().name))
+            thread.start()
+        thread.join()
+        assert names == ["theirs", "starter"], names
+    """
+    assert python(code) == ""
+
+
+def test_our_run_on_a_thread_passes_for_the_method_that_it_took_the_place_of():
+    thread = threading.Thread()
+    method, before = thread.run, repr(thread.run)
+    with thag_nb.task("starter"):
+        run = _native.carry_run(thread, _native.flow())
+    assert (repr(run), run.__doc__, run.__name__) == (before, method.__doc__, "run")  # type: ignore[attr-defined]
+    assert isinstance(run, types.MethodType)
+    assert run.__self__ is thread
+    assert run.__func__.__wrapped__ is method.__func__  # type: ignore[attr-defined]
+    run.give_up()
+    assert "run" not in vars(thread)
+
+
 def test_start_new_thread_is_the_roots():
     import _thread
 

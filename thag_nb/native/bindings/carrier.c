@@ -169,17 +169,23 @@ static PyTypeObject function_type = {
 };
 
 static PyObject *
-native_carrier(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+function_carry(PyObject *function, PyObject *flow)
 {
-    if (count != 2 || !PyCallable_Check(arguments[0])) {
-        return PyErr_Format(PyExc_TypeError, "carrier takes a callable and a flow");
-    }
-    PyObject *carrier = carrier_new(&function_type, arguments[0], arguments[1]);
+    PyObject *carrier = carrier_new(&function_type, function, flow);
     if (carrier != NULL) {
         ((thag_carrier *)carrier)->call = function_call;
         PyObject_GC_Track(carrier);
     }
     return carrier;
+}
+
+static PyObject *
+native_carrier(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyCallable_Check(arguments[0])) {
+        return PyErr_Format(PyExc_TypeError, "carrier takes a callable and a flow");
+    }
+    return function_carry(arguments[0], arguments[1]);
 }
 
 /* ---- an iterable, and its iterator ---- */
@@ -266,6 +272,7 @@ typedef struct {
     vectorcallfunc call;
     PyObject *thread;               /* owned */
     PyObject *own_entry;            /* owned; what the thread had as its own `run`, or NULL: its class has it */
+    PyObject *found;                /* owned; what it had as its `run`, wherever that was: for whoever looks at this one */
     thag_frame *flow;               /* owned, or NULL for the root */
 } thag_run;
 
@@ -320,6 +327,7 @@ run_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(((thag_run *)self)->thread);
     Py_VISIT(((thag_run *)self)->own_entry);
+    Py_VISIT(((thag_run *)self)->found);
     return 0;
 }
 
@@ -329,13 +337,50 @@ run_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_DECREF(((thag_run *)self)->thread);
     Py_XDECREF(((thag_run *)self)->own_entry);
+    Py_DECREF(((thag_run *)self)->found);
     Py_XDECREF((PyObject *)((thag_run *)self)->flow);
     PyObject_GC_Del(self);
+}
+
+static PyObject *
+run_getattro(PyObject *self, PyObject *name)
+{
+    return thag_stand_in_getattr(self, ((thag_run *)self)->found, name);
+}
+
+/* Whoever wraps the `run` of a thread that is to start may take the function out of the method, and call that. */
+static PyObject *
+run_function(PyObject *self, void *Py_UNUSED(closure))
+{
+    const thag_run *run = (thag_run *)self;
+    PyObject *function = PyObject_GetAttrString(run->found, "__func__");
+    PyObject *flow = run->flow == NULL ? Py_None : (PyObject *)run->flow;
+    PyObject *carrier = function == NULL ? NULL : function_carry(function, flow);
+    Py_XDECREF(function);
+    return carrier;
+}
+
+static PyObject *
+run_doc(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyObject_GetAttrString(((thag_run *)self)->found, "__doc__");
+}
+
+static PyObject *
+run_repr(PyObject *self)
+{
+    return PyObject_Repr(((thag_run *)self)->found);
 }
 
 static PyMethodDef run_methods[] = {
     {"give_up", run_give_up, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef run_attributes[] = {
+    {"__func__", run_function, NULL, NULL, NULL},
+    {"__doc__", run_doc, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyTypeObject run_type = {
@@ -348,21 +393,27 @@ static PyTypeObject run_type = {
                 | Py_TPFLAGS_IMMUTABLETYPE,
     .tp_vectorcall_offset = offsetof(thag_run, call),
     .tp_call = PyVectorcall_Call,
+    .tp_getattro = run_getattro,
+    .tp_repr = run_repr,
     .tp_methods = run_methods,
+    .tp_getset = run_attributes,
 };
 
 static PyObject *
 run_new(PyObject *thread, PyObject *own_entry, thag_frame *flow)
 {
     int collector_was_on = thag_bookkeeping_begin();
-    thag_run *run = PyObject_GC_New(thag_run, &run_type);
+    PyObject *found = PyObject_GenericGetAttr(thread, run_name);
+    thag_run *run = found == NULL ? NULL : PyObject_GC_New(thag_run, &run_type);
     thag_bookkeeping_end(collector_was_on);
     if (run == NULL) {
+        Py_XDECREF(found);
         return NULL;
     }
     run->call = run_call;
     run->thread = Py_NewRef(thread);
     run->own_entry = Py_XNewRef(own_entry);
+    run->found = found;
     run->flow = (thag_frame *)Py_XNewRef((PyObject *)flow);
     PyObject_GC_Track((PyObject *)run);
     return (PyObject *)run;
