@@ -1157,13 +1157,27 @@ MUTANTS = [
     Mutant(
         "preparation at the user's expense",
         _HANDOVER,
-        """    int collector_was_on = thag_bookkeeping_begin();
+        """    thag_uncharged_begin();
     PyObject *prepared = PyObject_Vectorcall(handover->prepare, arguments, count, names);
-    thag_bookkeeping_end(collector_was_on);
+    thag_uncharged_end();
 """,
         "    PyObject *prepared = PyObject_Vectorcall(handover->prepare, arguments, count, names);\n",
         "what follows the work is charged to nobody",
         (_PROPAGATION + "test_handing_over_costs_no_more_than_without_us",),
+    ),
+    Mutant(
+        "preparation that turns the collector off",
+        _HANDOVER,
+        """    thag_uncharged_begin();
+    PyObject *prepared = PyObject_Vectorcall(handover->prepare, arguments, count, names);
+    thag_uncharged_end();
+""",
+        """    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *prepared = PyObject_Vectorcall(handover->prepare, arguments, count, names);
+    thag_bookkeeping_end(collector_was_on);
+""",
+        "what another thread does to the collector meanwhile stays done",
+        (_PROPAGATION + "test_the_collector_is_left_alone_while_work_is_handed_over",),
     ),
     Mutant(
         "preparation not undone",

@@ -429,6 +429,19 @@ def test_handing_over_costs_no_more_than_without_us():
         assert costs("handed over", *wrapped) - bare < 20 * 5
 
 
+def test_the_collector_is_left_alone_while_work_is_handed_over():
+    def prepare(*_: object) -> None:
+        seen.append(gc.isenabled())
+        gc.disable()  # as another thread may, for this is code of Python's
+
+    seen: list[bool] = []
+    try:
+        assert _native.handover(len, prepare)("four") == 4
+        assert (seen, gc.isenabled()) == ([True], False)
+    finally:
+        gc.enable()
+
+
 def test_what_is_sent_to_another_interpreter_goes_as_it_is(monkeypatch):
     class InterpreterPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         pass

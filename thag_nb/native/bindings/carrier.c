@@ -400,20 +400,18 @@ static PyTypeObject run_type = {
 };
 
 static PyObject *
-run_new(PyObject *thread, PyObject *own_entry, thag_frame *flow)
+run_new(PyObject *thread, PyObject *own_entry, PyObject *found, thag_frame *flow)
 {
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *found = PyObject_GenericGetAttr(thread, run_name);
-    thag_run *run = found == NULL ? NULL : PyObject_GC_New(thag_run, &run_type);
+    thag_run *run = PyObject_GC_New(thag_run, &run_type);
     thag_bookkeeping_end(collector_was_on);
     if (run == NULL) {
-        Py_XDECREF(found);
         return NULL;
     }
     run->call = run_call;
     run->thread = Py_NewRef(thread);
     run->own_entry = Py_XNewRef(own_entry);
-    run->found = found;
+    run->found = Py_NewRef(found);
     run->flow = (thag_frame *)Py_XNewRef((PyObject *)flow);
     PyObject_GC_Track((PyObject *)run);
     return (PyObject *)run;
@@ -422,13 +420,15 @@ run_new(PyObject *thread, PyObject *own_entry, thag_frame *flow)
 static PyObject *
 run_put(PyObject *thread, thag_frame *flow)
 {
-    PyObject *entries = PyObject_GenericGetDict(thread, NULL);
+    PyObject *found = PyObject_GenericGetAttr(thread, run_name);
+    PyObject *entries = found == NULL ? NULL : PyObject_GenericGetDict(thread, NULL);
     PyObject *own_entry = entries == NULL ? NULL : PyDict_GetItemWithError(entries, run_name);
-    PyObject *run = PyErr_Occurred() ? NULL : run_new(thread, own_entry, flow);
+    PyObject *run = PyErr_Occurred() ? NULL : run_new(thread, own_entry, found, flow);
     if (run != NULL && PyDict_SetItem(entries, run_name, run) < 0) {
         Py_CLEAR(run);
     }
     Py_XDECREF(entries);
+    Py_XDECREF(found);
     return run;
 }
 

@@ -59,9 +59,9 @@ static PyObject *
 handover_call(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
 {
     const thag_handover *handover = (thag_handover *)self;
-    int collector_was_on = thag_bookkeeping_begin();
+    thag_uncharged_begin();
     PyObject *prepared = PyObject_Vectorcall(handover->prepare, arguments, count, names);
-    thag_bookkeeping_end(collector_was_on);
+    thag_uncharged_end();
     if (prepared == NULL) {
         return NULL;
     }

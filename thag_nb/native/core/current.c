@@ -122,12 +122,25 @@ PyTypeObject thag_entering_type = {
     .tp_doc = PyDoc_STR("What undoes the entering of a context; dropping it does so as well."),
 };
 
+void
+thag_uncharged_begin(void)
+{
+    thag_this_thread.depth++;
+}
+
+void
+thag_uncharged_end(void)
+{
+    assert((thag_this_thread.depth & (THAG_PROBING - 1)) > 0);
+    thag_this_thread.depth--;
+}
+
 /* Our own allocations are charged to no context, and no others may happen meanwhile: before 3.12 an allocation can run the
    collector, and with it any finalizer. Returns what thag_bookkeeping_end wants. */
 int
 thag_bookkeeping_begin(void)
 {
-    thag_this_thread.depth++;
+    thag_uncharged_begin();
     return PyGC_Disable();
 }
 
@@ -137,8 +150,7 @@ thag_bookkeeping_end(int collector_was_on)
     if (collector_was_on) {
         PyGC_Enable();
     }
-    assert((thag_this_thread.depth & (THAG_PROBING - 1)) > 0);
-    thag_this_thread.depth--;
+    thag_uncharged_end();
 }
 
 static void

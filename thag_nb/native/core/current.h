@@ -90,9 +90,14 @@ thag_frame *thag_current_frame(void);
 thag_context *thag_current_context(void);
 
 /* Between these two, the calling thread's allocations are bookkeeping of ours and charged to no context, and the collector
-   is off, so that no finalizer runs meanwhile. They may nest. GIL. */
+   is off, so that no finalizer runs meanwhile. They may nest. No code of Python's may run between them: other threads run
+   beside it, and must find the collector as they left it. GIL. */
 int thag_bookkeeping_begin(void);
 void thag_bookkeeping_end(int collector_was_on);
+
+/* The same for code of Python's: the collector is left alone. */
+void thag_uncharged_begin(void);
+void thag_uncharged_end(void);
 
 /* The context that a new one is started under: the nearest one that records. GIL. */
 thag_context *thag_current_parent(void);
