@@ -53,6 +53,23 @@ def test_a_missing_end_is_repaired_at_the_next_boundary():
     assert current == "root"
 
 
+@pytest.mark.parametrize("error", ["ValueError", "KeyboardInterrupt"])
+def test_a_cell_whose_output_cannot_be_sent_has_ended_all_the_same(error):
+    code = f"""
+        import contextlib, io
+        class Stream(io.StringIO):
+            _flush_pending = True
+            def flush(self):
+                raise {error}
+        shell.user_ns["stream"] = stream = Stream()
+        with contextlib.redirect_stdout(io.StringIO()):
+            run("%thag_task shown\\nimport sys; sys.stdout = stream")
+        print(json.dumps([cells(), current(), "shown" in stream.getvalue()]))
+    """
+    ((_, state, _),), current, is_shown = last_line(in_shell(code))
+    assert (state, current, is_shown) == ("ended", "root", True)
+
+
 def test_silent_requests_have_no_context():
     code = """
         run("a = 1", silent=True)

@@ -142,9 +142,14 @@ class Cells:
         execution = self._ended(running, result)
         if not self._is_running(running, execution):
             return
-        with untracked():
-            self._remember(running, result)
-            self._sending.flush()
+        try:
+            with untracked():
+                self._remember(running, result)
+                self._sending.flush()
+        finally:  # a stream may fail, and somebody may interrupt the waiting for it
+            self._finish(running, execution)
+
+    def _finish(self, running: list[_Cell], execution: ExecutionInfo | None) -> None:
         to_report = self._close_down_to(running, execution)
         with untracked():
             if not running:
