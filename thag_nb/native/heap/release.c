@@ -112,8 +112,8 @@ typedef struct trial {
     int32_t first_library, end_of_libraries;    /* the holders that are libraries: from, up to but without */
     const thag_group *detours;
     size_t detours_count;
-    bool (*reach)(struct trial *trial, PyObject *object);   /* what the pass does with each reference */
-    void (*block)(const void *address, void *data);         /* and with each block */
+    bool (*reach)(struct trial *trial, PyObject *object, thag_visit *visit);    /* what the pass does with each reference */
+    void (*block)(const void *address, void *data);                             /* and with each block */
     bool is_shown_only;                 /* whether to go along those references only that the collector is shown */
     bool stays;                         /* collect: whether what is told now is what is left at the end */
     bool has_failed;
@@ -155,16 +155,28 @@ trial_find(const trial *trial, PyObject *object)
     return visit == NULL || visit->first_holder < 0 ? NULL : visit;
 }
 
+/* Whether it may fall, and has not yet. */
+static bool
+is_left(const thag_visit *visit)
+{
+    return visit->is_counted && !visit->is_settled;
+}
+
 static void
 ignore_block(const void *Py_UNUSED(address), void *Py_UNUSED(data))
 {
 }
 
+/* Leaves are gone on from, whatever the pass; it is asked of the other objects that the walk has visited. */
 static bool
 reach_object(PyObject *object, void *data)
 {
     trial *trial = data;
-    return trial->reach(trial, object);
+    if (is_leaf_of_tree(trial, object)) {
+        return trial_push(trial, object);
+    }
+    thag_visit *visit = trial_find(trial, object);
+    return visit == NULL || trial->reach(trial, object, visit);
 }
 
 /* Of a cache's references, those that clearing it leaves alone. */
@@ -186,7 +198,7 @@ static bool
 reach_cache_part(PyObject *held, void *data)
 {
     const cache_part *part = data;
-    return is_kept_by_cache(part->wrapper, held) != part->kept || part->trial->reach(part->trial, held);
+    return is_kept_by_cache(part->wrapper, held) != part->kept || reach_object(held, part->trial);
 }
 
 static void
@@ -226,7 +238,7 @@ expand_detours(trial *trial, PyObject *frame)
     for (size_t i = 0; i < trial->detours_count; i++) {
         const thag_objects *detour = &trial->detours[i].objects;
         for (size_t j = 1; j < detour->count && detour->items[0] == frame; j++) {
-            (void)trial->reach(trial, detour->items[j]);
+            (void)reach_object(detour->items[j], trial);
         }
     }
 }
@@ -255,16 +267,27 @@ trial_spread(trial *trial)
     }
 }
 
+/* Calls it with each object that is left, and goes on from what it pushes. */
+static void
+for_each_left(trial *trial, void (*look)(struct trial *trial, PyObject *object, thag_visit *visit))
+{
+    thag_visited *visited = &trial->walk->visited;
+    size_t count = visited->slots == NULL ? 0 : (size_t)1 << visited->bits;
+    for (size_t i = 0; i < count && !trial->has_failed && !trial->is_late; i++) {
+        thag_visit *visit = &visited->slots[i];
+        if (is_left(visit)) {
+            look(trial, (PyObject *)(uintptr_t)visit->object, visit);
+            trial_spread(trial);
+        }
+    }
+}
+
 /* ---- label ---- */
 
 static bool
-reach_to_label(trial *trial, PyObject *object)
+reach_to_label(trial *trial, PyObject *object, thag_visit *visit)
 {
-    if (is_leaf_of_tree(trial, object)) {
-        return trial_push(trial, object);
-    }
-    thag_visit *visit = trial_find(trial, object);
-    if (visit == NULL || (visit->first_holder != trial->holder && is_of_library(trial, visit->first_holder))) {
+    if (visit->first_holder != trial->holder && is_of_library(trial, visit->first_holder)) {
         return true;
     }
     uint32_t label = label_with(trial->labels, visit->label, trial->holder, is_of_library(trial, trial->holder));
@@ -287,7 +310,7 @@ reach_named(trial *trial, const thag_group *group, PyObject *object)
         expand_cache(trial, object, false);
     }
     else if (Py_REFCNT(object) > 1) {
-        (void)trial->reach(trial, object);
+        (void)reach_object(object, trial);
     }
 }
 
@@ -310,13 +333,9 @@ group_label(trial *trial, const thag_group *group)
 /* ---- count ---- */
 
 static bool
-reach_to_count(trial *trial, PyObject *object)
+reach_to_count(trial *trial, PyObject *object, thag_visit *visit)
 {
-    if (is_leaf_of_tree(trial, object)) {
-        return trial_push(trial, object);
-    }
-    thag_visit *visit = trial_find(trial, object);
-    if (visit == NULL || visit->label == THAG_LABEL_NONE) {
+    if (visit->label == THAG_LABEL_NONE) {
         return true;
     }
     visit->references++;
@@ -356,14 +375,9 @@ group_count(trial *trial, const thag_group *group)
 /* ---- pin ---- */
 
 static bool
-reach_to_pin(trial *trial, PyObject *object)
+reach_to_pin(trial *trial, PyObject *object, thag_visit *visit)
 {
-    if (is_leaf_of_tree(trial, object)) {
-        return trial_push(trial, object);
-    }
-    thag_visit *visit = trial_find(trial, object);
-    if (visit == NULL || visit->is_pinned || visit->label == THAG_LABEL_NONE
-        || trial->labels->items[visit->label].has_library) {
+    if (visit->is_pinned || visit->label == THAG_LABEL_NONE || trial->labels->items[visit->label].has_library) {
         return true;
     }
     visit->is_pinned = true;
@@ -371,18 +385,10 @@ reach_to_pin(trial *trial, PyObject *object)
 }
 
 static void
-pin_all(trial *trial)
+pin_held(trial *trial, PyObject *object, thag_visit *visit)
 {
-    thag_visited *visited = &trial->walk->visited;
-    for (size_t i = 0; visited->slots != NULL && i < (size_t)1 << visited->bits && !trial->has_failed; i++) {
-        const thag_visit *visit = &visited->slots[i];
-        if (visit->is_counted && !visit->is_pinned) {
-            PyObject *object = (PyObject *)(uintptr_t)visit->object;
-            if ((uint64_t)Py_REFCNT(object) > visit->references) {
-                (void)reach_to_pin(trial, object);
-                trial_spread(trial);
-            }
-        }
+    if ((uint64_t)Py_REFCNT(object) > visit->references) {
+        (void)reach_to_pin(trial, object, visit);
     }
 }
 
@@ -415,13 +421,9 @@ settle_block(const void *address, void *data)
 
 /* Takes one reference away; what loses its last one is settled. */
 static bool
-reach_to_settle(trial *trial, PyObject *object)
+reach_to_settle(trial *trial, PyObject *object, thag_visit *visit)
 {
-    if (is_leaf_of_tree(trial, object)) {
-        return trial_push(trial, object);
-    }
-    thag_visit *visit = trial_find(trial, object);
-    if (visit == NULL || !visit->is_counted || visit->is_settled) {
+    if (!is_left(visit)) {
         return true;
     }
     assert(visit->references > 0);
@@ -481,28 +483,12 @@ group_settle(trial *trial, const thag_group *group)
             settle_cache_leaves(trial, group->holder);
         }
         if (Py_REFCNT(object) > 1) {
-            (void)reach_to_settle(trial, object);       /* the list's */
+            (void)reach_object(object, trial);      /* the list's */
         }
     }
 }
 
 /* ---- collect ---- */
-
-/* Calls it with each object that no pass has settled yet, and settles or spreads from what it pushes. */
-static void
-for_each_left(trial *trial, void (*look)(struct trial *trial, PyObject *object, thag_visit *visit))
-{
-    thag_visited *visited = &trial->walk->visited;
-    size_t count = visited->slots == NULL ? 0 : (size_t)1 << visited->bits;
-    for (size_t i = 0; i < count && !trial->has_failed && !trial->is_late; i++) {
-        thag_visit *visit = &visited->slots[i];
-        if (visit->is_counted && !visit->is_settled) {
-            look(trial, (PyObject *)(uintptr_t)visit->object, visit);
-            trial_spread(trial);
-            settle_all(trial, true);
-        }
-    }
-}
 
 static void
 for_each_garbage(trial *trial, const thag_group *groups, size_t count)
@@ -515,50 +501,26 @@ for_each_garbage(trial *trial, const thag_group *groups, size_t count)
     }
 }
 
-/* What is known of an object that is left, or NULL. */
-static thag_visit *
-find_left(const trial *trial, PyObject *object)
-{
-    thag_visit *visit = trial_find(trial, object);
-    return visit == NULL || !visit->is_counted || visit->is_settled ? NULL : visit;
-}
-
 /* Only those references are left that the collector is not shown. */
 static bool
-reach_to_hide(trial *trial, PyObject *object)
+reach_to_hide(trial *Py_UNUSED(trial), PyObject *Py_UNUSED(object), thag_visit *visit)
 {
-    if (is_leaf_of_tree(trial, object)) {
-        return trial_push(trial, object);
-    }
-    thag_visit *visit = find_left(trial, object);
-    if (visit != NULL) {
-        assert(visit->references > 0);
-        visit->references--;
-    }
+    assert(!is_left(visit) || visit->references > 0);
+    visit->references -= is_left(visit);
     return true;
 }
 
 static bool
-reach_to_restore(trial *trial, PyObject *object)
+reach_to_restore(trial *Py_UNUSED(trial), PyObject *Py_UNUSED(object), thag_visit *visit)
 {
-    if (is_leaf_of_tree(trial, object)) {
-        return trial_push(trial, object);
-    }
-    thag_visit *visit = find_left(trial, object);
-    if (visit != NULL) {
-        visit->references++;
-    }
+    visit->references += is_left(visit);
     return true;
 }
 
 static bool
-reach_to_keep(trial *trial, PyObject *object)
+reach_to_keep(trial *trial, PyObject *object, thag_visit *visit)
 {
-    if (is_leaf_of_tree(trial, object)) {
-        return trial_push(trial, object);
-    }
-    thag_visit *visit = find_left(trial, object);
-    if (visit == NULL || visit->is_kept) {
+    if (!is_left(visit) || visit->is_kept) {
         return true;
     }
     visit->is_kept = true;
@@ -575,7 +537,7 @@ static void
 keep_held(trial *trial, PyObject *object, thag_visit *visit)
 {
     if (visit->references > 0 || visit->is_pinned) {
-        (void)reach_to_keep(trial, object);
+        (void)reach_to_keep(trial, object, visit);
     }
 }
 
@@ -601,6 +563,7 @@ settle_anyway(trial *trial, PyObject *object, thag_visit *visit)
 {
     visit->is_settled = true;
     trial->has_failed |= !thag_frontier_push(&trial->settled, object);
+    settle_all(trial, true);
 }
 
 static void
@@ -678,7 +641,7 @@ trial_run(trial *trial, const thag_group *groups, size_t count)
     trial->reach = reach_to_count;
     trial_pass(trial, groups, count, group_count);
     trial->reach = reach_to_pin;
-    pin_all(trial);
+    for_each_left(trial, pin_held);
     trial->block = settle_block;
     trial->reach = reach_to_settle;
     trial_pass(trial, groups, count, group_settle);
@@ -710,9 +673,10 @@ thag_release_try(thag_walk *walk, const thag_group *groups, size_t count, uint64
 /* ---- what nobody names ---- */
 
 static bool
-reach_to_divide(trial *trial, PyObject *object)
+reach_to_divide(PyObject *object, void *data)
 {
-    thag_visit *visit = thag_visited_peek(&trial->walk->visited, object);
+    const thag_walk *walk = data;
+    thag_visit *visit = thag_visited_peek(&walk->visited, object);
     if (visit != NULL && visit->is_counted) {
         visit->references++;
     }
@@ -737,8 +701,7 @@ divide_begin(thag_walk *walk, PyObject *const *objects, size_t count)
 bool
 thag_release_divide(thag_walk *walk, PyObject **objects, size_t count, size_t *held_count)
 {
-    trial trial = {.walk = walk, .reach = reach_to_divide};
-    const thag_blocks_visitor visitor = {ignore_block, reach_object, &trial};
+    const thag_blocks_visitor visitor = {ignore_block, reach_to_divide, walk};
     *held_count = 0;
     if (!divide_begin(walk, objects, count)) {
         return false;
