@@ -403,6 +403,13 @@ def test_work_that_waits_costs_its_submitter_no_more_than_without_us():
     assert carried - bare < 1000 * 16
 
 
+def test_what_carries_is_charged_to_nobody():
+    items = _native.carried_items((), None)
+    with thag_nb.task("who asks"):
+        kept = [iter(items) for _ in range(1000)]
+    assert of("who asks").self_live_bytes < len(kept) * 16  # the list
+
+
 def test_handing_over_costs_no_more_than_without_us():
     def costs(
         task: str, submit: Callable[..., object], add_done_callback: Callable[..., object], start: Callable[..., object]

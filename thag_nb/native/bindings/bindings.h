@@ -23,9 +23,18 @@ int thag_carrier_init(PyObject *module);
 int thag_handover_init(PyObject *module);
 int thag_resumes_init(PyObject *module);
 
-/* An attribute of something that stands in for `original`: its own are those that its type itself defines, all others are the
-   original's, the class too. A new reference, or NULL with an exception. */
-PyObject *thag_stand_in_getattr(PyObject *self, PyObject *original, PyObject *name);
+/* What any object begins with that stands in for a callable, and what its type is made of; `__doc__` must be among its own
+   attributes, as any type has one. Those of a wrapper tell besides what it wraps. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+    PyObject *original;             /* owned */
+} thag_stand_in;
+
+PyObject *thag_stand_in_getattro(PyObject *self, PyObject *name);
+PyObject *thag_stand_in_repr(PyObject *self);
+PyObject *thag_stand_in_doc(PyObject *self, void *closure);
+extern PyGetSetDef thag_wrapper_attributes[];
 
 /* Nanoseconds from the first start to a reading of the clock; 0 before there was one. */
 long long thag_since_origin(uint64_t time_ns);

@@ -56,9 +56,7 @@ flow_argument(PyObject *flow, thag_frame **frame)
 /* ---- what is carried ---- */
 
 typedef struct {
-    PyObject_HEAD
-    vectorcallfunc call;            /* of a carrier of a function */
-    PyObject *carried;              /* owned */
+    thag_stand_in carried;          /* of a function: what the carrier is called as; of all: what is carried */
     thag_frame *flow;               /* owned, or NULL for the root; it refers to nothing that could lead back here */
 } thag_carrier;
 
@@ -76,8 +74,8 @@ carrier_new(PyTypeObject *type, PyObject *carried, PyObject *flow)
         Py_XDECREF((PyObject *)frame);
         return NULL;
     }
-    carrier->call = NULL;
-    carrier->carried = Py_NewRef(carried);
+    carrier->carried.call = NULL;
+    carrier->carried.original = Py_NewRef(carried);
     carrier->flow = frame;
     return (PyObject *)carrier;
 }
@@ -85,7 +83,7 @@ carrier_new(PyTypeObject *type, PyObject *carried, PyObject *flow)
 static int
 carrier_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    Py_VISIT(((thag_carrier *)self)->carried);
+    Py_VISIT(((thag_carrier *)self)->carried.original);
     return 0;
 }
 
@@ -93,7 +91,7 @@ static void
 carrier_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
-    Py_DECREF(((thag_carrier *)self)->carried);
+    Py_DECREF(((thag_carrier *)self)->carried.original);
     Py_XDECREF((PyObject *)((thag_carrier *)self)->flow);
     PyObject_GC_Del(self);
 }
@@ -104,31 +102,7 @@ static PyObject *
 function_call(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
 {
     const thag_carrier *carrier = (thag_carrier *)self;
-    return flow_call(carrier->flow, carrier->carried, arguments, count, names);
-}
-
-static PyObject *
-function_getattro(PyObject *self, PyObject *name)
-{
-    return thag_stand_in_getattr(self, ((thag_carrier *)self)->carried, name);
-}
-
-static PyObject *
-function_wrapped(PyObject *self, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(((thag_carrier *)self)->carried);
-}
-
-static PyObject *
-function_doc(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyObject_GetAttrString(((thag_carrier *)self)->carried, "__doc__");
-}
-
-static PyObject *
-function_repr(PyObject *self)
-{
-    return PyObject_Repr(((thag_carrier *)self)->carried);
+    return flow_call(carrier->flow, carrier->carried.original, arguments, count, names);
 }
 
 /* Elsewhere, in another process, there is no flow to run under: what arrives is the function alone. */
@@ -138,18 +112,12 @@ function_reduce(PyObject *self, PyObject *Py_UNUSED(protocol))
     PyObject *operators = PyImport_ImportModule("operator");
     PyObject *getitem = operators == NULL ? NULL : PyObject_GetAttrString(operators, "getitem");
     Py_XDECREF(operators);
-    return getitem == NULL ? NULL : Py_BuildValue("N((O)i)", getitem, ((thag_carrier *)self)->carried, 0);
+    return getitem == NULL ? NULL : Py_BuildValue("N((O)i)", getitem, ((thag_carrier *)self)->carried.original, 0);
 }
 
 static PyMethodDef function_methods[] = {
     {"__reduce_ex__", function_reduce, METH_O, NULL},
     {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef function_attributes[] = {
-    {"__wrapped__", function_wrapped, NULL, NULL, NULL},
-    {"__doc__", function_doc, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyTypeObject function_type = {
@@ -160,12 +128,12 @@ static PyTypeObject function_type = {
     .tp_traverse = carrier_traverse,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION
                 | Py_TPFLAGS_IMMUTABLETYPE,
-    .tp_vectorcall_offset = offsetof(thag_carrier, call),
+    .tp_vectorcall_offset = offsetof(thag_stand_in, call),
     .tp_call = PyVectorcall_Call,
-    .tp_getattro = function_getattro,
-    .tp_repr = function_repr,
+    .tp_getattro = thag_stand_in_getattro,
+    .tp_repr = thag_stand_in_repr,
     .tp_methods = function_methods,
-    .tp_getset = function_attributes,
+    .tp_getset = thag_wrapper_attributes,
 };
 
 static PyObject *
@@ -173,7 +141,7 @@ function_carry(PyObject *function, PyObject *flow)
 {
     PyObject *carrier = carrier_new(&function_type, function, flow);
     if (carrier != NULL) {
-        ((thag_carrier *)carrier)->call = function_call;
+        ((thag_carrier *)carrier)->carried.call = function_call;
         PyObject_GC_Track(carrier);
     }
     return carrier;
@@ -198,7 +166,7 @@ iterator_next(PyObject *self)
     if (entering == NULL) {
         return NULL;
     }
-    PyObject *item = PyIter_Next(carrier->carried);
+    PyObject *item = PyIter_Next(carrier->carried.original);
     flow_leave(entering);
     return item;
 }
@@ -222,7 +190,7 @@ items_iter(PyObject *self)
     if (entering == NULL) {
         return NULL;
     }
-    PyObject *iterator = PyObject_GetIter(items->carried);
+    PyObject *iterator = PyObject_GetIter(items->carried.original);
     flow_leave(entering);
     PyObject *flow = items->flow == NULL ? Py_None : (PyObject *)items->flow;
     PyObject *carrier = iterator == NULL ? NULL : carrier_new(&iterator_type, iterator, flow);
@@ -236,7 +204,7 @@ items_iter(PyObject *self)
 static Py_ssize_t
 items_length(PyObject *self)
 {
-    return PyObject_Size(((thag_carrier *)self)->carried);
+    return PyObject_Size(((thag_carrier *)self)->carried.original);
 }
 
 static PySequenceMethods items_as_sequence = {.sq_length = items_length};
@@ -268,11 +236,9 @@ native_carried_items(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py
 /* ---- a thread's `run` ---- */
 
 typedef struct {
-    PyObject_HEAD
-    vectorcallfunc call;
+    thag_stand_in found;            /* what the thread had as its `run`, wherever that was: for whoever looks at this one */
     PyObject *thread;               /* owned */
     PyObject *own_entry;            /* owned; what the thread had as its own `run`, or NULL: its class has it */
-    PyObject *found;                /* owned; what it had as its `run`, wherever that was: for whoever looks at this one */
     thag_frame *flow;               /* owned, or NULL for the root */
 } thag_run;
 
@@ -327,7 +293,7 @@ run_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(((thag_run *)self)->thread);
     Py_VISIT(((thag_run *)self)->own_entry);
-    Py_VISIT(((thag_run *)self)->found);
+    Py_VISIT(((thag_run *)self)->found.original);
     return 0;
 }
 
@@ -337,15 +303,9 @@ run_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_DECREF(((thag_run *)self)->thread);
     Py_XDECREF(((thag_run *)self)->own_entry);
-    Py_DECREF(((thag_run *)self)->found);
+    Py_DECREF(((thag_run *)self)->found.original);
     Py_XDECREF((PyObject *)((thag_run *)self)->flow);
     PyObject_GC_Del(self);
-}
-
-static PyObject *
-run_getattro(PyObject *self, PyObject *name)
-{
-    return thag_stand_in_getattr(self, ((thag_run *)self)->found, name);
 }
 
 /* Whoever wraps the `run` of a thread that is to start may take the function out of the method, and call that. */
@@ -353,23 +313,11 @@ static PyObject *
 run_function(PyObject *self, void *Py_UNUSED(closure))
 {
     const thag_run *run = (thag_run *)self;
-    PyObject *function = PyObject_GetAttrString(run->found, "__func__");
+    PyObject *function = PyObject_GetAttrString(run->found.original, "__func__");
     PyObject *flow = run->flow == NULL ? Py_None : (PyObject *)run->flow;
     PyObject *carrier = function == NULL ? NULL : function_carry(function, flow);
     Py_XDECREF(function);
     return carrier;
-}
-
-static PyObject *
-run_doc(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyObject_GetAttrString(((thag_run *)self)->found, "__doc__");
-}
-
-static PyObject *
-run_repr(PyObject *self)
-{
-    return PyObject_Repr(((thag_run *)self)->found);
 }
 
 static PyMethodDef run_methods[] = {
@@ -379,7 +327,7 @@ static PyMethodDef run_methods[] = {
 
 static PyGetSetDef run_attributes[] = {
     {"__func__", run_function, NULL, NULL, NULL},
-    {"__doc__", run_doc, NULL, NULL, NULL},
+    {"__doc__", thag_stand_in_doc, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -391,10 +339,10 @@ static PyTypeObject run_type = {
     .tp_traverse = run_traverse,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION
                 | Py_TPFLAGS_IMMUTABLETYPE,
-    .tp_vectorcall_offset = offsetof(thag_run, call),
+    .tp_vectorcall_offset = offsetof(thag_stand_in, call),
     .tp_call = PyVectorcall_Call,
-    .tp_getattro = run_getattro,
-    .tp_repr = run_repr,
+    .tp_getattro = thag_stand_in_getattro,
+    .tp_repr = thag_stand_in_repr,
     .tp_methods = run_methods,
     .tp_getset = run_attributes,
 };
@@ -402,16 +350,14 @@ static PyTypeObject run_type = {
 static PyObject *
 run_new(PyObject *thread, PyObject *own_entry, PyObject *found, thag_frame *flow)
 {
-    int collector_was_on = thag_bookkeeping_begin();
-    thag_run *run = PyObject_GC_New(thag_run, &run_type);
-    thag_bookkeeping_end(collector_was_on);
+    thag_run *run = PyObject_GC_New(thag_run, &run_type);       /* in a preparation, which nobody pays for */
     if (run == NULL) {
         return NULL;
     }
-    run->call = run_call;
+    run->found.call = run_call;
     run->thread = Py_NewRef(thread);
     run->own_entry = Py_XNewRef(own_entry);
-    run->found = Py_NewRef(found);
+    run->found.original = Py_NewRef(found);
     run->flow = (thag_frame *)Py_XNewRef((PyObject *)flow);
     PyObject_GC_Track((PyObject *)run);
     return (PyObject *)run;

@@ -8,24 +8,10 @@
 #include "current.h"
 
 typedef struct {
-    PyObject_HEAD
-    vectorcallfunc call;
-    PyObject *original;             /* owned */
+    thag_stand_in wrapped;
     PyObject *prepare;              /* owned; what the arguments go through */
     PyObject *weak_references;
 } thag_handover;
-
-/* ---- standing in for another callable ---- */
-
-PyObject *
-thag_stand_in_getattr(PyObject *self, PyObject *original, PyObject *name)
-{
-    int is_own = PyDict_Contains(Py_TYPE(self)->tp_dict, name);
-    if (is_own < 0) {
-        return NULL;
-    }
-    return is_own ? PyObject_GenericGetAttr(self, name) : PyObject_GetAttr(original, name);
-}
 
 /* ---- a call ---- */
 
@@ -65,8 +51,8 @@ handover_call(PyObject *self, PyObject *const *arguments, size_t count, PyObject
     if (prepared == NULL) {
         return NULL;
     }
-    PyObject *result = prepared == Py_None ? PyObject_Vectorcall(handover->original, arguments, count, names)
-                                           : prepared_call(handover->original, prepared);
+    PyObject *result = prepared == Py_None ? PyObject_Vectorcall(handover->wrapped.original, arguments, count, names)
+                                           : prepared_call(handover->wrapped.original, prepared);
     Py_DECREF(prepared);
     return result;
 }
@@ -79,47 +65,23 @@ handover_bind(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
     return object == NULL || object == Py_None ? Py_NewRef(self) : PyMethod_New(self, object);
 }
 
-static PyObject *
-handover_getattro(PyObject *self, PyObject *name)
-{
-    return thag_stand_in_getattr(self, ((thag_handover *)self)->original, name);
-}
-
 static int
 handover_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-    return PyObject_SetAttr(((thag_handover *)self)->original, name, value);
-}
-
-static PyObject *
-handover_repr(PyObject *self)
-{
-    return PyObject_Repr(((thag_handover *)self)->original);
-}
-
-static PyObject *
-handover_wrapped(PyObject *self, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(((thag_handover *)self)->original);
-}
-
-static PyObject *
-handover_doc(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyObject_GetAttrString(((thag_handover *)self)->original, "__doc__");
+    return PyObject_SetAttr(((thag_handover *)self)->wrapped.original, name, value);
 }
 
 /* By name, as a function is pickled. */
 static PyObject *
 handover_reduce(PyObject *self, PyObject *Py_UNUSED(protocol))
 {
-    return PyObject_GetAttrString(((thag_handover *)self)->original, "__qualname__");
+    return PyObject_GetAttrString(((thag_handover *)self)->wrapped.original, "__qualname__");
 }
 
 static int
 handover_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    Py_VISIT(((thag_handover *)self)->original);
+    Py_VISIT(((thag_handover *)self)->wrapped.original);
     Py_VISIT(((thag_handover *)self)->prepare);
     return 0;
 }
@@ -131,7 +93,7 @@ handover_dealloc(PyObject *self)
     if (((thag_handover *)self)->weak_references != NULL) {
         PyObject_ClearWeakRefs(self);
     }
-    Py_DECREF(((thag_handover *)self)->original);
+    Py_DECREF(((thag_handover *)self)->wrapped.original);
     Py_DECREF(((thag_handover *)self)->prepare);
     PyObject_GC_Del(self);
 }
@@ -139,12 +101,6 @@ handover_dealloc(PyObject *self)
 static PyMethodDef handover_methods[] = {
     {"__reduce_ex__", handover_reduce, METH_O, NULL},
     {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef handover_attributes[] = {
-    {"__wrapped__", handover_wrapped, NULL, NULL, NULL},
-    {"__doc__", handover_doc, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyTypeObject handover_type = {
@@ -155,15 +111,15 @@ static PyTypeObject handover_type = {
     .tp_traverse = handover_traverse,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
                 | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    .tp_vectorcall_offset = offsetof(thag_handover, call),
+    .tp_vectorcall_offset = offsetof(thag_stand_in, call),
     .tp_weaklistoffset = offsetof(thag_handover, weak_references),
     .tp_call = PyVectorcall_Call,
     .tp_descr_get = handover_bind,
-    .tp_getattro = handover_getattro,
+    .tp_getattro = thag_stand_in_getattro,
     .tp_setattro = handover_setattro,
-    .tp_repr = handover_repr,
+    .tp_repr = thag_stand_in_repr,
     .tp_methods = handover_methods,
-    .tp_getset = handover_attributes,
+    .tp_getset = thag_wrapper_attributes,
 };
 
 static PyObject *
@@ -176,8 +132,8 @@ native_handover(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssiz
     if (handover == NULL) {
         return NULL;
     }
-    handover->call = handover_call;
-    handover->original = Py_NewRef(arguments[0]);
+    handover->wrapped.call = handover_call;
+    handover->wrapped.original = Py_NewRef(arguments[0]);
     handover->prepare = Py_NewRef(arguments[1]);
     handover->weak_references = NULL;
     PyObject_GC_Track((PyObject *)handover);
