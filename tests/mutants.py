@@ -1250,8 +1250,8 @@ MUTANTS = [
     Mutant(
         "native thread with the flow of a thread of Python's",
         "dispatcher.c",
-        "    thag_current_note_native(thread, attached);\n",
-        "",
+        "    thread->native |= !attached && thread->stateless;",
+        "    (void)attached;",
         "a library's own thread that calls back works for who waits",
         (_CURRENT + "test_a_callback_on_a_native_thread_is_charged_to_what_the_main_thread_is_in_then",),
     ),

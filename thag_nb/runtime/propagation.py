@@ -156,7 +156,8 @@ def _serves_threads(thread: threading.Thread) -> bool:
     executors = [each for each in arguments if issubclass(type(each), executor.ThreadPoolExecutor)]
     if any(thread in getattr(each, "_threads", ()) for each in executors):
         return True  # of an executor with workers of its own kind, as Dask's
-    if isinstance(thread, _workers()) or (isinstance(target, MethodType) and isinstance(target.__self__, _workers())):
+    workers = _workers()
+    if isinstance(thread, workers) or (isinstance(target, MethodType) and isinstance(target.__self__, workers)):
         return True
     if not _is_one_of(target, pool.Pool, "_handle_tasks", "_handle_results"):
         return False

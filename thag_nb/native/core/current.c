@@ -267,12 +267,6 @@ context_without_frame(const thag_thread *thread)
     return thread->native && asking == thag_contexts.root ? atomic_load(&thag_flow_state.foreground) : asking;
 }
 
-void
-thag_current_note_native(thag_thread *thread, bool attached)
-{
-    thread->native |= !attached && PyGILState_GetThisThreadState() == NULL;
-}
-
 static thag_context *
 look_up_attached(thag_thread *thread, PyThreadState *tstate)
 {
@@ -299,6 +293,7 @@ look_up_without_gil(thag_thread *thread)
 {
     thag_context *foreground = atomic_load(&thag_flow_state.foreground);
     const PyThreadState *own = PyGILState_GetThisThreadState();
+    thread->stateless = own == NULL;
     if (own == NULL) {
         return foreground;
     }

@@ -20,6 +20,7 @@ typedef struct {
     thag_context *context;
     unsigned depth;                 /* > 0: inside a hooked call, or inside our own bookkeeping */
     unsigned probed;                /* bits of the domains whose hook was called while probing */
+    bool stateless;                 /* it had no thread state when a context was last looked up without the GIL */
     bool native;                    /* it was not Python that started it: it allocated before it had a thread state */
 } thag_thread;
 
@@ -165,8 +166,5 @@ thag_current_cached(const thag_thread *thread, bool surely_attached)
 /* The context of this thread now, cached or not; NULL while not recording. Nothing is allocated. Who is not attached must have
    begun a detached event: else a reset might give the record back meanwhile, and may have dropped the context in any case. */
 THAG_COLD thag_context *thag_current_look_up(thag_thread *thread, bool surely_attached);
-
-/* A thread that Python starts has a state before it allocates anything, so one that allocates without a state is native. */
-void thag_current_note_native(thag_thread *thread, bool attached);
 
 #endif

@@ -167,8 +167,8 @@ THAG_COLD static void
 allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
     bool attached = event_begin(domain);
-    thag_current_note_native(thread, attached);
     thag_context *context = to_be_charged(look_up(thread, domain));
+    thread->native |= !attached && thread->stateless;       /* one that Python starts only frees before it has a state */
     if (context != NULL && record_write(block, size, context, attached)) {
         charge_allocation(context, size, attached);
     }
