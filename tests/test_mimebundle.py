@@ -17,6 +17,12 @@ def test_text_is_in_line() -> None:
     assert text_table(ROWS, ("context", "peak")) == "context     peak\nload     1.0 MiB\n<b>         12 B"
 
 
+def test_each_cell_has_a_line_of_its_own_as_one_that_stays_in_sight_covers_what_it_shares() -> None:
+    table = html_table(ROWS, ("context", "peak"))
+    assert table.startswith('<table style="border-collapse: separate; border-spacing: 0">')
+    assert table.count("border-bottom: 1px") == table.count("<td") + table.count("<th ")
+
+
 def test_html_is_escaped_and_styled_where_it_stands() -> None:
     table = html_table(ROWS, ("context", "peak"))
     assert "&lt;b&gt;" in table

@@ -29,10 +29,11 @@ class Picture(NamedTuple):
 
 
 _CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: "
+_TABLE = "border-collapse: separate; border-spacing: 0"  # or what stays in sight covers its line, which all cells share
 _AS_IT_STANDS = "pre"  # the first column is indented
 _WRAPPED = "pre-wrap; overflow-wrap: anywhere"
 # What scrolls below it is made illegible where the page gives rows no background to inherit.
-_STAYS = "; position: sticky; left: 0; background: inherit; backdrop-filter: blur(12px); box-shadow: inset 0 -1px #8888"
+_STAYS = "; position: sticky; left: 0; background: inherit; backdrop-filter: blur(12px)"
 _NAME = "; overflow: hidden; text-overflow: ellipsis; max-width: {letters}ch" + _STAYS
 _TEXT_LETTERS = 40  # of a name in a text, which has nowhere else to show the rest
 _MOST_INDENT = 24
@@ -85,7 +86,7 @@ def html_table(
     body = "".join(
         "<tr>" + "".join(cell("td", column, text) for column, text in enumerate(row)) + "</tr>" for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _indent(name: str) -> str:

@@ -86,7 +86,7 @@ def test_with_curves_the_picture_stands_between_words_and_table() -> None:
     bundle = comparison_bundle(compare(source, source, "load"), aligned(source, source, "load"))
     assert set(bundle) == {"text/plain", "text/html"}
     html = bundle["text/html"]
-    assert html.index("<div>load: peak 1.0 MiB -&gt; 13.0 MiB") < html.index("<img") < html.index("<table>")
+    assert html.index("<div>load: peak 1.0 MiB -&gt; 13.0 MiB") < html.index("<img") < html.index("<table style")
     alt = "Live bytes of load (before) and load (after), both from their start. load (before) -&gt; load (after): peak "
     assert f'<img alt="{alt}1.0 MiB -&gt; 13.0 MiB' in html
 

@@ -117,7 +117,7 @@ def test_a_picture_that_cannot_be_drawn_says_why_and_the_figures_are_shown(monke
             assert sentence in shown
         assert words in bundle["text/plain"]
         assert "<img" not in bundle["text/html"]
-        assert "<table>" in bundle["text/html"]
+        assert "<table style" in bundle["text/html"]
 
 
 def test_there_is_a_picture_of_nothing() -> None:
