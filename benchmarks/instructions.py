@@ -65,10 +65,11 @@ def _walk_under_callgrind(state: str, cases: int, folder: Path) -> None:
 def walk(state: str, cases: int) -> None:
     """What runs under callgrind: each of the first cases in three lengths, one of them to warm up."""
     module = pairs.load()
-    with pairs.STATES[state](module):
+    hooks, task = pairs.STATES[state]
+    with hooks(module):
         for case in pairs.CASES[:cases]:
             for length in (_WARM_UP, _SHORT, _LONG):
-                pairs.run(module, case, length)
+                pairs.run(module, case, length, task)
 
 
 def _collected(dump: Path) -> int:

@@ -1,6 +1,7 @@
 /* Pairs of an allocation and its free, over and over: what the hooks cost with nothing around them.
 
    A block is freed at once, so every pair gets the same address, which is in the cache: the least that a hook can cost.
+   Only foreign pairs do not: there the block that is freed was allocated before, by whoever called `hold`.
 
    `forward` installs hooks that do nothing but call what they wrap, in the three domains of CPython and in place in
    NumPy's default data handler, where thag_nb installs its own. State is changed under the GIL only. */
@@ -9,19 +10,22 @@
 #include <Python.h>
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <time.h>
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION
 #include <numpy/arrayobject.h>
 
-enum { CPYTHON_DOMAINS = 3, NUMPY = CPYTHON_DOMAINS, DOMAINS };
+enum { CPYTHON_DOMAINS = 3, NUMPY = CPYTHON_DOMAINS, FOREIGN, DOMAINS };
 
 static struct {
     bool forwarding;
     PyMemAllocatorEx wrapped[CPYTHON_DOMAINS];
     PyDataMem_Handler *handler;
     PyDataMemAllocator wrapped_data;
+    void **foreign; /* what `hold` allocated, and then what the loop put in its place */
+    long foreign_count;
 } state;
 
 /* ---- hooks that only forward ---- */
@@ -125,6 +129,13 @@ pairs_loop(int domain, size_t size, long count)
             PyObject_Free(PyObject_Malloc(size));
         }
         break;
+    case FOREIGN:
+        for (long i = 0; i < count; i++) {
+            void *own = PyObject_Malloc(size);
+            PyObject_Free(state.foreign[i]);
+            state.foreign[i] = own;
+        }
+        break;
     default:
         for (long i = 0; i < count; i++) {
             data->free(data->ctx, data->malloc(data->ctx, size), size);
@@ -168,7 +179,61 @@ heap_settle(void **held, size_t size)
     return count;
 }
 
+/* ---- blocks that another context owns ---- */
+
+/* Every second block is freed again, so that no pool is full and most have something left: then the loop hardly ever
+   fills or empties one. False without memory. */
+static bool
+foreign_hold(size_t size, long count)
+{
+    state.foreign = malloc((size_t)count * sizeof *state.foreign);
+    void **between = malloc((size_t)count * sizeof *between);
+    if (state.foreign == NULL || between == NULL) {
+        free(between);
+        return false;
+    }
+    for (long i = 0; i < count; i++) {
+        state.foreign[i] = PyObject_Malloc(size);
+        between[i] = PyObject_Malloc(size);
+    }
+    for (long i = 0; i < count; i++) {
+        PyObject_Free(between[i]);
+    }
+    free(between);
+    state.foreign_count = count;
+    return true;
+}
+
+static void
+foreign_release(void)
+{
+    for (long i = 0; i < state.foreign_count; i++) {
+        PyObject_Free(state.foreign[i]);
+    }
+    free(state.foreign);
+    state.foreign = NULL;
+    state.foreign_count = 0;
+}
+
 /* ---- the module ---- */
+
+static PyObject *
+pairs_hold(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_ssize_t size;
+    long count;
+    if (!PyArg_ParseTuple(args, "nl", &size, &count)) {
+        return NULL;
+    }
+    if (size < 0 || count <= 0) {
+        return PyErr_Format(PyExc_ValueError, "no %ld blocks of %zd bytes", count, size);
+    }
+    foreign_release();
+    if (!foreign_hold((size_t)size, count)) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
 
 static PyObject *
 pairs_run(PyObject *Py_UNUSED(module), PyObject *args)
@@ -182,14 +247,20 @@ pairs_run(PyObject *Py_UNUSED(module), PyObject *args)
     if (domain < 0 || domain >= DOMAINS || size < 0) {
         return PyErr_Format(PyExc_ValueError, "no domain %d, or a size of %zd", domain, size);
     }
+    if (domain == FOREIGN && count != state.foreign_count) {
+        return PyErr_Format(PyExc_ValueError, "%ld blocks are held, not %ld", state.foreign_count, count);
+    }
     static void *held[HELD];
-    int holding = heap_settle(held, (size_t)size);
+    int holding = domain == FOREIGN ? 0 : heap_settle(held, (size_t)size);
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
     pairs_loop(domain, (size_t)size, count);
     clock_gettime(CLOCK_MONOTONIC, &to);
     while (holding > 0) {
         PyObject_Free(held[--holding]);
+    }
+    if (domain == FOREIGN) {
+        foreign_release();
     }
     return PyLong_FromLongLong((to.tv_sec - from.tv_sec) * 1000000000ll + to.tv_nsec - from.tv_nsec);
 }
@@ -207,6 +278,7 @@ pairs_forward(PyObject *Py_UNUSED(module), PyObject *on)
 
 static PyMethodDef functions[] = {
     {"run", pairs_run, METH_VARARGS, "run(domain, size, count): nanoseconds for so many pairs."},
+    {"hold", pairs_hold, METH_VARARGS, "hold(size, count): allocate what a run of foreign pairs will free."},
     {"forward", pairs_forward, METH_O, "forward(on): hooks that only forward, in or out."},
     {0},
 };

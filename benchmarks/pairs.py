@@ -1,5 +1,7 @@
 """``python -m benchmarks.pairs``: nanoseconds for an allocation and its free, by domain and size, hooked and not.
 
+A foreign pair is one of the obj domain whose free is of a block that another task has allocated.
+
 The loop is C (see pairs.c), built when it is first needed, into a folder that git ignores.
 """
 
@@ -27,7 +29,8 @@ _SOURCE = Path(__file__).with_name("pairs.c")
 FLAGS = ("-std=c11", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror")
 COUNT = 100_000
 SIZES = (16, 64, 256, 512, 1024, 65536)
-DOMAINS = ("raw", "mem", "obj", "numpy")  # in the order of CPython's PyMemAllocatorDomain
+FOREIGN = "foreign"
+DOMAINS = ("raw", "mem", "obj", "numpy", FOREIGN)  # the first three in the order of CPython's PyMemAllocatorDomain
 
 
 class Case(NamedTuple):
@@ -37,7 +40,7 @@ class Case(NamedTuple):
     size: int
 
 
-CASES = tuple(Case(domain, size) for domain in DOMAINS for size in SIZES)
+CASES = (*(Case(domain, size) for domain in DOMAINS if domain != FOREIGN for size in SIZES), Case(FOREIGN, 64))
 
 
 def compiler() -> str | None:
@@ -81,23 +84,37 @@ def _forwarding(pairs: Any) -> Generator[None]:
 
 @contextmanager
 def _recording(_: Any) -> Generator[None]:
+    thag_nb.start()
     try:
-        with thag_nb.task("pairs"):
-            yield
+        yield
     finally:
         thag_nb.stop()
 
 
-STATES: dict[str, Callable[[Any], AbstractContextManager[None]]] = {
-    "off": lambda _: nullcontext(),
-    "forwarding": _forwarding,
-    "recording": _recording,
+Task = Callable[[str], AbstractContextManager[object]]
+
+
+class State(NamedTuple):
+    """What brings hooks in and out, and what stands around work that belongs together."""
+
+    hooks: Callable[[Any], AbstractContextManager[None]]
+    task: Task
+
+
+STATES = {
+    "off": State(nullcontext, nullcontext),
+    "forwarding": State(_forwarding, nullcontext),
+    "recording": State(_recording, thag_nb.task),
 }
 
 
-def run(pairs: Any, case: Case, count: int) -> int:
-    """Nanoseconds for so many pairs."""
-    nanoseconds: int = pairs.run(DOMAINS.index(case.domain), case.size, count)
+def run(pairs: Any, case: Case, count: int, task: Task) -> int:
+    """Nanoseconds for so many pairs, in a task of their own; what foreign pairs free is another one's."""
+    if case.domain == FOREIGN:
+        with task("owner"):
+            pairs.hold(case.size, count)
+    with task("pairs"):
+        nanoseconds: int = pairs.run(DOMAINS.index(case.domain), case.size, count)
     return nanoseconds
 
 
@@ -106,11 +123,11 @@ def measure(repetitions: int, count: int = COUNT) -> dict[tuple[Case, str], floa
     pairs = load()
     times: dict[tuple[Case, str], list[float]] = {(case, state): [] for case in CASES for state in STATES}
     for _ in range(repetitions):
-        for state, enter in STATES.items():
-            with enter(pairs):
+        for name, state in STATES.items():
+            with state.hooks(pairs):
                 for case in CASES:
-                    run(pairs, case, count // 100)
-                    times[case, state].append(run(pairs, case, count) / count)
+                    run(pairs, case, count // 100, state.task)
+                    times[case, name].append(run(pairs, case, count, state.task) / count)
     return {key: median(values) for key, values in times.items()}
 
 

@@ -214,10 +214,19 @@ def test_pairs_are_timed_in_every_state() -> None:
 def test_every_pair_is_recorded_once() -> None:
     module = pairs.load()
     for case in pairs.CASES:
-        with thag_nb.task("pairs") as context:
-            pairs.run(module, case, 1000)
+        thag_nb.reset()
+        pairs.run(module, case, 1000, thag_nb.task)
         # The blocks that settle the heap are allocations as well.
-        assert 1000 <= thag_nb.read().find(context.id).allocations < 2100
+        assert 1000 <= thag_nb.read().find("pairs").allocations < 2100
+
+
+@pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
+def test_foreign_pairs_free_what_another_task_allocated() -> None:
+    pairs.run(pairs.load(), pairs.Case(pairs.FOREIGN, 64), 1000, thag_nb.task)
+    owner, freeing = (thag_nb.read().find(name) for name in ("owner", "pairs"))
+    assert owner.total_bytes >= 2000 * 64
+    assert owner.foreign_frees >= 1000
+    assert freeing.foreign_frees < 10
 
 
 def test_instructions_are_recorded_for_every_pair_and_state() -> None:
