@@ -75,8 +75,8 @@ def main(workload: str, recorder: str, size: str | None = None) -> None:
     def work() -> object:
         from benchmarks.workloads import WORKLOADS
 
-        run, usual_size, _ = WORKLOADS[workload]
-        return run(usual_size if size is None else int(size))
+        chosen = WORKLOADS[workload]
+        return chosen.run(chosen.size if size is None else int(size))
 
     print(f"{RESULT}{RECORDERS[recorder](work)!r}")
 
