@@ -1,4 +1,7 @@
-"""``python -m benchmarks``: measures, and writes a table, a picture and the raw figures; prints the table."""
+"""``python -m benchmarks``: measures, and writes tables, a picture and the raw figures; prints the tables.
+
+What is measured is a wheel of the checkout, installed (see environment.py), as users have it.
+"""
 
 from __future__ import annotations
 
@@ -16,34 +19,37 @@ from benchmarks.workloads import QUICK, WORKLOADS
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     workloads = options.workloads or (tuple(WORKLOADS) if options.full else QUICK)
-    chosen = options.tools or (tuple(TOOLS) if options.full else tools.QUICK)
-    python = sys.executable
+    chosen = options.tools or (tools.FULL if options.full else tools.QUICK)
+    repetitions = options.repetitions or (5 if options.full else 3)
     if options.full:
-        python = environment.prepare(TOOLS[tool].requirement for tool in chosen if TOOLS[tool].requirement)
+        where = environment.own(TOOLS[tool].requirement for tool in chosen if TOOLS[tool].requirement)
     else:
         workloads = _installed(workloads)
-    chosen = _installed_tools(chosen, python)
-    description = machine.describe(python, [TOOLS[tool].package for tool in chosen if TOOLS[tool].package])
+        where = environment.lent()
+    chosen = _installed_tools(chosen, where.python)
+    description = machine.describe(where.python, [TOOLS[tool].package for tool in chosen if TOOLS[tool].package])
     options.out = options.out or (Path(__file__).with_name("results") if options.full else Path("out"))
     options.out.mkdir(parents=True, exist_ok=True)
-    children = measure.plan(workloads, chosen, options.repetitions)
+    children = measure.plan(workloads, chosen, repetitions)
     try:
-        measurements = _measure(children, python, options.out / "measurements.csv", options.resume)
+        measurements = _measure(children, where, options.out / "measurements.csv", options.resume)
     except ChildError as error:
         sys.exit(str(error))
     if options.csv is not None:
         measure.write_csv(options.csv, measurements)
-    report = "\n\n".join([table.markdown(measurements), _explanation(options.repetitions, measurements), description])
+    report = "\n\n".join([table.markdown(measurements), _explanation(repetitions, measurements), description])
     (options.out / "table.md").write_text(f"{report}\n")
     picture.draw(measurements, description, options.out / "picture.png")
     print(report)
 
 
-def _measure(children: Sequence[measure.Child], python: str, path: Path, resume: bool) -> list[Measurement]:
+def _measure(
+    children: Sequence[measure.Child], where: environment.Environment, path: Path, resume: bool
+) -> list[Measurement]:
     """Everything that was planned. What is measured stands in the file at once, whatever happens later."""
     wanted = set(children)
     earlier = [m for m in measure.read_csv(path) if resume and not m.failure and measure.Child(*m[:3]) in wanted]
-    everything = (m for part in (earlier, measure.measure_all(children, python, earlier)) for m in part)
+    everything = (m for part in (earlier, measure.measure_all(children, where, earlier)) for m in part)
     order = {child: place for place, child in enumerate(children)}
     return sorted(measure.record(path, everything), key=lambda m: order[measure.Child(*m[:3])])
 
@@ -55,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="every workload under every tool, in an environment of their own (installs the tools)",
+        help=f"every workload under {', '.join(tools.FULL)}, in an environment of their own (installs the tools)",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -69,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tools", type=_some_of("tool", TOOLS), metavar="A,B", help=f"bare, and some of {', '.join(TOOLS)}"
     )
     parser.add_argument(
-        "--repetitions", type=_positive, default=3, metavar="N", help="how often each is run (default 3)"
+        "--repetitions", type=_positive, metavar="N", help="how often each is run (default 3; with --full, 5)"
     )
     parser.add_argument(
         "--out",
@@ -130,7 +136,9 @@ def _explanation(repetitions: int, measurements: Sequence[Measurement]) -> str:
     sentence = (
         "CPU: user and system time of the whole process and of those it waits for, the tool's own report included, "
         f"to bare Python in the same repetition; median (lowest-highest) of {repetitions}. RSS: peak of the largest of "
-        "them, likewise, without the spread."
+        "them, likewise, without the spread. Over all workloads: of these medians (lowest-highest of single "
+        f"repetitions). A start: a process that does nothing, {measure.STARTS} times in each repetition, in no mean or "
+        "median of the others."
     )
     return "\n\n".join([sentence, *table.failures(measurements)])
 

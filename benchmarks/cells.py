@@ -2,6 +2,7 @@
 
 From sending the request until the kernel has answered and is idle again, as a notebook waits for it. Both kernels live
 side by side and take turns, and each round is a new pair of them: the first figure in a kernel is not like later ones.
+The extension is a wheel of the checkout's, as users have it (see environment.py).
 """
 
 from __future__ import annotations
@@ -12,18 +13,16 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import median, quantiles
 from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import machine
+from benchmarks import environment, machine
 
 if TYPE_CHECKING:
     from jupyter_client.blocking.client import BlockingKernelClient
     from jupyter_client.manager import KernelManager
 
-_ROOT = Path(__file__).parent.parent
 _NO_HISTORY = "--HistoryManager.hist_file=:memory:"
 _WARM_UP = 5
 BARE, LOADED = "pass, bare kernel", "pass, extension loaded"
@@ -32,24 +31,26 @@ SMALL = "%%thag_task x of a few bytes, without a figure"
 KINDS = (BARE, LOADED, SMALL, FIRST, LATER)
 
 
-def _kernel_manager() -> KernelManager:
-    """Of kernels of the running interpreter, whatever is installed elsewhere, that leave the user's history alone."""
+def _kernel_manager(python: str) -> KernelManager:
+    """Of kernels of this interpreter, whatever is installed elsewhere, that leave the user's history alone."""
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import KernelManager
 
-    class ThisPython(KernelSpecManager):
+    class OfThisPython(KernelSpecManager):
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", _NO_HISTORY]
+            command = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}", _NO_HISTORY]
             return KernelSpec(argv=command, display_name=kernel_name, language="python")
 
-    return KernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
+    return KernelManager(kernel_name="python3", kernel_spec_manager=OfThisPython())
 
 
 @contextmanager
 def kernel() -> Generator[BlockingKernelClient]:
     """A client of a new kernel."""
-    manager = _kernel_manager()
-    manager.start_kernel(cwd=str(_ROOT), stdout=DEVNULL, stderr=DEVNULL)
+    where = environment.lent()
+    manager = _kernel_manager(where.python)
+    variables = environment.children_variables()
+    manager.start_kernel(cwd=str(where.program), env=variables, stdout=DEVNULL, stderr=DEVNULL)
     client = manager.blocking_client()
     try:
         client.start_channels()
@@ -141,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if missing():
         sys.exit(f"pip install '.[bench]' is needed for {', '.join(missing())}.")
     print(markdown(measure(options.kernels, options.cells)))
-    print(f"\n{machine.describe(packages=['ipykernel', 'ipython', 'matplotlib'])}")
+    print(f"\n{machine.describe(environment.lent().python, packages=['ipykernel', 'ipython', 'matplotlib'])}")
 
 
 if __name__ == "__main__":

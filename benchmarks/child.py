@@ -1,17 +1,21 @@
 """One workload under one tool, as a whole process: ``python -m benchmarks.child WORKLOAD TOOL [SIZE]``.
 
-Prints what the workload returned, after `RESULT`. Nothing that is only for the workload is imported before the tool is
-on, and nothing of a tool is imported for another one.
+Prints what the workload returned, after `RESULT`, and where thag_nb came from if it was imported, after `ORIGIN`.
+Nothing that is only for the workload is imported before the tool is on, and nothing of a tool for another one.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+
+TYPE_CHECKING = False  # as typing has it, which nothing here needs when it runs
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Work = Callable[[], object]
 
 RESULT = "result: "
-
-Work = Callable[[], object]
+ORIGIN = "thag_nb from: "
 
 
 def bare(work: Work) -> object:
@@ -79,6 +83,8 @@ def main(workload: str, recorder: str, size: str | None = None) -> None:
         return chosen.run(chosen.size if size is None else int(size))
 
     print(f"{RESULT}{RECORDERS[recorder](work)!r}")
+    if "thag_nb" in sys.modules:
+        print(f"{ORIGIN}{sys.modules['thag_nb'].__file__}")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,24 @@
 """``python -m benchmarks.contexts``: what contexts cost, from opening one to reading ten thousand.
 
-Each figure is measured in a process of its own (see probes.py); what is compared takes turns.
+Each figure is measured in a process of its own (see probes.py), of a wheel of the checkout as users have it (see
+environment.py); what is compared takes turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks import machine
+from benchmarks import environment, machine
+from benchmarks.environment import children_variables
 from benchmarks.table import Ratio
 
-_ROOT = Path(__file__).parent.parent
 Figures = dict[str, list[float]]
 Rows = list[list[str]]
 
@@ -39,13 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for section in sections:
         print(section(), end="\n\n", flush=True)
-    print(machine.describe())
+    print(machine.describe(environment.lent().python))
 
 
 def probe(name: str, *numbers: int) -> Figures:
     """What a process of its own measured. Raises `subprocess.CalledProcessError`."""
-    command = [sys.executable, "-m", "benchmarks.probes", name, *map(str, numbers)]
-    figures: Figures = json.loads(subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    where = environment.lent()
+    command = [where.python, "-m", "benchmarks.probes", name, *map(str, numbers)]
+    done = subprocess.run(command, cwd=where.program, env=children_variables(), stdout=subprocess.PIPE, check=True)
+    figures: Figures = json.loads(done.stdout)
     return figures
 
 
@@ -118,18 +119,19 @@ def starting(repetitions: int) -> str:
 def importing(repetitions: int) -> tuple[list[float], list[float]]:
     """Milliseconds of whole processes that import an empty module, and thag_nb, in turn."""
     empty, ours = [], []
+    python = environment.lent().python
     with TemporaryDirectory() as folder:
         Path(folder, "empty.py").touch()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, str(_ROOT)])}
+        _process(python, "import empty", folder)  # which compiles it
         for _ in range(repetitions):
-            empty.append(_process("import empty", environment))
-            ours.append(_process("import thag_nb", environment))
+            empty.append(_process(python, "import empty", folder))
+            ours.append(_process(python, "import thag_nb", folder))
     return empty, ours
 
 
-def _process(code: str, environment: dict[str, str]) -> float:
+def _process(python: str, code: str, folder: str) -> float:
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    subprocess.run([python, "-c", code], cwd=folder, env=children_variables(), check=True)
     return (time.perf_counter() - began) * 1e3
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 _ASK = """
 import json, platform, sys
 from importlib.metadata import distributions
-found = {d.metadata["Name"].lower(): d.version for d in distributions()}
+found = {}
+for one in distributions():  # as they would be imported: what comes first counts
+    found.setdefault(one.metadata["Name"].lower(), one.version)
 found[""] = f"{platform.python_implementation()} {platform.python_version()}"
 print(json.dumps(found))
 """

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import cache_from_source
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from benchmarks.child import RESULT
+from benchmarks.child import ORIGIN, RESULT
+from benchmarks.environment import Environment, children_variables
 from benchmarks.tools import TOOLS
+from benchmarks.workloads import START
 
-ROOT = Path(__file__).parent.parent
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-_NOT_FOR_CHILDREN = ("PYTHONTRACEMALLOC", "PYTHONMALLOC", "PYTHONDEVMODE")
 _LIMIT_SECONDS = 1800
-_USUAL_SECONDS = 4.0  # of a process, before any was seen
+_USUAL_SECONDS = 2.5  # of a process, before any was seen
+STARTS = 4  # in each repetition, as one takes so little that it needs more of them
 
 
 class ChildError(RuntimeError):
@@ -56,17 +57,22 @@ class Child(NamedTuple):
 
 
 def measure(
-    workload: str, tool: str, repetition: int = 0, *, size: int | None = None, python: str = sys.executable
+    workload: str, tool: str, repetition: int = 0, *, environment: Environment, size: int | None = None
 ) -> Measurement:
-    """Run one child to its end. Raises `ChildError` if it fails, or if its tool recorded nothing."""
+    """Run one child to its end.
+
+    Raises `ChildError` if it fails, if its tool recorded nothing of something, or if the thag_nb that it imported is
+    not the installed one, with its bytecode.
+    """
     with TemporaryDirectory() as folder:
         arguments = TOOLS[tool].arguments(workload, size, Path(folder))
         # The launcher is isolated and without site packages: it has to be smaller than any child.
         launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(_LIMIT_SECONDS)]
+        began = time.time()
         done = subprocess.run(
-            [*launcher, python, *arguments],
-            cwd=ROOT,
-            env=_environment(),
+            [*launcher, environment.python, *arguments],
+            cwd=environment.program,
+            env=children_variables(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -75,28 +81,52 @@ def measure(
         *lines, usage = done.stdout.splitlines() or [""]
         if done.returncode or usage.split()[-1:] != ["0"]:
             raise ChildError(f"{workload} under {tool} failed:\n{done.stdout}{done.stderr}")
-        if not TOOLS[tool].recorded(Path(folder)):
+        if workload != START and not TOOLS[tool].recorded(Path(folder)):
             raise ChildError(f"{workload} under {tool} ran, but {tool} recorded nothing")
-    results = [line.removeprefix(RESULT) for line in lines if line.startswith(RESULT)]
+    for origin in _after(ORIGIN, lines):
+        check_origin(Path(origin), environment, began)
+    results = _after(RESULT, lines)
     if len(results) != 1:
         raise ChildError(f"{workload} under {tool} printed {len(results)} results")
     user, system, rss, _ = usage.split()
     return Measurement(workload, tool, repetition, float(user), float(system), int(rss) * _RSS_UNIT, results[0])
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with hashes that do not differ between children, and nothing that makes a bare one less than bare."""
-    kept = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
-    return {**kept, "PYTHONHASHSEED": "0"}
+def _after(beginning: str, lines: Iterable[str]) -> list[str]:
+    return [line.removeprefix(beginning) for line in lines if line.startswith(beginning)]
+
+
+def check_origin(origin: Path, environment: Environment, began: float) -> None:
+    """Raises `ChildError` unless this file is the environment's, and was compiled before that moment."""
+    if not origin.is_relative_to(environment.packages):
+        raise ChildError(f"thag_nb was imported from {origin}, not from {environment.packages}")
+    compiled = Path(cache_from_source(str(origin)))
+    if not compiled.exists() or compiled.stat().st_mtime >= began:
+        raise ChildError(f"{origin} was compiled while it was measured")
 
 
 def plan(workloads: Sequence[str], tools: Sequence[str], repetitions: int) -> list[Child]:
-    """Every workload under each tool in turn, again in each repetition."""
-    return [Child(w, t, r) for r in range(repetitions) for w in workloads for t in tools]
+    """Every workload under each tool in turn, again in each repetition.
+
+    Backwards in every second one, so that no tool always runs when the machine has become warmer or busier.
+    """
+    return [
+        Child(workload, tool, repetition)
+        for round_ in range(repetitions)
+        for workload in workloads
+        for repetition in _repetitions(workload, round_)
+        for tool in (tools if repetition % 2 == 0 else tools[::-1])
+    ]
+
+
+def _repetitions(workload: str, round_: int) -> range:
+    """Those of a workload that belong to a round of all of them."""
+    times = STARTS if workload == START else 1
+    return range(round_ * times, (round_ + 1) * times)
 
 
 def measure_all(
-    children: Sequence[Child], python: str = sys.executable, measured: Sequence[Measurement] = ()
+    children: Sequence[Child], environment: Environment, measured: Sequence[Measurement] = ()
 ) -> Iterator[Measurement]:
     """Run the children but those that are `measured` already; progress, and what is left of it, on stderr.
 
@@ -110,15 +140,15 @@ def measure_all(
     began = time.monotonic()
     _tell(f"{len(left)} processes, usually about {_minutes(len(left) * _USUAL_SECONDS)}")
     for number, child in enumerate(left, 1):
-        measurement = _attempt(child, python, results)
+        measurement = _attempt(child, environment, results)
         seconds = (time.monotonic() - began) / number * (len(left) - number)
         _tell(f"[{number}/{len(left)}] {_progress(measurement)}; about {_minutes(seconds)} left")
         yield measurement
 
 
-def _attempt(child: Child, python: str, results: dict[str, Measurement]) -> Measurement:
+def _attempt(child: Child, environment: Environment, results: dict[str, Measurement]) -> Measurement:
     try:
-        measurement = measure(*child, python=python)
+        measurement = measure(*child, environment=environment)
         check_result(results.setdefault(child.workload, measurement), measurement)
     except ChildError as error:
         if not TOOLS[child.tool].is_peer:

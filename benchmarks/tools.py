@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-BARE = "bare"
+BARE, AGAIN = "bare", "bare_again"
 _CHILD = ("-m", "benchmarks.child")
 
 
@@ -50,7 +50,7 @@ def _memray_recorded(folder: Path) -> bool:
 
 def _scalene_recorded(folder: Path) -> bool:
     profiles = [json.loads(path.read_text()) for path in folder.glob("scalene.json")]
-    return any(profile["memory"] and profile["files"] for profile in profiles)
+    return any(profile.get("memory") and profile.get("files") for profile in profiles)
 
 
 def _fil_recorded(folder: Path) -> bool:
@@ -63,6 +63,7 @@ _FIL = ("-m", "filprofiler", "--no-browser", "-o", "{folder}", "run")
 
 TOOLS = {
     BARE: Tool(BARE),
+    AGAIN: Tool(BARE, label="bare, again"),  # what differs from bare here is noise
     "thag_nb": Tool("thag_nb"),
     "thag_nb_no_task": Tool("thag_nb_no_task", label="thag_nb, no task"),
     "thag_nb_stopped": Tool("thag_nb_stopped", label="thag_nb, stopped"),
@@ -78,7 +79,8 @@ TOOLS = {
     "scalene": Tool(BARE, (*_SCALENE, *_CHILD), "Scalene", "scalene>=2", _scalene_recorded),
     "fil": Tool(BARE, (*_FIL, *_CHILD), "Fil", "filprofiler>=2024.11", _fil_recorded),
 }
-QUICK = (BARE, "thag_nb", "tracemalloc")
+FULL = (BARE, "thag_nb", "thag_nb_stopped", AGAIN, "tracemalloc", "memray", "scalene")
+QUICK = (BARE, "thag_nb", "thag_nb_stopped", "tracemalloc")
 
 
 def label(name: str) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
+import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,21 +14,25 @@ import pytest
 
 import thag_nb
 from benchmarks import __main__ as command
-from benchmarks import contexts, instructions, machine, pairs, picture, table
+from benchmarks import contexts, environment, instructions, machine, pairs, picture, table
 from benchmarks.child import RECORDERS
+from benchmarks.environment import Environment, children_variables
 from benchmarks.instructions import Count
 from benchmarks.measure import (
+    STARTS,
     Child,
     ChildError,
     Measurement,
+    check_origin,
     check_result,
     measure,
     measure_all,
+    plan,
     read_csv,
     record,
     write_csv,
 )
-from benchmarks.tools import BARE, TOOLS, Tool
+from benchmarks.tools import BARE, FULL, TOOLS, Tool
 from benchmarks.workloads import QUICK, START, WORKLOADS, Workload
 
 
@@ -73,6 +80,17 @@ def test_table_has_a_row_per_workload_and_the_geometric_mean() -> None:
     ]
 
 
+def test_tools_take_turns_in_every_repetition_forwards_and_backwards() -> None:
+    first, second = plan(["lists"], ["bare", "thag_nb"], 2)[:2], plan(["lists"], ["bare", "thag_nb"], 2)[2:]
+    assert first == [Child("lists", "bare", 0), Child("lists", "thag_nb", 0)]
+    assert second == [Child("lists", "thag_nb", 1), Child("lists", "bare", 1)]
+
+
+def test_a_start_is_measured_more_often() -> None:
+    repetitions = [child.repetition for child in plan([START, "lists"], ["bare"], 2) if child.workload == START]
+    assert repetitions == list(range(2 * STARTS))
+
+
 def test_csv_holds_every_measurement_as_it_is(tmp_path: Path) -> None:
     write_csv(tmp_path / "raw.csv", MEASUREMENTS)
     heading, *rows = csv.reader((tmp_path / "raw.csv").open())
@@ -100,24 +118,29 @@ def test_a_peer_that_fails_is_named_and_leaves_the_others_alone() -> None:
     assert table.failures(measurements) == ["Failed in repetition 1: lists under fil failed: out of luck"]
 
 
-def test_a_failing_peer_does_not_stop_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def lent() -> Environment:
+    return environment.lent()
+
+
+def test_a_failing_peer_does_not_stop_the_rest(lent: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOOLS, "broken", Tool("bare", ("-m", "no_such_module"), requirement="no_such_module"))
-    broken, bare = measure_all([Child("small_objs", "broken"), Child("threads4", "bare")])
+    broken, bare = measure_all([Child("small_objs", "broken"), Child(START, "bare")], lent)
     assert broken.failure.startswith("small_objs under broken failed: ")
     assert "No module named no_such_module" in broken.failure
-    assert (bare.failure, bare.workload) == ("", "threads4")
+    assert (bare.failure, bare.workload) == ("", START)
 
 
-def test_ours_that_fails_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ours_that_fails_stops_everything(lent: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOOLS, "thag_nb", Tool("thag_nb", ("-m", "no_such_module")))
     with pytest.raises(ChildError, match="No module named no_such_module"):
-        list(measure_all([Child("small_objs", "thag_nb")]))
+        list(measure_all([Child("small_objs", "thag_nb")], lent))
 
 
-def test_a_tool_that_recorded_nothing_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_that_recorded_nothing_has_failed(lent: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOOLS, "idle", Tool(recorded=lambda folder: any(folder.iterdir())))
     with pytest.raises(ChildError, match="idle recorded nothing"):
-        measure("small_objs", "idle", size=1)
+        measure("small_objs", "idle", environment=lent, size=1)
 
 
 def test_resuming_measures_only_what_is_missing_or_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,12 +189,62 @@ def test_another_tool_may_stand_in_front_of_the_child() -> None:
 
 def test_quick_is_a_part_of_all() -> None:
     assert set(QUICK) < WORKLOADS.keys()
+    assert set(FULL) < TOOLS.keys()
 
 
 @pytest.mark.parametrize("name", [name for name, workload in WORKLOADS.items() if not workload.missing()])
 def test_a_workload_returns_what_tells_that_it_has_run(name: str) -> None:
     result = WORKLOADS[name].run(100 if name == "pprint" else 1)
     assert (result is None) == (name == START)
+
+
+def test_children_import_the_wheel_and_not_the_checkout(lent: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(environment.__file__).parent.parent
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    monkeypatch.chdir(root)
+    measure(START, "thag_nb", environment=lent)  # which raises if it is another one
+    assert not any((folder / "thag_nb").exists() for folder in (lent.program, lent.folder))
+    assert (lent.packages / "thag_nb").is_dir()
+    with pytest.raises(ChildError, match=r"thag_nb was imported from .*, not from "):
+        check_origin(root / "thag_nb" / "__init__.py", lent, time.time())
+
+
+def test_children_compile_nothing(lent: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    watched = subprocess.run(
+        [lent.python, "-v", "-m", "benchmarks.child", "small_objs", "thag_nb", "1"],
+        cwd=lent.program,
+        env=children_variables(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = [Path(path) for path in re.findall(r"^# code object from '(.*)'$", watched.stderr, re.MULTILINE)]
+    ours = [path for path in loaded if path.is_relative_to(lent.folder)]
+    assert {path.name.partition(".")[0] for path in ours} > {"__init__", "workloads", "tasks"}
+    assert {path.suffix for path in ours} == {".pyc"}
+
+
+def test_bytecode_that_is_newer_than_the_child_was_compiled_in_it(lent: Environment) -> None:
+    origin = lent.packages / "thag_nb" / "__init__.py"
+    check_origin(origin, lent, time.time())
+    with pytest.raises(ChildError, match="was compiled while it was measured"):
+        check_origin(origin, lent, began=0.0)
+
+
+def test_what_is_current_is_not_built_again(lent: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(environment, "_pip")
+    assert environment.lent() == lent
+
+
+def test_what_was_made_of_something_else_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    for name in ("table", "table", "tools"):
+        source = Path(environment.__file__).with_name(f"{name}.py")
+        environment._unless_made(tmp_path / "mark", [source], lambda name=name: made.append(name))
+    monkeypatch.setenv("THAG_CFLAGS", "-UNDEBUG")
+    environment._unless_made(tmp_path / "mark", [source], lambda: made.append("with asserts"))
+    assert made == ["table", "tools", "with asserts"]
 
 
 def test_a_missing_package_leaves_out_only_what_needs_it(
@@ -188,24 +261,24 @@ def test_an_unknown_workload_is_named(capsys: pytest.CaptureFixture[str]) -> Non
     assert "no workload small_obj; there are nothing, async_tree_none, " in capsys.readouterr().err
 
 
-def test_a_failing_child_shows_its_error() -> None:
+def test_a_failing_child_shows_its_error(lent: Environment) -> None:
     with pytest.raises(ChildError, match=r"(?s)no_such_workload under bare failed:.*KeyError"):
-        measure("no_such_workload", BARE)
+        measure("no_such_workload", BARE, environment=lent)
 
 
-def test_a_child_runs_under_every_tool_with_the_same_result() -> None:
+def test_a_child_runs_under_every_tool_with_the_same_result(lent: Environment) -> None:
     found = machine.versions()
     tools = [name for name, tool in TOOLS.items() if not tool.package or tool.package in found]
-    measurements = [measure("small_objs", tool, size=1) for tool in tools]
+    measurements = [measure("small_objs", tool, environment=lent, size=1) for tool in tools]
     assert {"thag_nb", "thag_nb_no_task", "thag_nb_stopped", "tracemalloc"} < set(tools)
     assert all(measurement.cpu_seconds > 0 for measurement in measurements)
     assert all(measurement.peak_rss_bytes > 0 for measurement in measurements)
     assert len({measurement.result for measurement in measurements}) == 1
 
 
-def test_peak_rss_of_a_child_is_not_that_of_a_large_parent() -> None:
+def test_peak_rss_of_a_child_is_not_that_of_a_large_parent(lent: Environment) -> None:
     ballast = b"1" * 200_000_000
-    assert measure("small_objs", BARE, size=1).peak_rss_bytes < len(ballast)
+    assert measure("small_objs", BARE, environment=lent, size=1).peak_rss_bytes < len(ballast)
 
 
 @pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
