@@ -70,14 +70,36 @@ def test_bare_to_itself_is_one() -> None:
     assert table.ratio(MEASUREMENTS, "lists", BARE, table.cpu_seconds) == (1.0, 1.0, 1.0)
 
 
-def test_table_has_a_row_per_workload_and_the_geometric_mean() -> None:
+def test_tables_have_a_row_per_workload_and_one_per_tool_over_all_of_them() -> None:
     assert table.markdown(MEASUREMENTS).splitlines() == [
         "| workload | bare CPU s | bare peak MB | thag_nb CPU | thag_nb RSS |",
         "| --- | ---: | ---: | ---: | ---: |",
         "| lists | 2.00 | 10 | 1.50 (1.00-2.00) | 2.00 |",
         "| arrays | 8.00 | 30 | 6.00 (6.00-6.00) | 0.50 |",
-        "| **geometric mean** |  |  | **3.00** | **1.00** |",
+        "",
+        "| over these workloads | CPU geometric mean | CPU worst | RSS median | RSS worst |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| thag_nb | 3.00 (3.46-3.46) | 6.00 arrays | 1.25 (1.00-1.00) | 2.00 lists |",
     ]
+
+
+def test_a_start_stands_apart_in_milliseconds_and_mebibytes() -> None:
+    mebibyte = 1 << 20
+    starts = [
+        made(START, BARE, 0, 0.020, 10 * mebibyte),
+        made(START, "thag_nb", 0, 0.030, 13 * mebibyte),
+        made(START, BARE, 1, 0.022, 10 * mebibyte),
+        made(START, "thag_nb", 1, 0.036, 13 * mebibyte),
+    ]
+    assert table.markdown([*starts, *MEASUREMENTS]).splitlines() == [
+        *table.markdown(MEASUREMENTS).splitlines(),
+        "",
+        "| a start | CPU ms | more than bare, ms | peak RSS MiB | more than bare, MiB |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| bare | 21.0 |  | 10.0 |  |",
+        "| thag_nb | 33.0 | 12.0 (10.0-14.0) | 13.0 | 3.0 (3.0-3.0) |",
+    ]
+    assert table.markdown(starts).splitlines()[0].startswith("| a start |")
 
 
 def test_tools_take_turns_in_every_repetition_forwards_and_backwards() -> None:
@@ -111,10 +133,10 @@ def test_what_is_measured_is_in_the_file_before_the_next_is_measured(tmp_path: P
 
 def test_a_peer_that_fails_is_named_and_leaves_the_others_alone() -> None:
     measurements = [*MEASUREMENTS, FAILED, made("arrays", "fil", 0, 16.0, 30_000_000)]
-    _, _, lists, arrays, mean = table.markdown(measurements).splitlines()
+    _, _, lists, arrays, *_, fil = table.markdown(measurements).splitlines()
     assert lists.endswith("| 1.50 (1.00-2.00) | 2.00 | failed | failed |")
     assert arrays.endswith("| 6.00 (6.00-6.00) | 0.50 | 2.00 (2.00-2.00) | 1.00 |")
-    assert mean.endswith("| **3.00** | **1.00** | **2.00** | **1.00** |")
+    assert fil == "| Fil | 2.00 (2.00-2.00) | 2.00 arrays | 1.00 (1.00-1.00) | 1.00 arrays |"
     assert table.failures(measurements) == ["Failed in repetition 1: lists under fil failed: out of luck"]
 
 
