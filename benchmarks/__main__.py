@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure.write_csv(options.csv, measurements)
     report = "\n\n".join([table.markdown(measurements), _explanation(repetitions, measurements), description])
     (options.out / "table.md").write_text(f"{report}\n")
-    picture.draw(measurements, description, options.out / "picture.png")
+    if table.programs_of(measurements):
+        picture.draw(measurements, description, options.out / "picture.png")
     print(report)
 
 

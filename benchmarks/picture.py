@@ -35,7 +35,7 @@ def draw(measurements: Sequence[Measurement], description: str, path: Path) -> N
 
 
 def _legend(measurements: Sequence[Measurement]) -> str:
-    repetitions = len({measurement.repetition for measurement in measurements})
+    repetitions = len(table.repetitions_of(measurements))
     return (
         f"Dot: a workload's median of {repetitions} in whole processes; line: lowest to highest; "
         "bar and number: geometric mean of the workloads; the costliest is named."

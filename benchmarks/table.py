@@ -57,6 +57,11 @@ def programs_of(measurements: Sequence[Measurement]) -> list[str]:
     return [workload for workload in dict.fromkeys(m.workload for m in measurements) if workload != START]
 
 
+def repetitions_of(measurements: Sequence[Measurement]) -> list[int]:
+    """Those of the programs; starts have more."""
+    return sorted({m.repetition for m in measurements if m.workload != START})
+
+
 def tools_of(measurements: Sequence[Measurement]) -> list[str]:
     """Those that are compared with bare Python."""
     return [tool for tool in dict.fromkeys(m.tool for m in measurements) if tool != BARE]
@@ -90,7 +95,7 @@ def over_all(measurements: Sequence[Measurement], tool: str, figure: Figure, sum
     if not values:
         return None
     single = []
-    for repetition in sorted({m.repetition for m in measurements if m.workload != START}):
+    for repetition in repetitions_of(measurements):
         part = ratios([m for m in measurements if m.repetition == repetition], tool, figure)
         if part.keys() == values.keys():
             single.append(summary(part))

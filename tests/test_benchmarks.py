@@ -184,6 +184,12 @@ def test_resuming_measures_only_what_is_missing_or_failed(tmp_path: Path, monkey
     assert "| small_objs | 7.00 |" in (tmp_path / "table.md").read_text()
 
 
+def test_repetitions_are_those_of_programs() -> None:
+    starts = [made(START, BARE, repetition, 1.0, 1) for repetition in range(3 * STARTS)]
+    assert table.repetitions_of([*starts, *MEASUREMENTS]) == [0, 1, 2]
+    assert "median of 3 in whole processes" in picture._legend([*starts, *MEASUREMENTS])
+
+
 def test_picture_is_drawn_of_whatever_was_measured(tmp_path: Path) -> None:
     picture.draw([*MEASUREMENTS, FAILED], "a machine", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
