@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from importlib.metadata import version
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,13 @@ def test_children_compile_nothing(lent: Environment, monkeypatch: pytest.MonkeyP
     ours = [path for path in loaded if path.is_relative_to(lent.folder)]
     assert {path.name.partition(".")[0] for path in ours} > {"__init__", "workloads", "tasks"}
     assert {path.suffix for path in ours} == {".pyc"}
+
+
+def test_what_children_run_is_compiled_before_them(lent: Environment, tmp_path: Path) -> None:
+    environment._copy_program([Path(environment.__file__).with_name("child.py")], tmp_path)
+    sources = [*tmp_path.rglob("*.py"), *(lent.packages / "thag_nb").rglob("*.py")]
+    assert len(sources) > 50
+    assert [source for source in sources if not Path(cache_from_source(str(source))).exists()] == []
 
 
 def test_bytecode_that_is_newer_than_the_child_was_compiled_in_it(lent: Environment) -> None:
