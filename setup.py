@@ -25,6 +25,8 @@ compile_args = [
     "-Wextra",
     "-Werror",
     "-fvisibility=hidden",
+    "-fno-plt",
+    "-fno-tree-slp-vectorize",  # which would make one addition of two, by way of six moves
     f'-DTHAG_SOURCE_HASH="{source_hash()}"',
 ]
 if platform.libc_ver()[0] == "glibc":

@@ -11,17 +11,18 @@ LEAF = 1 << 26
 HERE = 0x2000_0000_0000  # the first address of a leaf, where no real block ever lies
 GIB = 1 << 30
 GRANULE = 16
-# Around the largest tiny size, and around the largest that one word has room for.
-SIZES = [0, 1, 15, 16, 17, 31, 32, 33, GIB - 1, GIB, GIB + 1, (5 << 40) + 7]
+MIB = 1 << 20
+# Around the largest sizes whose records take one, two and four entries.
+SIZES = [0, 1, 15, 16, 17, 31, 32, 33, 511, 512, 513, 16_383, 16_384, 256 * MIB - 1, 256 * MIB, 3 * GIB + 5, (5 << 40) + 7]
 
 
 def stale() -> int:
     return thag_nb.status().stale_records
 
 
-def words(size: int) -> int:
+def entries(size: int) -> int:
     """How many entries a record takes."""
-    return 1 if size <= 16 else 2 if size < GIB else 3
+    return 1 if size <= 16 else 2 if size <= 512 else 4 if size < 256 * MIB else 6
 
 
 @pytest.mark.parametrize("gil", [True, False], ids=["attached", "detached"])
@@ -40,7 +41,7 @@ def test_a_block_of_any_size_keeps_its_size_and_its_owner_until_it_is_freed(size
 @pytest.mark.parametrize("size", SIZES)
 def test_the_record_of_a_block_ends_where_the_next_block_begins(size: int, scripted: Scripted):
     """Also when it is freed: nothing of it is left in the way of whoever comes next."""
-    after = HERE + words(size) * GRANULE
+    after = HERE + entries(size) * GRANULE
     before = stale()
     with thag_nb.task("neighbour") as neighbour:
         scripted.malloc(after, 1)
@@ -61,12 +62,12 @@ def test_the_record_of_a_block_ends_where_the_next_block_begins(size: int, scrip
 
 
 @pytest.mark.parametrize(
-    ("size", "distance"), [(size, distance) for size in (1, 100, 3 * GIB) for distance in range(words(size))]
+    ("size", "distance"), [(size, distance) for size in (1, 100, 1000, 3 * GIB) for distance in range(entries(size))]
 )
 def test_a_record_whose_free_was_missed_is_repaid_when_a_block_begins_on_it(
     size: int, distance: int, scripted: Scripted
 ):
-    """Also on its second or third word, one or two granules behind its first."""
+    """Also on a later entry than its first, that many granules behind."""
     before = stale()
     with thag_nb.task("missed"):
         scripted.malloc(HERE, size)  # and freed, but not through us
@@ -79,26 +80,30 @@ def test_a_record_whose_free_was_missed_is_repaid_when_a_block_begins_on_it(
     assert_sums_hold()
 
 
-@pytest.mark.parametrize("size", [17, 100, GIB, 3 * GIB])
+@pytest.mark.parametrize("size", [17, 100, 1000, 3 * GIB])
 def test_records_whose_frees_were_missed_are_repaid_when_a_new_record_covers_them(size: int, scripted: Scripted):
     before = stale()
     with thag_nb.task("missed"):
-        for place in range(words(size)):
+        for place in range(entries(size)):
             scripted.malloc(HERE + place * GRANULE, 1)
     with thag_nb.task("next") as following:
         scripted.malloc(HERE, size)
     assert _native.owner_of(HERE) == (following.id, size)
-    assert stale() == before + words(size)
+    assert stale() == before + entries(size)
     assert_sums_hold()
     scripted.free(HERE)
     assert_sums_hold()
 
 
-@pytest.mark.parametrize(("size", "word"), [(100, 1), (3 * GIB, 1), (3 * GIB, 2)])
-def test_the_one_record_that_only_a_later_word_of_a_new_one_covers_is_repaid(size: int, word: int, scripted: Scripted):
+@pytest.mark.parametrize(
+    ("size", "entry"), [(size, entry) for size in (100, 1000, 3 * GIB) for entry in range(1, entries(size))]
+)
+def test_the_one_record_that_only_a_later_entry_of_a_new_one_covers_is_repaid(
+    size: int, entry: int, scripted: Scripted
+):
     before = stale()
     with thag_nb.task("missed"):
-        scripted.malloc(HERE + word * GRANULE, 16)
+        scripted.malloc(HERE + entry * GRANULE, 16)
     scripted.malloc(HERE, size)
     assert stale() == before + 1
     assert_sums_hold()

@@ -119,9 +119,9 @@ def test_the_clock_is_read_again_after_so_many_bytes_or_events(interposed):
                 library.play(*arguments)
             return drawn(context)[-1].start_ns
 
-        small, large = (5 * MILLISECOND, 0, 1), (5 * MILLISECOND, 0, 70_000)
+        small, large = (5 * MILLISECOND, 0, 1), (5 * MILLISECOND, 0, 140_000)
         assert last_start([small, large]) == _native.now()
-        assert last_start([small] * 200) >= _native.now() - 100 * 5 * MILLISECOND
+        assert last_start([small] * 600) >= _native.now() - 300 * 5 * MILLISECOND
     """)
     assert interposed(code) == ""
 

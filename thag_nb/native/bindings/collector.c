@@ -68,7 +68,7 @@ collection_watch(PyObject *watcher, PyObject *const *arguments, Py_ssize_t count
     int collector_was_on = thag_bookkeeping_begin();
     if (!collection_note(watcher, arguments[0], arguments[1])) {
         PyErr_Clear();
-        (void)thag_add(&thag_dispatcher_state.dropped, 1);
+        (void)thag_add(&thag_events.dropped, 1);
     }
     thag_bookkeeping_end(collector_was_on);
     Py_RETURN_NONE;

@@ -21,7 +21,7 @@ context_open(PyObject *parent_id, bool records, PyObject *name, PyObject *kind, 
                             (unsigned long)(*parent)->id), NULL;
     }
     if (thag_contexts_exhausted()) {
-        (void)thag_add(&thag_dispatcher_state.dropped, 1);
+        (void)thag_add(&thag_events.dropped, 1);
         return records ? *parent : thag_contexts.system;
     }
     PyObject *label = PyTuple_Pack(2, name, kind);

@@ -168,8 +168,8 @@ static PyObject *
 native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_load(&thag_dispatcher_state.dropped), "stale_records",
-        (long long)thag_load(&thag_dispatcher_state.stale_records), "stale_lookups",
+        "{s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_load(&thag_events.dropped), "stale_records",
+        (long long)thag_load(&thag_events.stale_records), "stale_lookups",
         (long long)thag_load(&thag_flow_state.stale_lookups), "orphaned_guards",
         (long long)thag_load(&thag_flow_state.orphans), "failed_restores",
         (long long)thag_load(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser());
@@ -214,7 +214,7 @@ module_exec(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "thag_nb does not support sub-interpreters; import it in the main one");
         return -1;
     }
-    if (!thag_owners_init() || !thag_contexts_init()) {
+    if (!thag_contexts_init()) {
         PyErr_NoMemory();
         return -1;
     }

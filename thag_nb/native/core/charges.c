@@ -2,12 +2,26 @@
 
    An event moves its context and every context above it by the same amount. So nothing above needs to be touched for each
    event: consecutive events of one context are gathered in a batch that knows their sum and how far it rose and fell on
-   the way, and when it is written, every context of the chain learns its exact highest and lowest level from that:
+   the way, and when it is written, the context learns its exact highest and lowest level from that:
 
      level before the batch + highest sum in it = highest level during the batch
 
    A batch is written before an event of any other context, before anybody reads, and when its reading of the clock has
    served for THAG_BATCH_BYTES: a timeline may draw less than that too early, and its heights are exact all the same.
+
+   What stands above the context need not even be touched for each batch. As long as one context is charged, all above it
+   move with it, so each keeps what the one above it has not heard of yet: how far it moved since, and how far up and down
+   on the way (`untold`). That is told, from the context upwards,
+
+     when another context is charged: as far as the nearest one that both stand under, which goes on moving with the other;
+     when the bucket of a timeline above has ended, so that it is told what happened before and nothing of what comes after;
+     when somebody reads.
+
+   So a batch costs the same however deep its context is, and so do the opening of one and its end.
+
+   A program that frees what another context allocated, in turns with its own work, would write a batch for each event. So a
+   batch takes in the frees of one other context: at each of them, the extremes so far are put aside, once as they are for
+   the batch's context, and once less what was freed, for those that both stand under.
 
    There are two lanes, so that the common case needs neither a lock nor an atomic read-modify-write:
 
@@ -23,7 +37,10 @@
 
 #include "charges.h"
 
-thag_batch thag_open_batch = {.context_id = THAG_NO_ID};
+#include "owners.h"
+
+thag_batch thag_open_batch = {.other_word = THAG_NO_WORD};
+thag_lane thag_open_lane = {.contextvars_version = THAG_NO_FLOW};
 
 /* ---- the detached lane ---- */
 
@@ -80,92 +97,209 @@ counter_add(_Atomic int64_t *counter, int64_t value)
     thag_store(counter, thag_load(counter) + value);
 }
 
-/* Moves the context's inclusive level by `live_bytes`, by way of `high_bytes` and `low_bytes`. */
-static inline void
-inclusive_move(thag_context *context, int64_t live_bytes, int64_t high_bytes, int64_t low_bytes, uint64_t now_ns)
+static bool
+is_still(thag_movement moved)
 {
-    assert(low_bytes <= live_bytes && live_bytes <= high_bytes);
+    return (moved.live_bytes | moved.high_bytes | moved.low_bytes) == 0;
+}
+
+/* First the one, then the other. */
+static thag_movement
+then(thag_movement first, thag_movement second)
+{
+    int64_t high = first.live_bytes + second.high_bytes, low = first.live_bytes + second.low_bytes;
+    return (thag_movement){
+        .live_bytes = first.live_bytes + second.live_bytes,
+        .high_bytes = high > first.high_bytes ? high : first.high_bytes,
+        .low_bytes = low < first.low_bytes ? low : first.low_bytes,
+    };
+}
+
+/* All at once. */
+static thag_movement
+straight(int64_t bytes)
+{
+    return (thag_movement){bytes, bytes > 0 ? bytes : 0, bytes < 0 ? bytes : 0};
+}
+
+/* Moves the context's inclusive level, which those above it have heard of, or need not. */
+static void
+level_shift(thag_context *context, thag_movement moved, uint64_t now_ns)
+{
+    assert(moved.low_bytes <= moved.live_bytes && moved.live_bytes <= moved.high_bytes);
     int64_t before = thag_load(&context->live_bytes);
     if (THAG_UNLIKELY(now_ns >= context->bucket_end_ns)) {
         thag_context_turn_bucket(context, now_ns);
     }
-    if (before + high_bytes > thag_load(&context->high_bytes)) {
-        thag_store(&context->high_bytes, before + high_bytes);
-        if (before + high_bytes > thag_load(&context->peak_bytes)) {
-            thag_store(&context->peak_bytes, before + high_bytes);
+    if (before + moved.high_bytes > thag_load(&context->high_bytes)) {
+        thag_store(&context->high_bytes, before + moved.high_bytes);
+        if (before + moved.high_bytes > thag_load(&context->peak_bytes)) {
+            thag_store(&context->peak_bytes, before + moved.high_bytes);
         }
     }
-    if (before + low_bytes < thag_load(&context->low_bytes)) {
-        thag_store(&context->low_bytes, before + low_bytes);
+    if (before + moved.low_bytes < thag_load(&context->low_bytes)) {
+        thag_store(&context->low_bytes, before + moved.low_bytes);
     }
-    thag_store(&context->live_bytes, before + live_bytes);
+    thag_store(&context->live_bytes, before + moved.live_bytes);
 }
 
-/* Comes after inclusive_move: a bucket that closes there wants the context's own live bytes from before. */
+/* The same, and those above it are to be told later. */
 static void
-self_move(thag_context *context, int64_t live_bytes, int64_t high_bytes)
+level_shift_untold(thag_context *context, thag_movement moved, uint64_t now_ns)
+{
+    level_shift(context, moved, now_ns);
+    context->untold = then(context->untold, moved);
+}
+
+/* Comes after level_shift: a bucket that closes there wants the context's own live bytes from before. */
+static void
+self_shift(thag_context *context, thag_movement moved)
 {
     int64_t before = thag_load(&context->self_live_bytes);
-    if (before + high_bytes > thag_load(&context->self_peak_bytes)) {
-        thag_store(&context->self_peak_bytes, before + high_bytes);
+    if (before + moved.high_bytes > thag_load(&context->self_peak_bytes)) {
+        thag_store(&context->self_peak_bytes, before + moved.high_bytes);
     }
-    thag_store(&context->self_live_bytes, before + live_bytes);
+    thag_store(&context->self_live_bytes, before + moved.live_bytes);
+}
+
+/* Tells those above `context`, up to and with `last`, what they have not heard of. NULL: all. */
+static void
+path_tell(thag_context *context, const thag_context *last, uint64_t now_ns)
+{
+    while (context != last) {
+        thag_context *parent = thag_context_parent(context);
+        thag_movement untold = context->untold;
+        if (!is_still(untold)) {
+            context->untold = (thag_movement){0};
+            if (parent != NULL) {
+                level_shift_untold(parent, untold, now_ns);
+            }
+        }
+        context = parent;
+    }
 }
 
 /* Moves all from `context` up to, and without, `end`. */
 static void
-chain_move(thag_context *context, const thag_context *end, int64_t bytes, uint64_t now_ns)
+chain_shift(thag_context *context, const thag_context *end, thag_movement moved, uint64_t now_ns)
 {
     for (; context != end; context = thag_context_parent(context)) {
-        inclusive_move(context, bytes, bytes, bytes, now_ns);
+        level_shift(context, moved, now_ns);
     }
 }
 
-void
-thag_batch_flush(void)
+static thag_context *
+common_ancestor(thag_context *one, thag_context *other)
+{
+    while (one != other) {
+        assert(one != NULL && other != NULL);
+        if (one->depth >= other->depth) {
+            one = thag_context_parent(one);
+        }
+        else {
+            other = thag_context_parent(other);
+        }
+    }
+    return one;
+}
+
+/* Moves the batch's context and another one, and those above both by way of `joint`. */
+static void
+both_shift(thag_context *own, thag_movement moved, thag_context *other, thag_movement other_moved, thag_movement joint,
+           uint64_t now_ns)
+{
+    thag_context *common = common_ancestor(own, other);
+    path_tell(own, common, now_ns);
+    chain_shift(own, common, moved, now_ns);
+    chain_shift(other, common, other_moved, now_ns);
+    level_shift_untold(common, joint, now_ns);
+    self_shift(own, moved);
+    self_shift(other, other_moved);
+}
+
+/* Since the second context's last free. */
+static thag_movement
+batch_movement(const thag_batch *batch)
+{
+    int64_t live = batch->low_bytes + batch->above_low_bytes;
+    assert(live == batch->high_bytes - batch->below_high_bytes);
+    return (thag_movement){live, batch->high_bytes, batch->low_bytes};
+}
+
+static void
+both_write(thag_batch *batch)
+{
+    thag_batch_fold(batch);
+    int64_t live = batch->low_bytes, freed = batch->other_bytes;
+    batch->earlier.live_bytes = live;
+    batch->joint.live_bytes = live - freed;
+    if (live - freed < batch->joint.low_bytes) {
+        batch->joint.low_bytes = live - freed;
+    }
+    both_shift(batch->context, batch->earlier, batch->other, straight(-freed), batch->joint, batch->now_ns);
+    counter_add(&batch->other->frees, (int64_t)batch->other_frees);
+    counter_add(&batch->other->foreign_frees, (int64_t)batch->other_frees);
+    batch->other_bytes = 0;
+    batch->other_frees = 0;
+    batch->earlier = batch->joint = (thag_movement){0};
+}
+
+/* Writes the batch to the contexts that it is of. */
+static void
+batch_write(void)
 {
     thag_batch *batch = &thag_open_batch;
-    if (batch->context == NULL || (batch->allocations | batch->frees | (uint64_t)batch->live_bytes) == 0) {
+    thag_context *own = batch->context;
+    if (own == NULL) {
         return;
     }
-    assert(batch->low_bytes <= 0 && batch->high_bytes >= 0 && batch->total_bytes >= 0);
-    for (thag_context *context = batch->context; context != NULL; context = thag_context_parent(context)) {
-        inclusive_move(context, batch->live_bytes, batch->high_bytes, batch->low_bytes, batch->now_ns);
+    if (batch->other_frees != 0) {
+        both_write(batch);
     }
-    thag_context *own = batch->context;
-    self_move(own, batch->live_bytes, batch->high_bytes);
+    else {
+        thag_movement moved = batch_movement(batch);
+        if (!is_still(moved) || batch->allocations | batch->frees) {
+            level_shift_untold(own, moved, batch->now_ns);
+            self_shift(own, moved);
+        }
+    }
     counter_add(&own->self_total_bytes, batch->total_bytes);
-    counter_add(&own->allocations, batch->allocations);
-    counter_add(&own->frees, batch->frees);
-    counter_add(&own->foreign_frees, batch->foreign_frees);
-    batch->live_bytes = batch->high_bytes = batch->low_bytes = batch->total_bytes = 0;
+    counter_add(&own->allocations, (int64_t)batch->allocations);
+    counter_add(&own->frees, (int64_t)batch->frees);
+    counter_add(&own->foreign_frees, (int64_t)batch->foreign_frees);
+    batch->low_bytes = batch->above_low_bytes = batch->below_high_bytes = batch->high_bytes = 0;
+    batch->total_bytes = 0;
     batch->allocations = batch->frees = batch->foreign_frees = 0;
+}
+
+static void
+other_forget(thag_batch *batch)
+{
+    batch->other = NULL;
+    batch->other_slot = 0;
+    batch->other_word = THAG_NO_WORD;
 }
 
 void
 thag_batch_close(void)
 {
-    thag_batch_flush();
-    thag_open_batch.context = NULL;
-    thag_open_batch.context_id = THAG_NO_ID;
+    thag_batch *batch = &thag_open_batch;
+    thag_lane_leave();
+    batch_write();
+    path_tell(batch->context, NULL, batch->now_ns);
+    batch->context = NULL;
+    other_forget(batch);
 }
-
-/* How far a share moved since it was last taken over, and how far up and down on the way. */
-typedef struct {
-    int64_t live_bytes;
-    int64_t high_bytes;
-    int64_t low_bytes;
-} level_change;
 
 /* The extremes start anew from the level read here. If that moves before they are exchanged, they say so: too far, but
    only until the next time, which finds the attached level where it is now. */
-static level_change
+static thag_movement
 level_take(thag_level *level, int64_t *taken_bytes)
 {
     int64_t live = atomic_load(&level->live_bytes);
     int64_t high = atomic_exchange(&level->high_bytes, live);
     int64_t low = atomic_exchange(&level->low_bytes, live);
-    level_change change = {
+    thag_movement change = {
         .live_bytes = live - *taken_bytes,
         .high_bytes = (high > live ? high : live) - *taken_bytes,
         .low_bytes = (low < live ? low : live) - *taken_bytes,
@@ -177,29 +311,67 @@ level_take(thag_level *level, int64_t *taken_bytes)
 static void
 share_take_over(thag_context *context, thag_share *share, uint64_t now_ns)
 {
-    level_change inclusive = level_take(&share->inclusive, &share->taken_bytes);
-    if ((inclusive.live_bytes | inclusive.high_bytes | inclusive.low_bytes) != 0) {
+    thag_movement inclusive = level_take(&share->inclusive, &share->taken_bytes);
+    if (!is_still(inclusive)) {
         /* Not otherwise: a bucket in which nothing happened is not kept. */
-        inclusive_move(context, inclusive.live_bytes, inclusive.high_bytes, inclusive.low_bytes, now_ns);
+        level_shift(context, inclusive, now_ns);
     }
-    level_change self = level_take(&share->self, &share->self_taken_bytes);
-    self_move(context, self.live_bytes, self.high_bytes);
+    thag_movement self = level_take(&share->self, &share->self_taken_bytes);
+    self_shift(context, self);
     counter_add(&context->self_total_bytes, atomic_exchange(&share->total_bytes, 0));
     counter_add(&context->allocations, atomic_exchange(&share->allocations, 0));
     counter_add(&context->frees, atomic_exchange(&share->frees, 0));
     counter_add(&context->foreign_frees, atomic_exchange(&share->foreign_frees, 0));
 }
 
-/* Takes over the shares from `context` up to the root. */
+/* Takes over the shares from `context` up to the root, which have been told everything. */
 static void
-chain_take_over(thag_context *context, int64_t finished, uint64_t now_ns)
+path_take_over(thag_context *context, int64_t finished, uint64_t now_ns)
 {
-    for (; context != NULL; context = thag_context_parent(context)) {
+    for (; context != NULL && context->path_finished != finished; context = thag_context_parent(context)) {
+        context->path_finished = finished;
         thag_share *share = thag_context_share(context);
-        if (share != NULL && share->finished_taken != finished) {
-            share->finished_taken = finished;
+        if (share != NULL) {
             share_take_over(context, share, now_ns);
         }
+    }
+}
+
+/* Some bucket here or above has ended: begins those of now. What is untold belongs to the ones before, and has been told. */
+static void
+path_turn(thag_context *context, uint64_t now_ns)
+{
+    uint64_t end_ns = UINT64_MAX;
+    for (thag_context *above = context; above != NULL; above = thag_context_parent(above)) {
+        if (now_ns >= above->bucket_end_ns) {
+            thag_context_turn_bucket(above, now_ns);
+        }
+        end_ns = above->bucket_end_ns < end_ns ? above->bucket_end_ns : end_ns;
+    }
+    for (; context != NULL; context = thag_context_parent(context)) {
+        context->path_end_ns = end_ns;
+    }
+}
+
+/* Charges `context` from now on: what has to be told before that is told. */
+static void
+batch_switch(thag_batch *batch, thag_context *context, uint64_t now_ns)
+{
+    bool begins_bucket = now_ns >= context->path_end_ns;
+    bool takes_over = context->path_finished != batch->detached_finished;
+    if (batch->context != NULL) {
+        const thag_context *last = begins_bucket || takes_over ? NULL : common_ancestor(batch->context, context);
+        path_tell(batch->context, last, batch->now_ns);
+    }
+    batch->context = context;
+    batch->slot = context->id;
+    batch->small_word = thag_small_word(context->id & THAG_NEAR_SLOTS, 0);
+    batch->now_ns = now_ns;
+    if (begins_bucket) {
+        path_turn(context, now_ns);
+    }
+    if (takes_over) {
+        path_take_over(context, batch->detached_finished, now_ns);
     }
 }
 
@@ -207,21 +379,43 @@ void
 thag_batch_open(thag_context *context, size_t size)
 {
     thag_batch *batch = &thag_open_batch;
-    thag_batch_flush();
-    if (batch->budget_bytes < 0) {
-        batch->now_ns = thag_clock_read();
-        batch->budget_bytes = THAG_BATCH_BYTES - (int64_t)size;
+    thag_lane_leave();
+    batch_write();
+    uint64_t now_ns = batch->now_ns;
+    if (batch->left_bytes < 0) {
+        now_ns = thag_clock_read();
+        batch->left_bytes = THAG_BATCH_BYTES - (int64_t)size;
     }
-    batch->context = context;
-    batch->context_id = context->id;
-    batch->detached_finished = atomic_load(&thag_contexts.detached_finished);
-    chain_take_over(context, batch->detached_finished, batch->now_ns);
+    int64_t finished = atomic_load(&thag_contexts.detached_finished);
+    if (batch->context != context || batch->detached_finished != finished) {
+        other_forget(batch);
+    }
+    batch->detached_finished = finished;
+    batch_switch(batch, context, now_ns);
+}
+
+void
+thag_batch_accompany(thag_context *other, uint32_t slot)
+{
+    thag_batch *batch = &thag_open_batch;
+    batch_write();
+    if (other->path_finished != batch->detached_finished) {
+        path_tell(batch->context, NULL, batch->now_ns);
+        path_take_over(other, batch->detached_finished, batch->now_ns);
+    }
+    batch->other = other;
+    batch->other_slot = slot;
+    batch->other_word = slot < THAG_NEAR_SLOTS ? thag_small_word(slot, 0) : THAG_NO_WORD;
 }
 
 void
 thag_charges_settle(thag_context *context)
 {
-    thag_batch_flush();
+    const thag_batch *batch = &thag_open_batch;
+    batch_write();
+    if (batch->context != NULL) {
+        path_tell(batch->context, common_ancestor(batch->context, context), batch->now_ns);
+    }
     thag_share *share = thag_context_share(context);
     if (share != NULL) {
         share_take_over(context, share, thag_clock_read());
@@ -244,33 +438,16 @@ thag_charges_figures(thag_context *context)
     };
 }
 
-static thag_context *
-common_ancestor(thag_context *one, thag_context *other)
-{
-    while (one != other) {
-        assert(one != NULL && other != NULL);
-        if (one->depth >= other->depth) {
-            one = thag_context_parent(one);
-        }
-        else {
-            other = thag_context_parent(other);
-        }
-    }
-    return one;
-}
-
 static void
 move_between(thag_context *owner, int64_t fall, thag_context *context, int64_t rise)
 {
     thag_batch *batch = thag_batch_for(context, (size_t)rise);
-    thag_batch_flush();
-    chain_take_over(owner, batch->detached_finished, batch->now_ns);
-    thag_context *common = common_ancestor(owner, context);
-    chain_move(owner, common, -fall, batch->now_ns);
-    chain_move(context, common, rise, batch->now_ns);
-    chain_move(common, NULL, rise - fall, batch->now_ns);
-    self_move(owner, -fall, -fall);
-    self_move(context, rise, rise);
+    batch_write();
+    if (owner->path_finished != batch->detached_finished) {
+        path_tell(context, NULL, batch->now_ns);
+        path_take_over(owner, batch->detached_finished, batch->now_ns);
+    }
+    both_shift(context, straight(rise), owner, straight(-fall), straight(rise - fall), batch->now_ns);
     counter_add(&owner->frees, 1);
     counter_add(&owner->foreign_frees, 1);
 }
@@ -278,15 +455,11 @@ move_between(thag_context *owner, int64_t fall, thag_context *context, int64_t r
 void
 thag_charge_moved(thag_context *owner, size_t old_size, thag_context *context, size_t size)
 {
-    int64_t fall = (int64_t)old_size, rise = (int64_t)size;
     if (owner == context) {
-        thag_batch *batch = thag_batch_for(context, size);
-        thag_batch_rise(batch, rise - fall);
-        batch->frees++;
+        thag_batch_grown(thag_batch_for(context, size), old_size, size);
+        return;
     }
-    else {
-        move_between(owner, fall, context, rise);
-    }
-    thag_open_batch.total_bytes += rise;
+    move_between(owner, (int64_t)old_size, context, (int64_t)size);
+    thag_open_batch.total_bytes += (int64_t)size;
     thag_open_batch.allocations++;
 }

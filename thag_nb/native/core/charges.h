@@ -4,48 +4,61 @@
 #define THAG_CHARGES_H
 
 #include "contexts.h"
+#include "lane.h"
 #include "thag.h"
 
-#define THAG_NO_ID UINT32_MAX
-
 enum {
-    THAG_BATCH_BYTES = 1 << 16,     /* allocated and freed on one reading of the clock, at most */
-    THAG_EVENT_BYTES = 1 << 10,     /* what an event counts as, besides its size */
+    THAG_BATCH_BYTES = 1 << 17,     /* allocated and freed on one reading of the clock, at most */
+    THAG_EVENT_BYTES = 1 << 9,      /* what an event counts as at least; as much as any of a small block */
 };
 
-/* What happened to one context since its counters were last written. Only the holder of the GIL touches it. */
+/* What happened to one context, and to blocks of a second one, since the counters were last written. Only the holder of the
+   GIL touches it. */
 typedef struct {
-    thag_context *context;          /* NULL: none */
-    uint32_t context_id;            /* THAG_NO_ID: none */
-    uint32_t allocations;
-    uint32_t frees;
-    uint32_t foreign_frees;
-    int64_t detached_finished;      /* events, when the shares were last taken over */
-    int64_t budget_bytes;           /* left until the clock is read again */
-    int64_t live_bytes;             /* these three from 0 */
-    int64_t high_bytes;
+    int64_t left_bytes;             /* below 0, the clock is read again */
+    /* The level of the batch's context, from 0: its lowest and highest since the second context's last free, and how far it
+       is from both. An event writes the two distances, and nothing else unless one would be negative. */
     int64_t low_bytes;
+    int64_t above_low_bytes;
+    int64_t below_high_bytes;
+    int64_t high_bytes;
     int64_t total_bytes;
+    uint64_t allocations;
+    uint64_t frees;
+    uint64_t foreign_frees;
+    uint32_t slot;                  /* of its context */
+    uint32_t small_word;            /* what the record of a small block of it is, besides its size (see owners.h) */
+    thag_context *context;          /* NULL: none */
+    int64_t detached_finished;      /* events, when the shares were last taken over */
     uint64_t now_ns;
+    /* The second one: some of its blocks were freed while the first was current. The extremes are those of before its last
+       free; the joint ones are of what stands above both. */
+    thag_context *other;            /* NULL: none */
+    uint32_t other_slot;            /* that its blocks' records have */
+    uint32_t other_word;            /* the same as `small_word` */
+    uint64_t other_frees;
+    int64_t other_bytes;
+    thag_movement earlier;
+    thag_movement joint;
 } thag_batch;
 
-extern thag_batch thag_open_batch;
+extern THAG_HIDDEN thag_batch thag_open_batch;
 
-/* Writes the open batch to the counters. GIL. */
-void thag_batch_flush(void);
-
-/* The same, and leaves none open. GIL. */
+/* Writes the open batch to the counters of all contexts that it moves, and leaves none open. GIL. */
 void thag_batch_close(void);
 
 /* The next event reads the clock: what follows shall not be drawn with what was before. GIL. */
 static inline void
 thag_batch_expire(void)
 {
-    thag_open_batch.budget_bytes = 0;
+    thag_open_batch.left_bytes = -1;
 }
 
 /* Opens a batch for the context, at the clock's present reading if that may be used for `size` bytes more. GIL. */
 THAG_COLD void thag_batch_open(thag_context *context, size_t size);
+
+/* Makes `other`, whose blocks' records have the slot, the second context of the open batch. GIL; the lane holds. */
+THAG_COLD void thag_batch_accompany(thag_context *other, uint32_t slot);
 
 /* Brings a context's counters up to date: the open batch, and what happened without the GIL. GIL. */
 void thag_charges_settle(thag_context *context);
@@ -92,6 +105,7 @@ thag_detached_finish(void)
     int64_t finished = atomic_fetch_add(&thag_contexts.detached_finished, 1) + 1;
     assert(finished <= atomic_load(&thag_contexts.detached_begun));
     (void)finished;
+    thag_lane_leave();      /* the attached lane is to take this over before its next event */
 }
 
 /* True if no detached event is in progress, and none has begun since `begun` was read from the table of contexts. GIL. */
@@ -100,18 +114,25 @@ bool thag_detached_is_quiet(int64_t begun);
 /* The detached lane: applies one event, between begin and finish. Any thread, no lock, no GIL. */
 void thag_charge_detached(thag_context *context, const thag_change *change);
 
+/* What an event takes of a reading of the clock. */
+static inline size_t
+thag_event_cost(size_t size)
+{
+    return size > THAG_EVENT_BYTES ? size : THAG_EVENT_BYTES;
+}
+
 /* Makes the open batch one that an event of the context may be added to. GIL. */
 static inline thag_batch *
 thag_batch_for(thag_context *context, size_t size)
 {
     assert(size <= PTRDIFF_MAX);
     thag_batch *batch = &thag_open_batch;
-    batch->budget_bytes -= (int64_t)size + THAG_EVENT_BYTES;
+    batch->left_bytes -= (int64_t)thag_event_cost(size);
     int64_t finished = atomic_load_explicit(&thag_contexts.detached_finished, memory_order_acquire);
-    if (THAG_UNLIKELY(batch->context != context || batch->budget_bytes < 0 || batch->detached_finished != finished)) {
+    if (THAG_UNLIKELY(batch->context != context || batch->left_bytes < 0 || batch->detached_finished != finished)) {
         thag_batch_open(context, size);
     }
-    assert(batch->context == context && batch->context_id == context->id);
+    assert(batch->context == context);
     return batch;
 }
 
@@ -119,9 +140,11 @@ static inline void
 thag_batch_rise(thag_batch *batch, int64_t bytes)
 {
     assert(bytes >= 0);
-    batch->live_bytes += bytes;
-    if (batch->live_bytes > batch->high_bytes) {
-        batch->high_bytes = batch->live_bytes;
+    batch->above_low_bytes += bytes;
+    if (THAG_UNLIKELY((batch->below_high_bytes -= bytes) < 0)) {
+        thag_read_again();
+        batch->high_bytes -= batch->below_high_bytes;
+        batch->below_high_bytes = 0;
     }
 }
 
@@ -129,10 +152,62 @@ static inline void
 thag_batch_fall(thag_batch *batch, int64_t bytes)
 {
     assert(bytes >= 0);
-    batch->live_bytes -= bytes;
-    if (batch->live_bytes < batch->low_bytes) {
-        batch->low_bytes = batch->live_bytes;
+    batch->below_high_bytes += bytes;
+    if (THAG_UNLIKELY((batch->above_low_bytes -= bytes) < 0)) {
+        thag_read_again();
+        batch->low_bytes += batch->above_low_bytes;
+        batch->above_low_bytes = 0;
     }
+}
+
+static inline void
+thag_batch_allocated(thag_batch *batch, size_t size)
+{
+    batch->total_bytes += (int64_t)size;
+    batch->allocations++;
+    thag_batch_rise(batch, (int64_t)size);
+}
+
+static inline void
+thag_batch_freed(thag_batch *batch, size_t size)
+{
+    batch->frees++;
+    thag_batch_fall(batch, (int64_t)size);
+}
+
+/* A block of the batch's context that grew. */
+static inline void
+thag_batch_grown(thag_batch *batch, size_t old_size, size_t size)
+{
+    batch->frees++;
+    batch->allocations++;
+    batch->total_bytes += (int64_t)size;
+    thag_batch_rise(batch, (int64_t)(size - old_size));
+}
+
+/* Puts the extremes so far aside. */
+static inline void
+thag_batch_fold(thag_batch *batch)
+{
+    int64_t low = batch->low_bytes, high = batch->high_bytes, live = low + batch->above_low_bytes;
+    int64_t other = batch->other_bytes;
+    assert(live == high - batch->below_high_bytes);
+    thag_movement *earlier = &batch->earlier, *joint = &batch->joint;
+    earlier->high_bytes = high > earlier->high_bytes ? high : earlier->high_bytes;
+    earlier->low_bytes = low < earlier->low_bytes ? low : earlier->low_bytes;
+    joint->high_bytes = high - other > joint->high_bytes ? high - other : joint->high_bytes;
+    joint->low_bytes = low - other < joint->low_bytes ? low - other : joint->low_bytes;
+    batch->low_bytes = batch->high_bytes = live;
+    batch->above_low_bytes = batch->below_high_bytes = 0;
+}
+
+/* A block of the second context was freed. GIL; the lane holds. */
+static inline void
+thag_batch_other_freed(thag_batch *batch, size_t size)
+{
+    thag_batch_fold(batch);
+    batch->other_bytes += (int64_t)size;
+    batch->other_frees++;
 }
 
 /* The attached lane. GIL. */
@@ -140,21 +215,15 @@ static inline void
 thag_charge_allocation(thag_context *context, size_t size)
 {
     assert(context->records);
-    thag_batch *batch = thag_batch_for(context, size);
-    batch->total_bytes += (int64_t)size;
-    batch->allocations++;
-    thag_batch_rise(batch, (int64_t)size);
+    thag_batch_allocated(thag_batch_for(context, size), size);
 }
 
 static inline void
 thag_charge_free(thag_context *owner, size_t size, bool foreign)
 {
     thag_batch *batch = thag_batch_for(owner, size);
-    batch->frees++;
-    if (THAG_UNLIKELY(foreign)) {
-        batch->foreign_frees++;
-    }
-    thag_batch_fall(batch, (int64_t)size);
+    batch->foreign_frees += foreign;
+    thag_batch_freed(batch, size);
 }
 
 /* A block that shrank, and stays its owner's. GIL. */

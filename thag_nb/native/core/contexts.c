@@ -10,6 +10,8 @@
 
 #include "contexts.h"
 
+#include "lane.h"
+
 thag_context_table thag_contexts;
 _Atomic uint32_t thag_contexts_generation;
 
@@ -60,6 +62,7 @@ thag_context_restart_timeline(thag_context *context, uint64_t now_ns, int64_t li
     thag_timeline_clear(&context->timeline);
     context->bucket_start_ns = now_ns;
     context->bucket_end_ns = bucket_end(now_ns, context->timeline.shift);
+    context->path_end_ns = 0;
     thag_store(&context->low_bytes, live_bytes);
     thag_store(&context->high_bytes, live_bytes);
 }
@@ -124,6 +127,10 @@ thag_context_create(thag_context *parent, bool records, PyObject *label)
     context->label = Py_XNewRef(label);
     context->started_ns = thag_clock_read();
     thag_context_restart_timeline(context, context->started_ns, 0);
+    if (parent != NULL) {
+        context->path_finished = parent->path_finished;
+        context->path_end_ns = parent->path_end_ns < context->bucket_end_ns ? parent->path_end_ns : context->bucket_end_ns;
+    }
     return context;
 }
 
@@ -156,6 +163,7 @@ thag_contexts_record(bool on)
 {
     static uint32_t last_generation;
     last_generation = last_generation == UINT32_MAX ? 1 : last_generation + 1;
+    thag_lane_leave();
     atomic_store(&thag_contexts_generation, on ? last_generation : 0);
 }
 

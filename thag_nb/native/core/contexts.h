@@ -15,12 +15,19 @@ enum {
     THAG_CHUNKS = 1 << 13,
 };
 
-/* A sum that threads without the GIL move, and its extremes since the attached lane last took them over. */
+/* A sum that threads without the GIL move, and its extremes since the holder of the GIL last took them over. */
 typedef struct {
     _Atomic int64_t live_bytes;
     _Atomic int64_t high_bytes;
     _Atomic int64_t low_bytes;
 } thag_level;
+
+/* How far a level moved, and how far up and down on the way, all from where it was before. */
+typedef struct {
+    int64_t live_bytes;
+    int64_t high_bytes;
+    int64_t low_bytes;
+} thag_movement;
 
 /* The share of a context's figures that was written without the GIL (see charges.c). Any thread; atomic read-modify-writes.
    All zeros is how it begins. */
@@ -31,9 +38,8 @@ typedef struct {
     _Atomic int64_t allocations;
     _Atomic int64_t frees;
     _Atomic int64_t foreign_frees;
-    int64_t taken_bytes;            /* these three belong to the holder of the GIL: what the context's counters include */
+    int64_t taken_bytes;            /* these two belong to the holder of the GIL: what the context's counters include */
     int64_t self_taken_bytes;
-    int64_t finished_taken;         /* detached events that had finished then */
 } thag_share;
 
 /* Written by the holder of the GIL only, unless a line says otherwise; read by any thread. Never moved, and given back only
@@ -45,6 +51,9 @@ typedef struct thag_context {
     _Atomic int64_t high_bytes;         /* of the timeline's open bucket */
     _Atomic int64_t low_bytes;
     uint64_t bucket_end_ns;
+    uint64_t path_end_ns;               /* not after the end of any open bucket, of this context and those above it */
+    int64_t path_finished;              /* detached events whose shares have been taken over, here and above */
+    thag_movement untold;               /* what the context moved by and those above it have not heard of (see charges.c) */
     struct thag_context *_Atomic parent;    /* a reset may put the context under one higher up */
     _Atomic(thag_share *) share;        /* NULL until the first event without the GIL */
     struct thag_context *_Atomic heir;  /* who took over the figures, after a reset */
@@ -88,11 +97,11 @@ typedef struct {
     _Atomic int64_t detached_finished;
 } thag_context_table;
 
-extern thag_context_table thag_contexts;
+extern THAG_HIDDEN thag_context_table thag_contexts;
 
 /* 0: not recording; forward, and only untrack what is freed. Else a number that moves when no thread's cache may go on with
    the context that it found before. Any thread reads it; written with the GIL. Apart from the table: read by every event. */
-extern _Atomic uint32_t thag_contexts_generation;
+extern THAG_HIDDEN _Atomic uint32_t thag_contexts_generation;
 
 /* Makes root and system. False without memory. GIL, once. */
 bool thag_contexts_init(void);

@@ -36,6 +36,7 @@
 #include "current.h"
 
 #include "charges.h"
+#include "lane.h"
 #include "lifecycle.h"
 
 _Thread_local thag_thread thag_this_thread;
@@ -157,6 +158,7 @@ static void
 cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *context)
 {
     assert(tstate->interp == thag_flow_state.interpreter);
+    thag_lane_leave();
     /* No thread state matches while not recording, nor on a native thread: then every look-up is a full one. */
     thread->tstate = thag_is_recording() && !thread->native ? (PyThreadState *)tstate : NULL;
     thread->tstate_id = tstate->id;

@@ -18,6 +18,8 @@ typedef struct {
     uint64_t contextvars_version;
     uint32_t generation;
     thag_context *context;
+    uint64_t range_of_tstate;       /* the id of the thread state that has the range of versions; 0: none */
+    uint64_t range;
     unsigned depth;                 /* > 0: inside a hooked call, or inside our own bookkeeping */
     unsigned probed;                /* bits of the domains whose hook was called while probing */
     bool stateless;                 /* it had no thread state when a context was last looked up without the GIL */
@@ -25,7 +27,7 @@ typedef struct {
 } thag_thread;
 
 /* Initial-exec where the linker grants it (glibc): one instruction instead of a call. See setup.py. */
-extern _Thread_local thag_thread thag_this_thread;
+extern THAG_HIDDEN _Thread_local thag_thread thag_this_thread;
 
 typedef struct {
     thag_context *_Atomic foreground;   /* for threads that no Python flow reaches; open, or the system context, or the root */
@@ -35,7 +37,7 @@ typedef struct {
     _Atomic int64_t failed_restores;    /* guards that could not restore for lack of memory */
 } thag_flows;
 
-extern thag_flows thag_flow_state;
+extern THAG_HIDDEN thag_flows thag_flow_state;
 
 /* A frame: a context made current, and the frame it found. It lives in contextvars, which may copy it to other flows. */
 typedef struct thag_frame {
@@ -57,8 +59,8 @@ typedef struct {
     thag_frame *frame;              /* owned */
 } thag_entering;
 
-extern PyTypeObject thag_frame_type;
-extern PyTypeObject thag_entering_type;
+extern THAG_HIDDEN PyTypeObject thag_frame_type;
+extern THAG_HIDDEN PyTypeObject thag_entering_type;
 
 /* Makes the ContextVar and the types. -1 with an exception. GIL, once. */
 int thag_current_init(void);

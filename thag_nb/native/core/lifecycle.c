@@ -176,6 +176,8 @@ parents_relink(uint32_t end)
             assert(parent->id < id);
             atomic_store_explicit(&context->parent, parent, memory_order_relaxed);
             context->depth = parent->depth + 1;
+            context->path_end_ns = 0;           /* those above it now are not known to it */
+            context->path_finished = -1;
         }
     }
 }
@@ -240,13 +242,9 @@ thag_lifecycle_reset(void)
 uint32_t
 thag_lifecycle_owner_of(const void *address, size_t *size)
 {
-    const thag_entry *at = thag_owners_find((uintptr_t)address);
-    thag_owner owner = {.context_id = 0};
-    if (at != NULL) {
-        owner = thag_owners_peek(at);
-    }
+    thag_owner owner = thag_owners_peek(address);
     *size = owner.size;
-    return owner.context_id == 0 ? 0 : id_today(owner.context_id);
+    return owner.slot == 0 ? 0 : id_today(owner.slot);
 }
 
 static void

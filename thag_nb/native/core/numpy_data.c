@@ -31,25 +31,22 @@ static struct {
     thag_numpy_handler wrapped;
 } numpy;
 
+/* True if another hook is called by this thread: then the call is for that one to record. */
 static inline bool
-is_outermost(const thag_thread *thread)
+is_nested(const thag_thread *thread)
 {
-    return thread->depth == 0;
+    return THAG_UNLIKELY(thread->depth != 0);
 }
 
 static void *
 data_malloc(void *word, size_t size)
 {
     thag_thread *thread = &thag_this_thread;
-    if (!is_outermost(thread)) {
-        return numpy.wrapped.allocator.malloc(word, size);
-    }
-    thread->depth = 1;
+    thread->depth++;
     void *block = numpy.wrapped.allocator.malloc(word, size);
-    assert(thread->depth == 1);
-    thread->depth = 0;
-    if (block != NULL) {
-        thag_record_allocation(thread, THAG_NUMPY, block, size);
+    thread->depth--;
+    if (!is_nested(thread)) {
+        thag_event_allocated(thread, THAG_NUMPY, block, size);
     }
     return block;
 }
@@ -58,16 +55,12 @@ static void *
 data_calloc(void *word, size_t count, size_t size)
 {
     thag_thread *thread = &thag_this_thread;
-    if (!is_outermost(thread)) {
-        return numpy.wrapped.allocator.calloc(word, count, size);
-    }
-    thread->depth = 1;
+    thread->depth++;
     void *block = numpy.wrapped.allocator.calloc(word, count, size);
-    assert(thread->depth == 1);
-    thread->depth = 0;
-    if (block != NULL) {
-        assert(size == 0 || count <= PTRDIFF_MAX / size);
-        thag_record_allocation(thread, THAG_NUMPY, block, count * size);
+    thread->depth--;
+    if (!is_nested(thread)) {
+        assert(block == NULL || size == 0 || count <= PTRDIFF_MAX / size);
+        thag_event_allocated(thread, THAG_NUMPY, block, count * size);
     }
     return block;
 }
@@ -76,23 +69,18 @@ static void *
 data_realloc(void *word, void *block, size_t size)
 {
     thag_thread *thread = &thag_this_thread;
-    thag_claim claim = thag_record_claim(thread, THAG_NUMPY, block);
-    if (!is_outermost(thread) && !claim.owned) {
-        return numpy.wrapped.allocator.realloc(word, block, size);
-    }
+    thag_claim claim = thag_event_claim(thread, THAG_NUMPY, block);
     thread->depth++;
     void *moved = numpy.wrapped.allocator.realloc(word, block, size);
     thread->depth--;
-    thag_record_reallocation(thread, THAG_NUMPY, claim, block, moved, size);
+    thag_event_resized(thread, THAG_NUMPY, claim, block, moved, size);
     return moved;
 }
 
 static void
 data_free(void *word, void *block, size_t size)
 {
-    if (block != NULL) {
-        thag_record_free(&thag_this_thread, THAG_NUMPY, block);
-    }
+    thag_event_freed(&thag_this_thread, THAG_NUMPY, block);
     numpy.wrapped.allocator.free(word, block, size);
 }
 

@@ -1,122 +1,356 @@
-/* The owner table: a shadow of the address space, one four-byte entry for each 16 bytes that a block may start at.
+/* The owner table: a shadow of the address space, one two-byte entry for each 16 bytes that a block may start at.
 
      address   0x7f31_4c0a_2340
-               |--- root ---||--- leaf ---|   root slot = address >> 26, entry = (address >> 4) & (2**22 - 1)
+               |--- root ---||--- leaf ---|   leaf number = address >> 26, entry = (address >> 4) & (2**22 - 1)
 
-   A block owns the entries of the bytes it covers, so a record may spill over into them as far as the block reaches.
-   That is why four bytes are enough for any size and no second table is needed:
+   A block owns the entries of the bytes it covers, so a record may spill over into them as far as the block reaches. A
+   context is known here by its slot:
 
-     entry 0                         entry 1        entry 2            block
-     01 | context:25 | size:5                                          up to 16 bytes
-     10 | size:30                    00 | context                      17 bytes to 1 GiB
-     11 | low 30 bits of the size    00 | context   00 | 1 | high bits larger
+     entry 0                     1          2 and 3        4 and 5          block
+     1 | 1024 + 17 * slot + size                                            up to 16 bytes
+     1 | size                    0 | slot                                   17 to 512 bytes
+     1 | 1                       0 | slot   01 | size:14                    up to 256 MiB
+     1 | 2                       0 | slot   01 | size:14   01 | size:14     larger
 
-   The two top bits tell a first word from the rest, so a table whose hooks were displaced for a while, and which missed
-   some frees, can still be read and repaired: a record found where a new block starts is stale, and its owner is repaid.
+   A slot too large for its place stands aside, in four bytes that each entry has in the same mapping behind the leaf's
+   entries, and that are touched only then: entry 0 of a tiny block says so by 1 | 3, entry 1 of any other by THAG_SLOT_ASIDE.
+   Blocks of up to eight bytes may begin in the middle of a granule (mimalloc packs them so). Those have no entry, but four
+   bytes aside of their own. What stands aside for a tiny block, or one in the middle, is slot and size.
 
-   An entry belongs to whoever holds the block. The allocator hands a block to one thread at a time, so entries need no
-   lock and no atomic exchange: the hand-over orders them, if a record is cleared before the block is given back. Only a
-   walk reads the records of others; it may meet one half written, which the words tell apart, so that it never takes
-   one for another. Leaves may be mapped by two threads at once; the loser of that race unmaps its own. Addresses that no
-   supported allocator returns (not a multiple of 16, beyond 48 bits) are refused, and counted by the caller as dropped. */
+   The top bit tells the first entry of a record from the rest, and no entry of a record is zero. So a table whose hooks were
+   displaced for a while, and which missed some frees, can still be read and repaired: a record found where a new block starts
+   is stale, and its owner is repaid. (One in the middle of a granule is found only by the next block there.)
+
+   An entry belongs to whoever holds the block. The allocator hands a block to one thread at a time, so entries need no lock
+   and no atomic exchange: the hand-over orders them, if a record is cleared before the block is given back. Only a walk reads
+   the records of others; it may meet one half written, which the entries tell, so that it never takes one for another. A slot
+   always stands in one entry, or in one word aside, so that a walk can exchange it. Leaves may be mapped by two threads at
+   once; the loser of that race unmaps its own. Addresses that no supported allocator returns (odd ones, those beyond 48 bits)
+   are refused, and counted by the caller as dropped. */
 
 #include "owners.h"
 
-enum { LEAVES_LISTED = 1 << 16, HUGE_WORDS = 3 };
+enum {
+    LEAVES_LISTED = 1 << 16,
+    LARGE_ENTRIES = 4,
+    HUGE_ENTRIES = 6,
+    HALF_BYTES = 8,             /* the largest block that begins in the middle of a granule */
+    SIZE_BITS = 5,              /* of a word aside that has a size */
+    ROOM_BYTES = 4096,          /* behind the last entry, for the rest of a record that begins there */
+};
 
-thag_owner_table thag_owners;
+/* The words aside of a granule: for the block that begins with it, and for the one in its middle. */
+typedef struct {
+    _Atomic uint32_t of_entry;
+    _Atomic uint32_t of_middle;
+} aside;
 
-/* The root slots in use, so that a walk need not look at four million of them. Appended to by any thread. */
+static const size_t ENTRIES_BYTES = THAG_LEAF_ENTRIES * sizeof(thag_entry) + ROOM_BYTES;
+static const size_t LEAF_BYTES = THAG_LEAF_ENTRIES * (sizeof(thag_entry) + sizeof(aside)) + ROOM_BYTES;
+
+_Atomic(thag_entry *) thag_owner_leaves[THAG_ROOT_LEAVES];
+
+/* The leaves in use, so that a walk need not look at four million. Appended to by any thread. */
 static struct {
     _Atomic uint32_t count;
-    _Atomic uint32_t slots[LEAVES_LISTED];      /* one more than the slot; 0 while it is being listed */
+    _Atomic uint32_t numbers[LEAVES_LISTED];    /* one more than the number; 0 while it is being listed */
 } mapped;
 
-/* A leaf has room behind its last entry, for the second and third word of a block that starts there. */
-static const size_t LEAF_BYTES = THAG_LEAF_ENTRIES * sizeof(thag_entry) + 4096;
+/* ---- places ---- */
 
-bool
-thag_owners_init(void)
+static inline bool
+is_middle(const void *block)
 {
-    if (thag_owners.leaves == NULL) {
-        thag_owners.leaves = thag_pages_map(THAG_ROOT_SLOTS * sizeof(thag_owners.leaves[0]));
-    }
-    return thag_owners.leaves != NULL;
+    return ((uintptr_t)block & ((1 << THAG_GRANULE_SHIFT) - 1)) == HALF_BYTES;
 }
 
-thag_entry *
-thag_owners_map_leaf(uintptr_t address)
+static inline size_t
+index_in_leaf(uintptr_t address)
 {
-    if (address >> THAG_ADDRESS_BITS || address & ((1 << THAG_GRANULE_SHIFT) - 1)) {
+    return address >> THAG_GRANULE_SHIFT & (THAG_LEAF_ENTRIES - 1);
+}
+
+static inline aside *
+aside_in_leaf(thag_entry *leaf, size_t index)
+{
+    return (aside *)(void *)((char *)leaf + ENTRIES_BYTES) + index;
+}
+
+/* The words aside of the granule that an address lies in; NULL if there is no leaf. */
+static aside *
+aside_of(uintptr_t address)
+{
+    if (address >> THAG_ADDRESS_BITS) {
         return NULL;
     }
+    thag_entry *leaf = atomic_load_explicit(&thag_owner_leaves[address >> THAG_LEAF_SHIFT], memory_order_acquire);
+    return leaf == NULL ? NULL : aside_in_leaf(leaf, index_in_leaf(address));
+}
+
+/* Maps the leaf for an address. False without memory. */
+THAG_COLD static bool
+leaf_map(uintptr_t address)
+{
     thag_entry *leaf = thag_pages_map(LEAF_BYTES);
     if (leaf == NULL) {
-        return NULL;
+        return false;
     }
-    uint32_t slot = (uint32_t)(address >> THAG_LEAF_SHIFT);
+    uint32_t number = (uint32_t)(address >> THAG_LEAF_SHIFT);
     thag_entry *winner = NULL;
-    if (atomic_compare_exchange_strong(&thag_owners.leaves[slot], &winner, leaf)) {
+    if (atomic_compare_exchange_strong(&thag_owner_leaves[number], &winner, leaf)) {
         uint32_t index = atomic_fetch_add(&mapped.count, 1);
         if (index < LEAVES_LISTED) {
-            atomic_store(&mapped.slots[index], slot + 1);
+            atomic_store(&mapped.numbers[index], number + 1);
         }
     }
     else {
         thag_pages_unmap(leaf, LEAF_BYTES);
     }
-    return thag_owners_find(address);
+    return true;
+}
+
+bool
+thag_owners_reach(const void *block, size_t size)
+{
+    uintptr_t address = (uintptr_t)block;
+    bool is_block = (address & ((1 << THAG_GRANULE_SHIFT) - 1)) == 0 || (is_middle(block) && size <= HALF_BYTES);
+    if (!is_block || address >> THAG_ADDRESS_BITS) {
+        return false;
+    }
+    return aside_of(address) != NULL || leaf_map(address);
+}
+
+/* ---- one record ---- */
+
+static uint32_t
+word_load(const _Atomic uint32_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void
+word_store(_Atomic uint32_t *word, uint32_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static uint32_t
+aside_encode(uint32_t slot, size_t size)
+{
+    return slot << SIZE_BITS | (uint32_t)size;
+}
+
+static thag_owner
+aside_decode(uint32_t word)
+{
+    return (thag_owner){.slot = word >> SIZE_BITS, .size = word & ((1 << SIZE_BITS) - 1)};
+}
+
+static bool
+begins(const thag_entry *at)
+{
+    return (thag_entry_load(at) & THAG_ENTRY_BEGINS) != 0;
+}
+
+static int
+entries_for(size_t size)
+{
+    if (size <= THAG_SMALL_BYTES) {
+        return size <= THAG_TINY_BYTES ? 1 : 2;
+    }
+    return size <= THAG_LARGE_BYTES ? LARGE_ENTRIES : HUGE_ENTRIES;
+}
+
+/* How many entries the record takes that begins with `entry`. */
+static int
+entries_of(uint32_t entry)
+{
+    switch (entry) {
+    case THAG_LARGE:
+        return LARGE_ENTRIES;
+    case THAG_HUGE:
+        return HUGE_ENTRIES;
+    default:
+        return entry == THAG_TINY_ASIDE || entry >= THAG_TINY ? 1 : 2;
+    }
+}
+
+static void
+tiny_write(thag_entry *at, aside *beside, size_t size, uint32_t slot)
+{
+    if (slot < THAG_TINY_SLOTS) {
+        thag_entry_store(at, thag_tiny_word(slot, (uint32_t)size));
+        return;
+    }
+    word_store(&beside->of_entry, aside_encode(slot, size));
+    thag_entry_store(at, THAG_TINY_ASIDE);
+}
+
+static void
+record_write(thag_entry *at, aside *beside, size_t size, uint32_t slot)
+{
+    if (size <= THAG_TINY_BYTES) {
+        tiny_write(at, beside, size, slot);
+        return;
+    }
+    uint32_t here = slot;
+    if (slot >= THAG_NEAR_SLOTS) {
+        word_store(&beside->of_entry, slot);
+        here = THAG_SLOT_ASIDE;
+    }
+    if (size <= THAG_SMALL_BYTES) {
+        thag_pair_store(at, thag_small_word(here, (uint32_t)size));
+        return;
+    }
+    bool huge = size > THAG_LARGE_BYTES;
+    thag_pair_store(at, here << 16 | (huge ? THAG_HUGE : THAG_LARGE));
+    thag_pair_store(at + 2, thag_size_word(size));
+    if (huge) {
+        thag_pair_store(at + 4, thag_size_word(size >> 28));
+    }
+}
+
+void
+thag_owners_write(const void *block, size_t size, uint32_t slot)
+{
+    assert(slot != 0 && slot >> THAG_SLOT_BITS == 0 && size <= PTRDIFF_MAX);
+    aside *beside = aside_of((uintptr_t)block);
+    if (is_middle(block)) {
+        word_store(&beside->of_middle, aside_encode(slot, size));
+        return;
+    }
+    record_write(thag_owners_find((uintptr_t)block), beside, size, slot);
+}
+
+/* Reads the record that begins at `at`. The entries behind the first may lie in the next page, or in the room behind the
+   last entry. They are not looked at without need: that would put the page in memory. */
+static thag_owner
+record_read(const thag_entry *at, const aside *beside)
+{
+    uint32_t entry = thag_entry_load(at);
+    if ((entry & THAG_ENTRY_BEGINS) == 0) {
+        return (thag_owner){.slot = 0};
+    }
+    if (entry == THAG_TINY_ASIDE) {
+        return aside_decode(word_load(&beside->of_entry));
+    }
+    if (entry >= THAG_TINY) {
+        return (thag_owner){.slot = (entry - THAG_TINY) / THAG_TINY_SIZES, .size = (entry - THAG_TINY) % THAG_TINY_SIZES};
+    }
+    uint32_t slot = thag_entry_load(at + 1);
+    thag_owner owner = {.slot = slot == THAG_SLOT_ASIDE ? word_load(&beside->of_entry) : slot};
+    if (entry != THAG_LARGE && entry != THAG_HUGE) {
+        owner.size = entry & ~(uint32_t)THAG_ENTRY_BEGINS;
+        return owner;
+    }
+    owner.size = thag_size_of_word(thag_pair_load(at + 2));
+    if (entry == THAG_HUGE) {
+        owner.size |= thag_size_of_word(thag_pair_load(at + 4)) << 28;
+    }
+    return owner;
+}
+
+static thag_owner
+record_take(thag_entry *at, const aside *beside)
+{
+    thag_owner owner = record_read(at, beside);
+    int entries = entries_of(thag_entry_load(at));
+    for (int i = 0; i < entries; i++) {
+        thag_entry_store(at + i, 0);
+    }
+    assert(owner.slot != 0);
+    return owner;
+}
+
+bool
+thag_owners_has(const void *block)
+{
+    if (is_middle(block)) {
+        const aside *beside = aside_of((uintptr_t)block);
+        return beside != NULL && word_load(&beside->of_middle) != 0;
+    }
+    const thag_entry *at = thag_owners_find((uintptr_t)block);
+    return at != NULL && begins(at);
+}
+
+static thag_owner
+middle_take(aside *beside)
+{
+    thag_owner owner = aside_decode(word_load(&beside->of_middle));
+    word_store(&beside->of_middle, 0);
+    return owner;
+}
+
+thag_owner
+thag_owners_take(const void *block)
+{
+    if (!thag_owners_has(block)) {
+        return (thag_owner){.slot = 0};
+    }
+    aside *beside = aside_of((uintptr_t)block);
+    return is_middle(block) ? middle_take(beside) : record_take(thag_owners_find((uintptr_t)block), beside);
+}
+
+thag_owner
+thag_owners_peek(const void *block)
+{
+    const aside *beside = aside_of((uintptr_t)block);
+    if (beside == NULL) {
+        return (thag_owner){.slot = 0};
+    }
+    if (is_middle(block)) {
+        return aside_decode(word_load(&beside->of_middle));
+    }
+    const thag_entry *at = thag_owners_find((uintptr_t)block);
+    return at == NULL ? (thag_owner){.slot = 0} : record_read(at, beside);
+}
+
+/* ---- stale records ---- */
+
+/* The beginning of the record that reaches to `at` from below; NULL if none does. */
+static thag_entry *
+begins_below(thag_entry *at, size_t index)
+{
+    for (int back = 1; back < HUGE_ENTRIES && (size_t)back <= index; back++) {
+        if (begins(at - back)) {
+            return entries_of(thag_entry_load(at - back)) > back ? at - back : NULL;
+        }
+    }
+    return NULL;
+}
+
+static bool
+stale_take_at(thag_entry *at, size_t index, thag_owner *stale)
+{
+    *stale = record_take(at, aside_in_leaf(at - index, index));
+    return true;
 }
 
 bool
 thag_owners_take_stale(const void *block, size_t size, thag_owner *stale)
 {
-    uintptr_t address = (uintptr_t)block;
-    thag_entry *at = thag_owners_find(address);
-    if (thag_entry_load(at) != 0 && !thag_owners_begins(at)) {
-        /* The second or third word of a record that starts one or two granules below. */
-        size_t index = (address >> THAG_GRANULE_SHIFT) & (THAG_LEAF_ENTRIES - 1);
-        for (size_t back = 1; back < HUGE_WORDS && back <= index; back++) {
-            if (thag_owners_begins(at - back)) {
-                *stale = thag_owners_take(at - back);
-                return true;
-            }
-        }
-        thag_entry_store(at, 0);
+    if (is_middle(block)) {
+        *stale = middle_take(aside_of((uintptr_t)block));
+        return stale->slot != 0;
     }
-    int words = size <= THAG_TINY_BYTES ? 1 : size <= THAG_WORD_MASK ? 2 : HUGE_WORDS;
-    for (int word = 0; word < words; word++) {
-        if (thag_owners_begins(at + word)) {
-            *stale = thag_owners_take(at + word);
-            return true;
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    size_t index = index_in_leaf((uintptr_t)block);
+    thag_entry *below = thag_entry_load(at) != 0 && !begins(at) ? begins_below(at, index) : NULL;
+    if (below != NULL) {
+        return stale_take_at(below, index - (size_t)(at - below), stale);
+    }
+    for (int i = 0; i < entries_for(size); i++) {
+        if (begins(at + i)) {
+            return stale_take_at(at + i, index + (size_t)i, stale);
         }
-        thag_entry_store(at + word, 0);
+        if (thag_entry_load(at + i) != 0) {
+            thag_entry_store(at + i, 0);
+        }
     }
     return false;
 }
 
-void
-thag_owners_write_huge(thag_entry *at, size_t size, uint32_t context_id)
-{
-    thag_entry_store(at, (uint32_t)THAG_KIND_HUGE << THAG_ENTRY_KIND | (uint32_t)(size & THAG_WORD_MASK));
-    thag_entry_store(at + 1, context_id);
-    thag_entry_store(at + 2, THAG_THIRD_WORD | (uint32_t)(size >> THAG_ENTRY_KIND));
-}
-
-static size_t
-high_bits(const thag_entry *at)
-{
-    return (size_t)(thag_entry_load(at + 2) & ~THAG_THIRD_WORD) << THAG_ENTRY_KIND;
-}
-
-size_t
-thag_owners_take_huge(thag_entry *at)
-{
-    assert(thag_entry_load(at + 2) & THAG_THIRD_WORD);
-    size_t high = high_bits(at);
-    thag_entry_store(at + 2, 0);
-    return high;
-}
+/* ---- all records ---- */
 
 static uint32_t
 leaves_listed(void)
@@ -125,94 +359,183 @@ leaves_listed(void)
     return count < LEAVES_LISTED ? count : LEAVES_LISTED;
 }
 
-/* Calls `visit` for the pages in use of every leaf, of as many bytes from its beginning. */
+/* What is done to each page of a leaf that is in use. */
+typedef struct {
+    void (*visit_entries)(thag_entry *leaf, size_t first, size_t count, void *data);
+    void (*visit_middles)(aside *asides, size_t count, void *data);
+    thag_entry *leaf;
+    void *data;
+} leaf_visitor;
+
 static void
-leaves_visit(size_t bytes, void (*visit)(void *page, size_t page_bytes, void *data), void *data)
+entries_page(void *page, size_t page_bytes, void *data)
+{
+    const leaf_visitor *visitor = data;
+    size_t first = (size_t)((thag_entry *)page - visitor->leaf);
+    visitor->visit_entries(visitor->leaf, first, page_bytes / sizeof(thag_entry), visitor->data);
+}
+
+static void
+asides_page(void *page, size_t page_bytes, void *data)
+{
+    const leaf_visitor *visitor = data;
+    visitor->visit_middles(page, page_bytes / sizeof(aside), visitor->data);
+}
+
+static thag_entry *
+leaf_listed(uint32_t index)
+{
+    uint32_t number = atomic_load(&mapped.numbers[index]);
+    return number == 0 ? NULL : atomic_load(&thag_owner_leaves[number - 1]);
+}
+
+static void
+records_visit(leaf_visitor visitor)
 {
     for (uint32_t index = 0; index < leaves_listed(); index++) {
-        uint32_t slot = atomic_load(&mapped.slots[index]);
-        if (slot != 0) {
-            thag_pages_visit(atomic_load(&thag_owners.leaves[slot - 1]), bytes, visit, data);
+        visitor.leaf = leaf_listed(index);
+        if (visitor.leaf != NULL) {
+            /* Without the room behind the last entry, where no record begins. */
+            thag_pages_visit(visitor.leaf, THAG_LEAF_ENTRIES * sizeof(thag_entry), entries_page, &visitor);
+            thag_pages_visit(aside_in_leaf(visitor.leaf, 0), THAG_LEAF_ENTRIES * sizeof(aside), asides_page, &visitor);
         }
     }
 }
 
-/* The words behind the first may lie in the next page of a leaf that is one piece of memory, or in the room behind its
-   last entry. They are not looked at without need: that would put the page in memory. */
-thag_owner
-thag_owners_peek(const thag_entry *at)
-{
-    uint32_t word = thag_entry_load(at);
-    uint32_t kind = word >> THAG_ENTRY_KIND;
-    if (kind == THAG_KIND_REST) {
-        return (thag_owner){.context_id = 0};
-    }
-    if (kind == THAG_KIND_TINY) {
-        return thag_tiny_decode(word);
-    }
-    uint32_t context_id = thag_entry_load(at + 1);
-    if (context_id >> THAG_CONTEXT_BITS) {
-        return (thag_owner){.context_id = 0};
-    }
-    size_t high = kind == THAG_KIND_HUGE ? high_bits(at) : 0;
-    return (thag_owner){.context_id = context_id, .size = high | (word & THAG_WORD_MASK)};
-}
-
 typedef struct {
-    void (*visit)(uint32_t context_id, size_t size, void *data);
+    void (*visit)(uint32_t slot, size_t size, void *data);
     void *data;
 } walker;
 
 static void
-page_walk(void *page, size_t page_bytes, void *data)
+walk_to(const walker *walk, thag_owner owner)
 {
-    const walker *walk = data;
-    const thag_entry *entries = page;
-    for (size_t i = 0; i < page_bytes / sizeof(thag_entry); i++) {
-        thag_owner owner = thag_owners_peek(entries + i);
-        if (owner.context_id != 0) {
-            walk->visit(owner.context_id, owner.size, walk->data);
-        }
+    if (owner.slot != 0) {
+        walk->visit(owner.slot, owner.size, walk->data);
+    }
+}
+
+static void
+entries_walk(thag_entry *leaf, size_t first, size_t count, void *data)
+{
+    for (size_t i = first; i < first + count; i++) {
+        walk_to(data, record_read(leaf + i, aside_in_leaf(leaf, i)));
+    }
+}
+
+static void
+middles_walk(aside *asides, size_t count, void *data)
+{
+    for (size_t i = 0; i < count; i++) {
+        walk_to(data, aside_decode(word_load(&asides[i].of_middle)));
     }
 }
 
 void
-thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), void *data)
+thag_owners_walk(void (*visit)(uint32_t slot, size_t size, void *data), void *data)
 {
     walker walk = {visit, data};
-    /* Without the room behind the last entry, where no record begins. */
-    leaves_visit(THAG_LEAF_ENTRIES * sizeof(thag_entry), page_walk, &walk);
+    records_visit((leaf_visitor){.visit_entries = entries_walk, .visit_middles = middles_walk, .data = &walk});
 }
+
+typedef uint32_t (*renamer)(uint32_t slot);
 
 /* Whoever holds the block may clear the record at this moment: then it stays cleared. */
 static void
-word_replace(thag_entry *entry, uint32_t old, uint32_t new)
+entry_exchange(thag_entry *entry, uint32_t old, uint32_t new)
 {
-    (void)atomic_compare_exchange_strong_explicit(entry, &old, new, memory_order_relaxed, memory_order_relaxed);
+    uint16_t expected = (uint16_t)old;
+    (void)atomic_compare_exchange_strong_explicit(entry, &expected, (uint16_t)new, memory_order_relaxed,
+                                                  memory_order_relaxed);
 }
 
 static void
-page_rename(void *page, size_t page_bytes, void *data)
+word_exchange(_Atomic uint32_t *word, uint32_t old, uint32_t new)
 {
-    uint32_t (*const *rename)(uint32_t) = data;
-    thag_entry *entries = page;
-    for (size_t i = 0; i < page_bytes / sizeof(thag_entry); i++) {
-        uint32_t word = thag_entry_load(&entries[i]);
-        if (word >> THAG_ENTRY_KIND == THAG_KIND_TINY) {
-            thag_owner owner = thag_tiny_decode(word);
-            word_replace(&entries[i], word, thag_tiny_encode((*rename)(owner.context_id), owner.size));
-        }
-        else if (word != 0 && word >> THAG_CONTEXT_BITS == 0) {
-            word_replace(&entries[i], word, (*rename)(word));
+    (void)atomic_compare_exchange_strong_explicit(word, &old, new, memory_order_relaxed, memory_order_relaxed);
+}
+
+/* A word aside that has a size as well. */
+static void
+aside_rename(_Atomic uint32_t *word, renamer rename)
+{
+    uint32_t old = word_load(word);
+    thag_owner owner = aside_decode(old);
+    if (owner.slot != 0) {
+        word_exchange(word, old, aside_encode(rename(owner.slot), owner.size));
+    }
+}
+
+static void
+tiny_rename(thag_entry *at, aside *beside, renamer rename)
+{
+    if (thag_entry_load(at) == THAG_TINY_ASIDE) {
+        aside_rename(&beside->of_entry, rename);
+        return;
+    }
+    thag_owner owner = record_read(at, beside);
+    uint32_t slot = rename(owner.slot);
+    if (slot < THAG_TINY_SLOTS) {
+        entry_exchange(at, thag_tiny_word(owner.slot, (uint32_t)owner.size), thag_tiny_word(slot, (uint32_t)owner.size));
+    }
+}
+
+static void
+record_rename(thag_entry *at, aside *beside, renamer rename)
+{
+    uint32_t entry = thag_entry_load(at);
+    if (entries_of(entry) == 1) {
+        tiny_rename(at, beside, rename);
+        return;
+    }
+    uint32_t here = thag_entry_load(at + 1);
+    uint32_t old = here == THAG_SLOT_ASIDE ? word_load(&beside->of_entry) : here;
+    if (old == 0) {
+        return;
+    }
+    uint32_t new = rename(old);
+    if (here == THAG_SLOT_ASIDE) {
+        word_exchange(&beside->of_entry, old, new);
+    }
+    else if (new < THAG_NEAR_SLOTS) {
+        entry_exchange(at + 1, old, new);
+    }
+}
+
+static void
+entries_rename(thag_entry *leaf, size_t first, size_t count, void *data)
+{
+    for (size_t i = first; i < first + count; i++) {
+        if (begins(leaf + i)) {
+            record_rename(leaf + i, aside_in_leaf(leaf, i), *(renamer *)data);
         }
     }
 }
 
-void
-thag_owners_rename(uint32_t (*rename)(uint32_t context_id))
+static void
+middles_rename(aside *asides, size_t count, void *data)
 {
-    /* With that room: an owner's id may stand there. */
-    leaves_visit(LEAF_BYTES, page_rename, &rename);
+    for (size_t i = 0; i < count; i++) {
+        aside_rename(&asides[i].of_middle, *(renamer *)data);
+    }
+}
+
+void
+thag_owners_rename(uint32_t (*rename)(uint32_t slot))
+{
+    records_visit((leaf_visitor){.visit_entries = entries_rename, .visit_middles = middles_rename, .data = &rename});
+}
+
+/* Calls `visit` for the pages in use of every leaf, whatever is in them. */
+static void
+pages_visit(void (*visit)(void *page, size_t page_bytes, void *data), void *data)
+{
+    for (uint32_t index = 0; index < leaves_listed(); index++) {
+        thag_entry *leaf = leaf_listed(index);
+        if (leaf != NULL) {
+            thag_pages_visit(leaf, LEAF_BYTES, visit, data);
+        }
+    }
 }
 
 static void
@@ -225,7 +548,7 @@ page_clear(void *page, size_t page_bytes, void *data)
 void
 thag_owners_clear(void)
 {
-    leaves_visit(LEAF_BYTES, page_clear, NULL);
+    pages_visit(page_clear, NULL);
 }
 
 static void
@@ -239,6 +562,6 @@ size_t
 thag_owners_in_use(void)
 {
     size_t in_use = 0;
-    leaves_visit(LEAF_BYTES, page_count, &in_use);
+    pages_visit(page_count, &in_use);
     return in_use;
 }

@@ -7,69 +7,75 @@
 
 enum {
     THAG_GRANULE_SHIFT = 4,     /* one entry per 16 bytes, the alignment of every allocator we stand on */
-    THAG_LEAF_SHIFT = 26,       /* a leaf covers 64 MiB of addresses with 16 MiB of entries */
+    THAG_LEAF_SHIFT = 26,       /* a leaf covers 64 MiB of addresses with 8 MiB of entries */
     THAG_ADDRESS_BITS = 48,
     THAG_LEAF_ENTRIES = 1 << (THAG_LEAF_SHIFT - THAG_GRANULE_SHIFT),
-    THAG_ROOT_SLOTS = 1 << (THAG_ADDRESS_BITS - THAG_LEAF_SHIFT),
+    THAG_ROOT_LEAVES = 1 << (THAG_ADDRESS_BITS - THAG_LEAF_SHIFT),
 };
 
-/* See the essay in owners.c for the layout of an entry. */
+/* See the essay in owners.c for the layout of a record. */
 enum {
-    THAG_ENTRY_KIND = 30,                   /* the two top bits say what an entry is */
-    THAG_KIND_REST = 0,                     /* empty, or the second or third word of a record */
-    THAG_KIND_TINY = 1,
-    THAG_KIND_PLAIN = 2,
-    THAG_KIND_HUGE = 3,
-    THAG_TINY_BYTES = 16,                   /* the largest size of a tiny block */
-    THAG_TINY_SIZE_BITS = 5,
-    THAG_CONTEXT_BITS = 25,
+    THAG_ENTRY_BEGINS = 1 << 15,                /* set in the first entry of a record, and in no other */
+    THAG_TINY_BYTES = 16,                       /* the largest size of a block whose record is one entry */
+    THAG_SMALL_BYTES = 512,                     /* the largest whose record is two */
+    THAG_LARGE = THAG_ENTRY_BEGINS | 1,         /* the first entry of larger ones */
+    THAG_HUGE = THAG_ENTRY_BEGINS | 2,
+    THAG_TINY_ASIDE = THAG_ENTRY_BEGINS | 3,
+    THAG_TINY = THAG_ENTRY_BEGINS | 1 << 10,    /* and from here on: a tiny block of a near slot */
+    THAG_TINY_SIZES = THAG_TINY_BYTES + 1,
+    THAG_TINY_SLOTS = ((1 << 16) - THAG_TINY) / THAG_TINY_SIZES,
+    THAG_SMALL_SIZES = THAG_SMALL_BYTES - THAG_TINY_BYTES,
+    THAG_NEAR_SLOTS = 0x7fff,                   /* slots below this fit into an entry */
+    THAG_SLOT_ASIDE = THAG_NEAR_SLOTS,          /* the second entry of a record whose slot stands aside */
+    THAG_SLOT_BITS = 27,
 };
-#define THAG_WORD_MASK ((1u << THAG_ENTRY_KIND) - 1)
-#define THAG_THIRD_WORD (1u << (THAG_ENTRY_KIND - 1))    /* tells the third word of a record from the second */
 
-typedef _Atomic uint32_t thag_entry;
+typedef _Atomic uint16_t thag_entry;
 
 typedef struct {
-    uint32_t context_id;
+    uint32_t slot;          /* of the context; 0: no record */
     size_t size;
 } thag_owner;
 
-typedef struct {
-    _Atomic(thag_entry *) *leaves;      /* THAG_ROOT_SLOTS of them; set once, before any hook runs */
-} thag_owner_table;
+/* Zeros at first; a leaf is set once. */
+extern THAG_HIDDEN _Atomic(thag_entry *) thag_owner_leaves[THAG_ROOT_LEAVES];
 
-extern thag_owner_table thag_owners;
-
-/* Maps the root of the table. False without memory. GIL. */
-bool thag_owners_init(void);
-
-/* Maps the leaf for an address, or NULL without memory. Any thread, no lock. */
-THAG_COLD thag_entry *thag_owners_map_leaf(uintptr_t address);
+/* True if there is a table for the address, so that a record can be written: false without memory for it, or for an address
+   that no supported allocator returns. Any thread, no lock. */
+bool thag_owners_reach(const void *block, size_t size);
 
 /* Takes one record that stands in the way of a new one for `block`: that of an earlier block, whose free reached no hook.
-   Returns false when nothing is in the way any more. Whoever holds the block. */
-THAG_COLD bool thag_owners_take_stale(const void *block, size_t size, thag_owner *stale);
+   Returns false when nothing is in the way any more. Whoever holds the block, which can be reached. */
+bool thag_owners_take_stale(const void *block, size_t size, thag_owner *stale);
 
-/* For records that the plain way is too small for. */
-THAG_COLD void thag_owners_write_huge(thag_entry *at, size_t size, uint32_t context_id);
-THAG_COLD size_t thag_owners_take_huge(thag_entry *at);
+/* Writes the record of a block. Whoever holds it; it can be reached, and nothing is in the way. */
+void thag_owners_write(const void *block, size_t size, uint32_t slot);
 
-/* Reads the record that begins at `at`, and leaves it there. Any thread; one that does not hold the block may find it half
-   written, or gone, and then gets context 0, which does not exist. */
-thag_owner thag_owners_peek(const thag_entry *at);
+/* True if there is a record of the block. Whoever holds it. */
+bool thag_owners_has(const void *block);
+
+/* Reads and clears the record of a block; slot 0 if there is none. Whoever holds it. */
+thag_owner thag_owners_take(const void *block);
+
+/* Reads the record, and leaves it there. Any thread; one that does not hold the block may find it half written, or gone, and
+   then gets slot 0. */
+thag_owner thag_owners_peek(const void *block);
 
 /* Calls `visit` for every record. Meant for checks: it reads every touched page. GIL; blocks that other threads free
    meanwhile may or may not be seen. */
-void thag_owners_walk(void (*visit)(uint32_t context_id, size_t size, void *data), void *data);
+void thag_owners_walk(void (*visit)(uint32_t slot, size_t size, void *data), void *data);
 
-/* Gives every record the owner that `rename` says. GIL; blocks that threads without it free meanwhile are left alone. */
-void thag_owners_rename(uint32_t (*rename)(uint32_t context_id));
+/* Gives every record the slot that `rename` says, where the record has room for it. GIL; blocks that threads without it free
+   meanwhile are left alone. */
+void thag_owners_rename(uint32_t (*rename)(uint32_t slot));
 
 /* Forgets every block. Only while no hook is installed. */
 void thag_owners_clear(void);
 
 /* Bytes of the table's pages that are in use, also of those in swap. Slow; any thread. */
 size_t thag_owners_in_use(void);
+
+/* ---- for the lane (see dispatcher.c), which reads and writes whole records of small blocks at once ---- */
 
 /* Plain moves, and no more than that: see thag.h. */
 static inline uint32_t
@@ -81,97 +87,136 @@ thag_entry_load(const thag_entry *entry)
 static inline void
 thag_entry_store(thag_entry *entry, uint32_t word)
 {
-    atomic_store_explicit(entry, word, memory_order_relaxed);
+    atomic_store_explicit(entry, (uint16_t)word, memory_order_relaxed);
 }
+
+/* Two entries as one word, the first in its lower half. Where that cannot be one move, or ThreadSanitizer looks on, two. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && !defined(__SANITIZE_THREAD__)
+typedef struct {
+    uint32_t word;
+} __attribute__((packed, may_alias)) thag_pair;
 
 static inline uint32_t
-thag_tiny_encode(uint32_t context_id, size_t size)
+thag_pair_load(const thag_entry *at)
 {
-    return (uint32_t)THAG_KIND_TINY << THAG_ENTRY_KIND | context_id << THAG_TINY_SIZE_BITS | (uint32_t)size;
+    return ((const thag_pair *)(const void *)at)->word;
 }
 
-static inline thag_owner
-thag_tiny_decode(uint32_t word)
+static inline void
+thag_pair_store(thag_entry *at, uint32_t word)
 {
-    return (thag_owner){.context_id = (word & THAG_WORD_MASK) >> THAG_TINY_SIZE_BITS,
-                        .size = word & ((1 << THAG_TINY_SIZE_BITS) - 1)};
+    ((thag_pair *)(void *)at)->word = word;
+}
+#else
+static inline uint32_t
+thag_pair_load(const thag_entry *at)
+{
+    return thag_entry_load(at) | thag_entry_load(at + 1) << 16;
 }
 
+static inline void
+thag_pair_store(thag_entry *at, uint32_t word)
+{
+    thag_entry_store(at, word);
+    thag_entry_store(at + 1, word >> 16);
+}
+#endif
+
+/* The entry of an address; NULL where no record can be, or none ever was. */
 static inline thag_entry *
 thag_owners_find(uintptr_t address)
 {
     /* Rotated, so that bits set below the granule stand above all addresses. */
     uint64_t granule = (uint64_t)address >> THAG_GRANULE_SHIFT | (uint64_t)address << (64 - THAG_GRANULE_SHIFT);
-    if (THAG_UNLIKELY(granule >> (THAG_ADDRESS_BITS - THAG_GRANULE_SHIFT))) {
+    uint64_t number = granule >> (THAG_LEAF_SHIFT - THAG_GRANULE_SHIFT);
+    if (THAG_UNLIKELY(number >= THAG_ROOT_LEAVES)) {
         return NULL;
     }
-    size_t slot = granule >> (THAG_LEAF_SHIFT - THAG_GRANULE_SHIFT);
-    thag_entry *leaf = atomic_load_explicit(&thag_owners.leaves[slot], memory_order_acquire);
-    return leaf == NULL ? NULL : leaf + (granule & (THAG_LEAF_ENTRIES - 1));
+    thag_entry *leaf = atomic_load_explicit(&thag_owner_leaves[number], memory_order_acquire);
+    return THAG_UNLIKELY(leaf == NULL) ? NULL : leaf + (granule & (THAG_LEAF_ENTRIES - 1));
 }
 
-/* The entry where the record of a block belongs; NULL without memory for the leaf, or for an address that no supported
-   allocator returns. Whoever holds the block. */
-static inline thag_entry *
-thag_owners_find_or_map(const void *block)
+/* The record of a small block. The slot is near. */
+static inline uint32_t
+thag_small_word(uint32_t slot, uint32_t size)
 {
-    thag_entry *at = thag_owners_find((uintptr_t)block);
-    return THAG_LIKELY(at != NULL) ? at : thag_owners_map_leaf((uintptr_t)block);
+    return slot << 16 | (THAG_ENTRY_BEGINS + size);
 }
 
-/* True if a new record for a block of `size` bytes would overwrite something. */
+#define THAG_NO_WORD (1u << 31)     /* no record is like that, nor by a small size more */
+
+/* The record of a tiny block, for the first THAG_TINY_SLOTS slots. */
+static inline uint32_t
+thag_tiny_word(uint32_t slot, uint32_t size)
+{
+    return THAG_TINY + slot * THAG_TINY_SIZES + size;
+}
+
+/* A size takes two entries more, or four if it is huge, of 14 bits each; with one bit set, so that none is ever zero. */
+static inline uint32_t
+thag_size_word(size_t size)
+{
+    return (uint32_t)(size & 0x3fff) | (uint32_t)(size << 2 & 0x3fff0000) | 0x40004000;
+}
+
+static inline size_t
+thag_size_of_word(uint32_t word)
+{
+    return (word & 0x3fff) | (word >> 2 & 0x0fffc000);
+}
+
+#define THAG_LARGE_BYTES (((size_t)1 << 28) - 1)
+
+/* The first two entries of a large record; the other two are the word of its size. The slot is near. */
+static inline uint32_t
+thag_large_word(uint32_t slot)
+{
+    return slot << 16 | THAG_LARGE;
+}
+
+/* Writes a record that needs nothing aside, where none is. False if that is not so. Whoever holds the block. */
 static inline bool
-thag_owners_occupied(const thag_entry *at, size_t size)
+thag_record_write(thag_entry *at, size_t size, uint32_t slot)
 {
     if (size <= THAG_TINY_BYTES) {
-        return thag_entry_load(at) != 0;
+        if (slot >= THAG_TINY_SLOTS || thag_entry_load(at) != 0) {
+            return false;
+        }
+        thag_entry_store(at, thag_tiny_word(slot, (uint32_t)size));
+        return true;
     }
-    return (thag_entry_load(at) | thag_entry_load(at + 1)) != 0
-           || (size > THAG_WORD_MASK && thag_entry_load(at + 2) != 0);
+    bool small = size <= THAG_SMALL_BYTES;
+    if (slot >= THAG_NEAR_SLOTS || size > THAG_LARGE_BYTES || thag_pair_load(at) != 0
+        || (!small && thag_pair_load(at + 2) != 0)) {
+        return false;
+    }
+    thag_pair_store(at, small ? thag_small_word(slot, (uint32_t)size) : thag_large_word(slot));
+    if (!small) {
+        thag_pair_store(at + 2, thag_size_word(size));
+    }
+    return true;
 }
 
-/* Writes the record. Whoever holds the block. */
-static inline void
-thag_owners_write(thag_entry *at, size_t size, uint32_t context_id)
-{
-    assert(context_id != 0 && context_id >> THAG_CONTEXT_BITS == 0 && size <= PTRDIFF_MAX);
-    if (size <= THAG_TINY_BYTES) {
-        thag_entry_store(at, thag_tiny_encode(context_id, size));
-        return;
-    }
-    if (THAG_UNLIKELY(size > THAG_WORD_MASK)) {
-        thag_owners_write_huge(at, size, context_id);
-        return;
-    }
-    thag_entry_store(at, (uint32_t)THAG_KIND_PLAIN << THAG_ENTRY_KIND | (uint32_t)size);
-    thag_entry_store(at + 1, context_id);
-}
-
-/* True if a record begins at `at`. Whoever holds the block. */
-static inline bool
-thag_owners_begins(const thag_entry *at)
-{
-    return thag_entry_load(at) >> THAG_ENTRY_KIND != THAG_KIND_REST;
-}
-
-/* Reads and clears the record that begins at `at`. Whoever holds the block. */
+/* Reads and clears a record that has nothing aside, and whose first two entries are `word`; slot 0 if that is not so. Whoever
+   holds the block. */
 static inline thag_owner
-thag_owners_take(thag_entry *at)
+thag_record_take(thag_entry *at, uint32_t word)
 {
-    uint32_t word = thag_entry_load(at);
-    uint32_t kind = word >> THAG_ENTRY_KIND;
-    assert(kind != THAG_KIND_REST);
-    thag_entry_store(at, 0);
-    if (kind == THAG_KIND_TINY) {
-        return thag_tiny_decode(word);
+    uint32_t entry = word & 0xffff, slot = word >> 16;
+    if (entry >= THAG_TINY) {
+        thag_entry_store(at, 0);
+        return (thag_owner){.slot = (entry - THAG_TINY) / THAG_TINY_SIZES, .size = (entry - THAG_TINY) % THAG_TINY_SIZES};
     }
-    thag_owner owner = {.context_id = thag_entry_load(at + 1), .size = word & THAG_WORD_MASK};
-    thag_entry_store(at + 1, 0);
-    if (THAG_UNLIKELY(kind == THAG_KIND_HUGE)) {
-        owner.size |= thag_owners_take_huge(at);
+    size_t size = entry & ~(uint32_t)THAG_ENTRY_BEGINS;
+    if (slot == THAG_SLOT_ASIDE || entry == THAG_HUGE || entry == THAG_TINY_ASIDE || entry < THAG_ENTRY_BEGINS) {
+        return (thag_owner){.slot = 0};
     }
-    assert(owner.context_id != 0 && owner.size > THAG_TINY_BYTES);
-    return owner;
+    if (entry == THAG_LARGE) {
+        size = thag_size_of_word(thag_pair_load(at + 2));
+        thag_pair_store(at + 2, 0);
+    }
+    thag_pair_store(at, 0);
+    return (thag_owner){.slot = slot, .size = size};
 }
 
 #endif

@@ -17,6 +17,10 @@
 #define THAG_LIKELY(x) __builtin_expect(!!(x), 1)
 #define THAG_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define THAG_COLD __attribute__((noinline, cold))
+#define THAG_APART __attribute__((noinline))
+
+/* At the declaration of an object of ours: the compiler then knows that it is found without the table of global offsets. */
+#define THAG_HIDDEN __attribute__((visibility("hidden")))
 
 /* Relaxed loads and stores compile to plain moves: they only tell the compiler, and ThreadSanitizer, that another
    thread may read the value at any time. */
@@ -36,6 +40,14 @@ static inline int64_t
 thag_add(_Atomic int64_t *counter, int64_t value)
 {
     return atomic_fetch_add_explicit(counter, value, memory_order_relaxed) + value;
+}
+
+/* In a branch that is seldom taken: what was just written is not kept in a register for it, so that the usual way is one
+   instruction on memory. */
+static inline void
+thag_read_again(void)
+{
+    atomic_signal_fence(memory_order_acq_rel);
 }
 
 /* Zeroed pages from the operating system, or NULL. Any thread, no GIL, no lock of ours. Those of the tables

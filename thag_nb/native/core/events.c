@@ -1,0 +1,400 @@
+/* What hooks tell, and what becomes of it.
+
+   In the lane, an event of a small block is a comparison or two, one word of the owner table and a few of the open batch:
+   that is in events.h. Here is all else, in three kinds:
+
+     in the lane    other sizes, and blocks of other contexts: the flow is known, so the batch takes them in.
+     attached       the GIL is held: the context is looked up, a batch opened for whoever is charged, and the lane entered
+                    if that is who is current.
+     detached       without the GIL: the share of the context is charged (see charges.c).
+
+   A record is cleared before the wrapped free or realloc, because another thread may be handed the address in between, and
+   written again if the realloc fails. */
+
+#include "events.h"
+
+thag_event_counts thag_events;
+
+static inline thag_context *
+current_cached(const thag_thread *thread, thag_domain domain)
+{
+    return thag_current_cached(thread, thag_surely_attached(domain));
+}
+
+/* Who is not attached begins a detached event before anything else: from then on no reset gives a record back that the event
+   may come across, be it of the context that it is charged to or of a block's owner. True for who is. */
+static bool
+event_begin(thag_domain domain)
+{
+    bool attached = thag_current_is_attached(thag_surely_attached(domain));
+    if (!attached) {
+        thag_detached_begin();
+    }
+    return attached;
+}
+
+static void
+event_finish(bool attached)
+{
+    if (!attached) {
+        thag_detached_finish();
+    }
+}
+
+static thag_context *
+look_up(thag_thread *thread, thag_domain domain)
+{
+    return thag_current_look_up(thread, thag_surely_attached(domain));
+}
+
+/* True for a free while another context than the owner was current. After stop() none is, and no free is foreign. */
+static inline bool
+is_foreign(const thag_context *owner, thag_context *current)
+{
+    return owner != current && current != NULL && owner != thag_context_today(current);
+}
+
+THAG_COLD static void
+event_drop(void)
+{
+    (void)thag_add(&thag_events.dropped, 1);
+}
+
+static void
+owner_repay(thag_context *owner, size_t size, bool foreign, bool attached)
+{
+    if (attached) {
+        thag_charge_free(owner, size, foreign);
+    }
+    else {
+        thag_change change = {.live_bytes = -(int64_t)size, .frees = 1, .foreign_frees = foreign};
+        thag_charge_detached(owner, &change);
+    }
+}
+
+THAG_COLD static void
+stale_settle(thag_owner stale, bool attached)
+{
+    owner_repay(thag_context_owner(stale.slot), stale.size, false, attached);
+    (void)thag_add(&thag_events.stale_records, 1);
+}
+
+/* Writes the record of a block. If there can be none for its address, the event is dropped: false, and counted. */
+static bool
+record_write(void *block, size_t size, const thag_context *context, bool attached)
+{
+    assert(size <= PTRDIFF_MAX && context == thag_context_by_id(context->id));
+    if (THAG_UNLIKELY(!thag_owners_reach(block, size))) {
+        event_drop();
+        return false;
+    }
+    thag_owner stale;
+    while (THAG_UNLIKELY(thag_owners_take_stale(block, size, &stale))) {
+        stale_settle(stale, attached);
+    }
+    thag_owners_write(block, size, context->id);
+    return true;
+}
+
+static void
+charge_allocation(thag_context *context, size_t size, bool attached)
+{
+    if (attached) {
+        thag_charge_allocation(context, size);
+    }
+    else {
+        int64_t bytes = (int64_t)size;
+        thag_change change = {.live_bytes = bytes, .total_bytes = bytes, .allocations = 1};
+        thag_charge_detached(context, &change);
+    }
+}
+
+/* Whom an allocation is charged to while `current` is: NULL for nobody. Without the GIL, that may be a context that a reset has
+   dropped, and then it is the heir. */
+static thag_context *
+to_be_charged(thag_context *current)
+{
+    thag_context *today = current == NULL ? NULL : thag_context_today(current);
+    return today != NULL && today->records ? today : NULL;
+}
+
+/* For when the current context must be looked for, or the GIL is not held. */
+THAG_COLD static void
+allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
+{
+    bool attached = event_begin(domain);
+    thag_context *context = to_be_charged(look_up(thread, domain));
+    thread->native |= !attached && thread->stateless;       /* one that Python starts only frees before it has a state */
+    if (context != NULL && record_write(block, size, context, attached)) {
+        charge_allocation(context, size, attached);
+    }
+    event_finish(attached);
+}
+
+static inline void
+allocation_record(thag_thread *thread, thag_domain domain, void *block, size_t size)
+{
+    thag_context *current = current_cached(thread, domain);
+    if (THAG_UNLIKELY(current == NULL)) {
+        allocation_record_slowly(thread, domain, block, size);
+    }
+    else if (THAG_LIKELY(current->records) && record_write(block, size, current, true)) {
+        thag_charge_allocation(current, size);
+    }
+}
+
+THAG_COLD static void
+free_record_slowly(thag_thread *thread, thag_domain domain, const void *block)
+{
+    bool attached = event_begin(domain);
+    thag_context *current = look_up(thread, domain);
+    thag_owner owner = thag_owners_take(block);
+    thag_context *context = thag_context_owner(owner.slot);
+    owner_repay(context, owner.size, is_foreign(context, current), attached);
+    event_finish(attached);
+}
+
+static void
+free_record(thag_thread *thread, thag_domain domain, const void *block)
+{
+    thag_context *current = current_cached(thread, domain);
+    if (THAG_UNLIKELY(current == NULL)) {
+        free_record_slowly(thread, domain, block);
+        return;
+    }
+    thag_owner owner = thag_owners_take(block);
+    thag_context *context = thag_context_owner(owner.slot);
+    thag_charge_free(context, owner.size, is_foreign(context, current));
+}
+
+/* ---- in the lane ---- */
+
+/* Makes the version of the running thread state one that no other ever had. False when there are no more. */
+static bool
+version_make_unique(thag_thread *thread, PyThreadState *tstate)
+{
+    static uint64_t ranges;         /* GIL */
+    if (thread->range_of_tstate == tstate->id && thread->range == tstate->context_ver >> THAG_FLOW_RANGE_BITS) {
+        return true;
+    }
+    if (ranges + 1 >= UINT64_MAX >> THAG_FLOW_RANGE_BITS) {
+        return false;
+    }
+    thread->range = ++ranges;
+    thread->range_of_tstate = tstate->id;
+    tstate->context_ver = ranges << THAG_FLOW_RANGE_BITS;
+    thread->contextvars_version = tstate->context_ver;
+    return true;
+}
+
+/* The flow that runs here goes on in the lane if the open batch is of its context. */
+static void
+lane_enter(thag_thread *thread, thag_domain domain)
+{
+    const thag_batch *batch = &thag_open_batch;
+    PyThreadState *tstate = thag_tstate_here(thag_surely_attached(domain));
+    if (tstate == NULL || !thag_current_cache_is_valid(thread, tstate) || thread->context != batch->context
+        || !batch->context->records || batch->slot >= THAG_NEAR_SLOTS || !version_make_unique(thread, tstate)) {
+        return;
+    }
+    thag_open_lane.tstate = tstate;
+    thag_open_lane.thread = thread;
+    atomic_store(&thag_open_lane.contextvars_version, tstate->context_ver);
+    if (atomic_load(&thag_contexts.detached_finished) != batch->detached_finished) {
+        thag_lane_leave();      /* it may have finished before the lane was entered, and left nothing */
+    }
+}
+
+void
+thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
+{
+    allocation_record(thread, domain, block, size);
+    lane_enter(thread, domain);
+}
+
+/* Makes time for an event: the flow is known, but the clock must be read again. */
+THAG_COLD static void
+lane_renew(thag_thread *thread, thag_domain domain, size_t size)
+{
+    thag_batch_open(thag_open_batch.context, size);
+    lane_enter(thread, domain);
+}
+
+static inline void
+lane_take_time(thag_thread *thread, thag_domain domain, size_t size)
+{
+    if (THAG_UNLIKELY(!thag_batch_affords(&thag_open_batch, thag_event_cost(size)))) {
+        lane_renew(thread, domain, size);
+    }
+}
+
+void
+thag_lane_allocated_other(thag_thread *thread, thag_domain domain, void *block, size_t size, thag_entry *at)
+{
+    thag_batch *batch = &thag_open_batch;
+    if (THAG_LIKELY(thag_record_write(at, size, batch->slot))) {
+        lane_take_time(thread, domain, size);
+        thag_batch_allocated(batch, size);
+    }
+    else {
+        thag_event_allocated_slowly(thread, domain, block, size);
+    }
+}
+
+void
+thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block)
+{
+    if (thag_owners_has(block)) {
+        free_record(thread, domain, block);
+        lane_enter(thread, domain);
+    }
+}
+
+/* A block, whose record is gone, of another slot than the lane's. */
+THAG_APART static void
+lane_freed_foreign(thag_thread *thread, thag_domain domain, thag_owner owner)
+{
+    thag_batch *batch = &thag_open_batch;
+    thag_context *context = owner.slot == batch->other_slot ? batch->other : thag_context_owner(owner.slot);
+    lane_take_time(thread, domain, owner.size);
+    if (context == batch->context) {
+        thag_batch_freed(batch, owner.size);
+        return;
+    }
+    if (owner.slot != batch->other_slot) {
+        thag_batch_accompany(context, owner.slot);
+    }
+    thag_batch_other_freed(batch, owner.size);
+}
+
+static inline void
+lane_freed_own(thag_thread *thread, thag_domain domain, size_t size)
+{
+    lane_take_time(thread, domain, size);
+    thag_batch_freed(&thag_open_batch, size);
+}
+
+/* A record that is not of a large block of the lane's context. */
+static inline void
+lane_freed_rare(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at, uint32_t word)
+{
+    thag_owner owner = thag_record_take(at, word);
+    if (owner.slot == 0) {
+        thag_event_freed_slowly(thread, domain, block);
+    }
+    else if (THAG_LIKELY(owner.slot == thag_open_batch.slot)) {
+        lane_freed_own(thread, domain, owner.size);
+    }
+    else {
+        lane_freed_foreign(thread, domain, owner);
+    }
+}
+
+void
+thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at)
+{
+    thag_batch *batch = &thag_open_batch;
+    uint32_t word = thag_pair_load(at), foreign = word - batch->other_word;
+    if (word == thag_large_word(batch->slot)) {
+        size_t size = thag_size_of_word(thag_pair_load(at + 2));
+        thag_pair_store(at, 0);
+        thag_pair_store(at + 2, 0);
+        lane_freed_own(thread, domain, size);
+    }
+    else if (thag_is_small(foreign) && thag_batch_affords(batch, THAG_SMALL_BYTES)) {
+        thag_pair_store(at, 0);
+        thag_batch_other_freed(batch, foreign);
+    }
+    else if (thag_entry_load(at) != 0) {
+        lane_freed_rare(thread, domain, block, at, word);
+    }
+}
+
+/* ---- reallocations ---- */
+
+thag_claim
+thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *block)
+{
+    thag_claim claim = {.owned = thag_owners_has(block)};
+    if (claim.owned) {
+        claim.detached = current_cached(thread, domain) == NULL && !event_begin(domain);
+        claim.owner = thag_owners_take(block);
+    }
+    return claim;
+}
+
+/* A block that shrank or kept its size stays its owner's; its record is written anew where the block is now. */
+static void
+owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size)
+{
+    bool attached = !claim.detached;
+    if (!record_write(block, size, owner, attached)) {
+        owner_repay(owner, claim.owner.size, false, attached);
+    }
+    else if (attached) {
+        thag_charge_shrunk(owner, claim.owner.size - size);
+    }
+    else {
+        thag_change change = {.live_bytes = (int64_t)size - (int64_t)claim.owner.size};
+        thag_charge_detached(owner, &change);
+    }
+}
+
+/* A block that grew: the owner is repaid and the current context charged. */
+static void
+owner_change(thag_context *owner, size_t old_size, thag_context *context, size_t size, bool attached)
+{
+    if (attached) {
+        thag_charge_moved(owner, old_size, context, size);
+    }
+    else {
+        owner_repay(owner, old_size, is_foreign(owner, context), false);
+        charge_allocation(context, size, false);
+    }
+}
+
+static void
+claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block, size_t size,
+             bool outermost)
+{
+    thag_context *current = current_cached(thread, domain);
+    if (current == NULL) {
+        current = look_up(thread, domain);
+    }
+    bool attached = !claim.detached;
+    assert(claim.owned);
+    thag_context *owner = thag_context_owner(claim.owner.slot);
+    thag_context *context = outermost ? to_be_charged(current) : NULL;
+    if (block == NULL) {
+        thag_owners_write(old_block, claim.owner.size, claim.owner.slot);
+    }
+    else if (size <= claim.owner.size) {
+        owner_keep(owner, claim, block, size);
+    }
+    else if (context != NULL && record_write(block, size, context, attached)) {
+        owner_change(owner, claim.owner.size, context, size, attached);
+    }
+    else {
+        owner_repay(owner, claim.owner.size, is_foreign(owner, current), attached);
+    }
+}
+
+void
+thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block,
+                          size_t size)
+{
+    bool outermost = thread->depth == 0;
+    if (claim.owned) {
+        claim_settle(thread, domain, claim, old_block, block, size, outermost);
+    }
+    else if (block != NULL && outermost) {
+        allocation_record(thread, domain, block, size);
+    }
+    if (claim.detached) {
+        thag_detached_finish();
+    }
+    else {
+        lane_enter(thread, domain);
+    }
+}
+

@@ -1,0 +1,201 @@
+/* Recording what a hook was told: a block was allocated, resized, freed. */
+
+#ifndef THAG_EVENTS_H
+#define THAG_EVENTS_H
+
+#include "charges.h"
+#include "contexts.h"
+#include "current.h"
+#include "lane.h"
+#include "owners.h"
+#include "thag.h"
+
+/* CPython's domains have the numbers of PyMemAllocatorDomain. */
+typedef enum {
+    THAG_RAW = PYMEM_DOMAIN_RAW,
+    THAG_MEM = PYMEM_DOMAIN_MEM,
+    THAG_OBJ = PYMEM_DOMAIN_OBJ,
+    THAG_NUMPY,
+    THAG_CPYTHON_DOMAINS = THAG_NUMPY,
+} thag_domain;
+
+typedef struct {
+    _Atomic int64_t dropped;        /* events for which there was no memory */
+    _Atomic int64_t stale_records;  /* records found where a new block started: frees that never reached us */
+} thag_event_counts;
+
+extern THAG_HIDDEN thag_event_counts thag_events;
+
+/* What a reallocation takes out of the table before the wrapped call, and settles after it. */
+typedef struct {
+    thag_owner owner;
+    bool owned;
+    bool in_lane;       /* the owner is the open batch's context */
+    bool detached;      /* a detached event has begun, and the settling finishes it */
+} thag_claim;
+
+/* Outside of the lane. */
+THAG_APART void thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size);
+THAG_APART void thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block);
+THAG_APART thag_claim thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *block);
+THAG_APART void thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block,
+                                          void *block, size_t size);
+
+/* In the lane, but not a small block of the lane's context, or something is in the way, or no time is left in the batch. */
+THAG_APART void thag_lane_allocated_other(thag_thread *thread, thag_domain domain, void *block, size_t size, thag_entry *at);
+THAG_APART void thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at);
+
+/* CPython promises that these domains are only called with the GIL. */
+static inline bool
+thag_surely_attached(thag_domain domain)
+{
+    return domain == THAG_MEM || domain == THAG_OBJ;
+}
+
+/* True if the lane's flow is the one that runs here. */
+static inline bool
+thag_lane_holds(const thag_thread *thread, thag_domain domain)
+{
+    const PyThreadState *tstate = thag_tstate_attached();
+    if (!thag_surely_attached(domain)) {
+#if PY_VERSION_HEX < 0x030C0000
+        /* The state of whoever holds the GIL: that is this thread if it is the lane's. */
+        if (tstate != thag_open_lane.tstate || thread != thag_open_lane.thread) {
+            return false;
+        }
+#endif
+        if (tstate == NULL) {
+            return false;
+        }
+    }
+    (void)thread;
+    uint64_t version = atomic_load_explicit(&thag_open_lane.contextvars_version, memory_order_relaxed);
+    return version == tstate->context_ver;
+}
+
+/* True as long as the reading of the clock may be used for an event of so many bytes as well. */
+static inline bool
+thag_batch_affords(thag_batch *batch, size_t bytes)
+{
+    batch->left_bytes -= (int64_t)bytes;
+    return THAG_LIKELY(batch->left_bytes >= 0);
+}
+
+static inline bool
+thag_is_small(size_t size)
+{
+    return size - THAG_TINY_SIZES < THAG_SMALL_SIZES;
+}
+
+/* The entries of a block in the lane; NULL outside. */
+static inline thag_entry *
+thag_lane_finds(const thag_thread *thread, thag_domain domain, const void *block)
+{
+    return THAG_LIKELY(thag_lane_holds(thread, domain)) ? thag_owners_find((uintptr_t)block) : NULL;
+}
+
+/* A block that a wrapped allocator gave; it may be NULL. This hook is the outermost. */
+static inline void
+thag_event_allocated(thag_thread *thread, thag_domain domain, void *block, size_t size)
+{
+    if (THAG_UNLIKELY(block == NULL)) {
+        return;
+    }
+    thag_batch *batch = &thag_open_batch;
+    thag_entry *at = thag_lane_finds(thread, domain, block);
+    if (THAG_UNLIKELY(at == NULL)) {
+        thag_event_allocated_slowly(thread, domain, block, size);
+    }
+    else if (THAG_LIKELY(thag_is_small(size) && thag_pair_load(at) == 0 && thag_batch_affords(batch, THAG_SMALL_BYTES))) {
+        thag_pair_store(at, batch->small_word + (uint32_t)size);
+        thag_batch_allocated(batch, size);
+    }
+    else {
+        thag_lane_allocated_other(thread, domain, block, size, at);
+    }
+}
+
+/* The size of a small block of the lane's context, by its entries; of any other block, something larger or smaller. */
+static inline uint32_t
+thag_lane_size(const thag_entry *at)
+{
+    return thag_pair_load(at) - thag_open_batch.small_word;
+}
+
+/* A block that a wrapped allocator is about to be given back; it may be NULL. */
+static inline void
+thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
+{
+    thag_batch *batch = &thag_open_batch;
+    thag_entry *at;
+    if (thag_surely_attached(domain)) {
+        at = thag_lane_finds(thread, domain, block);
+    }
+    else {
+        /* Most often the inner part of another free, which has cleared the record. */
+        at = thag_owners_find((uintptr_t)block);
+        if (at != NULL && thag_entry_load(at) == 0) {
+            return;
+        }
+        at = THAG_LIKELY(thag_lane_holds(thread, domain)) ? at : NULL;
+    }
+    if (THAG_UNLIKELY(at == NULL)) {
+        thag_event_freed_slowly(thread, domain, block);
+        return;
+    }
+    uint32_t size = thag_lane_size(at);
+    if (THAG_UNLIKELY(!thag_is_small(size) || !thag_batch_affords(batch, THAG_SMALL_BYTES))) {
+        thag_lane_freed_other(thread, domain, block, at);
+        return;
+    }
+    thag_pair_store(at, 0);
+    thag_batch_freed(batch, size);
+}
+
+/* A block that a wrapped allocator is about to resize; it may be NULL. */
+static inline thag_claim
+thag_event_claim(thag_thread *thread, thag_domain domain, const void *block)
+{
+    thag_entry *at = thag_lane_finds(thread, domain, block);
+    if (at == NULL || !thag_is_small(thag_lane_size(at))) {
+        return thag_event_claim_slowly(thread, domain, block);
+    }
+    thag_claim claim = {
+        .owner = {.slot = thag_open_batch.slot, .size = thag_lane_size(at)}, .owned = true, .in_lane = true};
+    thag_pair_store(at, 0);
+    return claim;
+}
+
+/* What has become of it: a small block of the lane's context again? */
+static inline bool
+thag_lane_resized(const thag_thread *thread, thag_domain domain, thag_claim claim, const void *block, size_t size)
+{
+    thag_batch *batch = &thag_open_batch;
+    size_t old_size = claim.owner.size;
+    if (block == NULL || !claim.in_lane || !thag_is_small(size) || thread->depth != 0
+        || !thag_lane_holds(thread, domain) || claim.owner.slot != batch->slot) {
+        return false;
+    }
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    if (THAG_UNLIKELY(at == NULL || thag_pair_load(at) != 0 || !thag_batch_affords(batch, THAG_SMALL_BYTES))) {
+        return false;
+    }
+    thag_pair_store(at, batch->small_word + (uint32_t)size);
+    if (size <= old_size) {
+        thag_batch_fall(batch, (int64_t)(old_size - size));
+    }
+    else {
+        thag_batch_grown(batch, old_size, size);
+    }
+    return true;
+}
+
+static inline void
+thag_event_resized(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block, size_t size)
+{
+    if (!thag_lane_resized(thread, domain, claim, block, size)) {
+        thag_event_resized_slowly(thread, domain, claim, old_block, block, size);
+    }
+}
+
+#endif
