@@ -221,6 +221,9 @@ def collection_watcher(
     allocates is charged to nobody, and a mark for which there is no memory is counted as dropped.
     """
 
+def skip_ids(context_id: int) -> None:
+    """Let the ids of contexts go on from this one at least: what happens after very many can be tried after few."""
+
 def after_fork() -> None:
     """In a forked child: blocks keep their owners, and every context's figures and timeline start from what is live."""
 

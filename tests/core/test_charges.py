@@ -1,6 +1,8 @@
 """The arithmetic: what is highest and lowest on the way, in either lane, and who learns of it when."""
 
+import contextlib
 import ctypes
+import random
 import time
 
 import pytest
@@ -102,6 +104,68 @@ def test_what_a_block_moves_between_siblings_is_no_fall_and_no_rise_of_what_they
     for slot in slots[:3]:
         RAW.free(slot)
     assert_sums_hold()
+
+
+GROUP, OF_EACH = 25, 400  # as many blocks of so many bytes, all within a batch or two
+GROUP_BYTES = GROUP * OF_EACH  # twice what Python itself may take meanwhile
+
+
+class Levels:
+    """What a context's level is, and the highest that it was."""
+
+    def __init__(self) -> None:
+        self.live_bytes = self.peak_bytes = 0
+
+    def move(self, size: int) -> None:
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+
+@pytest.mark.parametrize("below", [False, True], ids=["of a sibling", "of the context below"])
+@pytest.mark.parametrize("seed", range(8))
+def test_frees_of_another_contexts_blocks_between_own_events_leave_all_peaks_exact(seed, below):
+    steps = random.Random(seed).choices(["own", "own", "own", "other", "free"], k=60)
+    others, own = (ctypes.c_void_p * (8 * GROUP))(), (ctypes.c_void_p * (64 * GROUP))()
+    one, other, around = Levels(), Levels(), Levels()
+    with thag_nb.task("around"), contextlib.ExitStack() as stack:
+        if below:
+            stack.enter_context(thag_nb.task("one"))
+        with thag_nb.task("other"):
+            for number in range(len(others)):
+                others[number] = RAW.malloc(OF_EACH)
+        if not below:
+            stack.enter_context(thag_nb.task("one"))
+        for level in (other, around) + (one,) * below:
+            level.move(len(others) * OF_EACH)
+        taken = held = 0
+        for step in steps:
+            if step == "other" and taken < 8:
+                for number in range(taken * GROUP, (taken + 1) * GROUP):
+                    RAW.free(others[number])
+                taken += 1
+                moved, by = [other, around] + [one] * below, -GROUP_BYTES
+            elif step == "free" and held > 0:
+                held -= 1
+                for number in range(held * GROUP, (held + 1) * GROUP):
+                    RAW.free(own[number])
+                moved, by = [one, around], -GROUP_BYTES
+            else:
+                for number in range(held * GROUP, (held + 1) * GROUP):
+                    own[number] = RAW.malloc(OF_EACH)
+                held += 1
+                moved, by = [one, around], GROUP_BYTES
+            for level in moved:
+                level.move(by)
+        found = {name: of(name) for name in ("one", "other", "around")}
+    for name, level in {"one": one, "other": other, "around": around}.items():
+        assert level.live_bytes <= found[name].live_bytes < level.live_bytes + GROUP_BYTES // 2
+        assert level.peak_bytes <= found[name].peak_bytes < level.peak_bytes + GROUP_BYTES // 2
+    assert found["other"].foreign_frees >= taken * GROUP
+    assert_sums_hold()
+    for number in range(taken * GROUP, len(others)):
+        RAW.free(others[number])
+    for number in range(held * GROUP):
+        RAW.free(own[number])
 
 
 def test_a_block_that_moves_between_siblings_draws_no_dip_on_the_timeline_above(slots):

@@ -273,6 +273,30 @@ def on_a_thread_that_python_never_saw() -> int:
     return owner
 
 
+def test_threads_that_take_turns_are_each_charged_to_their_own_context():
+    """They have gone through as many changes of flow, and each goes on where it was interrupted by the other."""
+    turns = [threading.Semaphore(1), threading.Semaphore(0)]
+    size, times = 300, 50
+
+    def work(number: int) -> None:
+        with thag_nb.task(f"turns {number}"):
+            kept = [None] * times
+            for time in range(times):
+                turns[number].acquire()
+                kept[time] = bytes(size)
+                turns[1 - number].release()
+            found[number] = of(f"turns {number}").self_live_bytes
+
+    found = [0, 0]
+    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(size * times <= live_bytes < 2 * size * times for live_bytes in found), found
+    assert_sums_hold()
+
+
 def test_a_thread_that_python_never_saw_is_charged_to_the_foreground():
     with thag_nb.task("around") as around:
         assert on_a_thread_that_python_never_saw() == _native.ROOT_ID

@@ -149,3 +149,49 @@ def test_what_a_thread_without_the_gil_charges_a_context_for_that_was_just_dropp
         assert_sums_hold()
     """
     assert interposed(code) == ""
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_contexts_come_and_go_without_end_in_the_same_places():
+    """Their records take no more room after the hundredth thousand than after the tenth; ids are never used again."""
+    thag_nb.reset()
+    burn(10_000)
+    with thag_nb.untracked():
+        most = _native.overhead()["contexts"]
+    ids = set()
+    for _ in range(10):
+        thag_nb.reset()
+        burn(9_999)
+        with thag_nb.task("one") as one:
+            ids.add(one.id)
+        with thag_nb.untracked():
+            assert _native.overhead()["contexts"] <= most
+    assert len(ids) == 10
+    assert_sums_hold()
+
+
+def test_ids_go_on_where_32_bits_end(interposed):
+    """A thousand tasks a second reach that in fifty days."""
+    code = """
+        thag_nb.start()
+        for start in (1 << 32) - 3, 10**9 * 1000, (1 << 62) - 2:
+            _native.skip_ids(start)
+            guards = [thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, f"n{n}") for n in range(6)]
+            ids = [guard.context.id for guard in guards]
+            assert ids == list(range(start, start + 6)), ids
+            block = RAW.malloc(1000)
+            assert _native.owner_of(block) == (ids[-1], 1000)
+            assert [registry[id].name for id in ids] == [f"n{n}" for n in range(6)]
+            assert registry[ids[-1]].parent_id == ids[-2] == thag_nb.current_context().parent_id
+            assert list(thag_nb.contexts().index[-6:]) == ids
+            counted, found = _native.audit()[ids[-1]]
+            assert counted == found >= 1000
+            for guard in reversed(guards):
+                guard.close()
+            thag_nb.reset()
+            assert _native.owner_of(block) == (_native.ROOT_ID, 1000)
+            assert ids[0] not in registry
+            RAW.free(block)
+            assert_sums_hold()
+    """
+    assert interposed(code) == ""

@@ -1,5 +1,7 @@
 """The owner table, with blocks that lie where the test says: at boundaries, side by side, over what was missed."""
 
+from collections.abc import Iterator
+
 import pytest
 from figures import assert_sums_hold, of
 from scripted import Scripted
@@ -13,7 +15,25 @@ GIB = 1 << 30
 GRANULE = 16
 MIB = 1 << 20
 # Around the largest sizes whose records take one, two and four entries.
-SIZES = [0, 1, 15, 16, 17, 31, 32, 33, 511, 512, 513, 16_383, 16_384, 256 * MIB - 1, 256 * MIB, 3 * GIB + 5, (5 << 40) + 7]
+SIZES = [
+    0,
+    1,
+    15,
+    16,
+    17,
+    31,
+    32,
+    33,
+    511,
+    512,
+    513,
+    16_383,
+    16_384,
+    256 * MIB - 1,
+    256 * MIB,
+    3 * GIB + 5,
+    (5 << 40) + 7,
+]
 
 
 def stale() -> int:
@@ -58,6 +78,20 @@ def test_the_record_of_a_block_ends_where_the_next_block_begins(size: int, scrip
     assert stale() == before
     for place in [*places, after]:
         scripted.free(place)
+    assert_sums_hold()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_block_that_comes_later_begins_where_the_record_of_one_ends(size: int, scripted: Scripted):
+    after = HERE + entries(size) * GRANULE
+    before = stale()
+    with thag_nb.task("owner") as owner:
+        scripted.malloc(HERE, size)
+        scripted.malloc(after, 1)
+    assert (_native.owner_of(HERE), _native.owner_of(after)) == ((owner.id, size), (owner.id, 1))
+    assert stale() == before
+    scripted.free(HERE)
+    scripted.free(after)
     assert_sums_hold()
 
 
@@ -125,7 +159,7 @@ def test_a_block_may_begin_at_the_last_entry_of_a_leaf(size: int, scripted: Scri
     assert_sums_hold()
 
 
-@pytest.mark.parametrize("address", [HERE + 8, HERE + 1, 1 << 48, 0xFFFF_8000_0000_0000])
+@pytest.mark.parametrize("address", [HERE + 8, HERE + 1, HERE + 4, 1 << 48, 0xFFFF_8000_0000_0000])
 def test_an_address_that_no_supported_allocator_returns_is_dropped_and_counted(address: int, scripted: Scripted):
     scripted.malloc(HERE + 4096, 100)  # the table is there
     before = thag_nb.status().dropped
@@ -161,6 +195,121 @@ def test_records_of_every_kind_pass_to_the_heir_when_their_contexts_record_is_gi
     assert_sums_hold()
     for place in places:
         scripted.free(place)
+    assert_sums_hold()
+
+
+# A context's place in the table of contexts: where a tiny block's entry has no room for it, and where none has.
+FAR = [2_000, 33_000]
+
+
+@pytest.fixture(params=FAR)
+def far(request: pytest.FixtureRequest, scripted: Scripted) -> Iterator[Scripted]:
+    """Contexts that are opened here have a place far from the first."""
+    thag_nb.reset()
+    burn(request.param)
+    yield scripted
+    thag_nb.reset()
+
+
+@pytest.mark.parametrize("gil", [True, False], ids=["attached", "detached"])
+def test_blocks_of_a_context_far_from_the_first_are_told_apart_as_well(gil: bool, far: Scripted):
+    places = {HERE + number * 4096: size for number, size in enumerate(SIZES)}
+    far.gil = gil
+    with thag_nb.task("far") as one:
+        for place, size in places.items():
+            far.malloc(place, size)
+    with thag_nb.task("far, too") as other:
+        for place, size in places.items():
+            far.malloc(place + 2048, size)
+    assert {place: _native.owner_of(place) for place in places} == {
+        place: (one.id, size) for place, size in places.items()
+    }
+    assert {_native.owner_of(place + 2048)[0] for place in places} == {other.id}
+    assert_sums_hold()
+    for place in places:
+        far.free(place)
+        far.free(place + 2048)
+        assert _native.owner_of(place) is _native.owner_of(place + 2048) is None
+    assert max(of("far").live_bytes, of("far, too").live_bytes) < 1000  # not counting the variables here
+    assert_sums_hold()
+
+
+def test_blocks_pass_to_an_heir_that_is_near_where_they_are(far: Scripted):
+    places = {HERE + number * 4096: size for number, size in enumerate(SIZES)}
+    with thag_nb.task("far") as owner:
+        for place, size in places.items():
+            far.malloc(place, size)
+    thag_nb.reset()
+    assert _native.context(owner.id) is None
+    assert {place: _native.owner_of(place) for place in places} == {
+        place: (_native.ROOT_ID, size) for place, size in places.items()
+    }
+    assert_sums_hold()
+    for place in places:
+        far.free(place)
+    assert_sums_hold()
+
+
+def test_blocks_whose_records_have_no_room_for_the_heir_are_the_heirs_as_well(scripted: Scripted):
+    """Their context is only forgotten by the first reset after the last of them was freed."""
+    thag_nb.reset()
+    burn(100)
+    with thag_nb.task("near, ended"):
+        pass
+    burn(33_000)
+    with thag_nb.task("heir") as heir:
+        thag_nb.reset()  # all but the heir is forgotten, and the next context takes the first place
+        with thag_nb.task("near"):
+            for number, size in enumerate(SIZES):
+                scripted.malloc(HERE + number * 4096, size)
+        for _ in range(2):
+            thag_nb.reset()
+            assert {_native.owner_of(HERE + number * 4096) for number in range(len(SIZES))} == {
+                (heir.id, size) for size in SIZES
+            }
+            assert of("heir").self_live_bytes >= sum(SIZES)
+            assert_sums_hold()
+        with thag_nb.task("next"):  # takes another place than the one that those records still name
+            scripted.malloc(HERE - 4096, 1000)
+        assert _native.owner_of(HERE)[0] == heir.id
+        for number in range(len(SIZES)):
+            scripted.free(HERE + number * 4096)
+        scripted.free(HERE - 4096)
+        assert of("heir").self_live_bytes < 1 << 20
+    assert_sums_hold()
+
+
+def test_two_blocks_of_eight_bytes_may_share_a_granule(scripted: Scripted):
+    with thag_nb.task("lower") as lower:
+        scripted.malloc(HERE, 8)
+    with thag_nb.task("upper") as upper:
+        scripted.malloc(HERE + 8, 5)
+    assert _native.owner_of(HERE) == (lower.id, 8)
+    assert _native.owner_of(HERE + 8) == (upper.id, 5)
+    assert_sums_hold()
+    scripted.free(HERE)
+    assert _native.owner_of(HERE + 8) == (upper.id, 5)
+    thag_nb.reset()
+    assert _native.owner_of(HERE + 8) == (_native.ROOT_ID, 5)
+    before = stale()
+    with thag_nb.task("again") as again:
+        scripted.malloc(HERE + 8, 1)  # the free before was missed
+    assert stale() == before + 1
+    assert _native.owner_of(HERE + 8) == (again.id, 1)
+    assert_sums_hold()
+    assert scripted.realloc(HERE + 8, HERE + 64, 100) == HERE + 64
+    assert _native.owner_of(HERE + 8) is None
+    scripted.free(HERE + 64)
+    assert_sums_hold()
+
+
+def test_a_block_in_the_middle_of_a_granule_may_be_the_first_of_a_leaf(scripted: Scripted):
+    with thag_nb.task("first") as first:
+        scripted.malloc(HERE + 11 * LEAF + 8, 8)
+    assert _native.owner_of(HERE + 11 * LEAF + 8) == (first.id, 8)
+    assert_sums_hold()
+    scripted.free(HERE + 11 * LEAF + 8)
+    assert _native.owner_of(HERE + 11 * LEAF + 8) is None
     assert_sums_hold()
 
 

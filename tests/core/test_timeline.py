@@ -92,6 +92,42 @@ def test_buckets_are_as_worked_out_by_hand_before_and_after_they_widen(interpose
     assert interposed(code) == ""
 
 
+def test_a_dip_and_a_spike_within_one_reading_of_the_clock_are_drawn(interposed):
+    code = MODEL + textwrap.dedent("""
+        size = 21_000
+        before, after = prepared([(0, 0, size)]), prepared([(0, 0, 0), (0, 0, size), (0, 1, size), (0, 1, 0)])
+        with thag_nb.task("played") as context:
+            library.play(*before)
+            library.clock_set(START + 5 * MILLISECOND)
+            with thag_nb.untracked():
+                pass  # from here on the clock is read once
+            library.play(after[0], after[1], before[2])
+        first, second = drawn(context)[:2]
+        figures = [round(figure / size) for figure in (*first[1:], *second[1:])]
+        assert figures == [0, 1, 1, 1, 0, 2, 1, 1], (first, second)
+    """)
+    assert interposed(code) == ""
+
+
+def test_the_timelines_of_all_above_are_drawn_while_one_context_works(interposed):
+    code = MODEL + textwrap.dedent("""
+        steps = random_steps(400, random.Random(1))
+        arguments = prepared(steps)
+        expected = [bucket[:4] for bucket in as_recorded(played(steps))]
+        guards = [thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, f"n{n}") for n in range(20)]
+        library.clock_set(START)
+        library.play(*arguments)
+        for guard in reversed(guards):
+            guard.close()
+        recording = thag_nb.read()
+        for guard in guards:
+            found = [(start, *(round(figure / 70_000) * 70_000 for figure in figures[:3]))
+                     for start, *figures in recording.timeline(guard.context.id)]
+            assert found == expected, [pair for pair in zip(found, expected) if pair[0] != pair[1]][:3]
+    """)
+    assert interposed(code) == ""
+
+
 def test_what_comes_after_a_context_was_entered_or_left_is_not_drawn_with_what_was_before(interposed):
     """Though one reading of the clock would do for more events."""
     code = MODEL + textwrap.dedent("""

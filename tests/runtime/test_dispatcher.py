@@ -2,6 +2,7 @@ import gc
 import sys
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from blocks import RAW, RAW_WITHOUT_GIL, SIZE
@@ -280,6 +281,31 @@ def test_every_pythonmalloc_gives_the_same_sums_of_requested_bytes(allocator):
         thag_nb.stop()
     """
     assert 0 <= int(python(code, PYTHONMALLOC=allocator)) < 200  # the list
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="mimalloc came with 3.13")
+def test_blocks_of_up_to_eight_bytes_share_granules_under_mimalloc_and_none_is_dropped():
+    code = f"""
+        import ctypes, sys
+        sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
+        import thag_nb
+        from blocks import OBJ
+        from figures import assert_sums_hold, of
+        thag_nb.start()
+        blocks = (ctypes.c_void_p * 10_000)()
+        with thag_nb.task("tiny"):
+            for number in range(10_000):
+                blocks[number] = OBJ.malloc(number % 9)
+        assert any(block % 16 == 8 for block in blocks)
+        held = of("tiny").self_live_bytes
+        assert_sums_hold()
+        for block in blocks:
+            OBJ.free(block)
+        print(held - of("tiny").self_live_bytes - sum(number % 9 for number in range(10_000)))
+        print(thag_nb.status().dropped)
+        assert_sums_hold()
+    """
+    assert python(code, PYTHONMALLOC="mimalloc").split() == ["0", "0"]
 
 
 def test_dev_mode_is_clean():

@@ -39,8 +39,8 @@ extern PyGetSetDef thag_wrapper_attributes[];
 /* Nanoseconds from the first start to a reading of the clock; 0 before there was one. */
 long long thag_since_origin(uint64_t time_ns);
 
-/* The context of an id that Python passes, or NULL with ValueError or TypeError. One whose record was given back is stood
-   in for by a context that has an heir. */
+/* The context of an id that Python passes, or NULL with ValueError or TypeError. One that was forgotten is stood in for by a
+   context that has an heir. */
 thag_context *thag_context_argument(PyObject *id);
 
 /* Whether something is a class of tuples. */

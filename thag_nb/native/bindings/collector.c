@@ -13,12 +13,12 @@ static bool
 collection_keep(PyObject *mark_type, PyObject *marks, long generation, uint64_t started_ns, uint64_t duration_ns)
 {
     const thag_context *current = thag_current_look_up(&thag_this_thread, true);
-    unsigned long context_id = current == NULL ? THAG_ROOT_ID : current->id;
+    unsigned long long context_id = current == NULL ? THAG_ROOT_ID : current->id;
     PyObject *name = PyUnicode_FromFormat("gc %ld", generation);
     PyObject *kind = PyUnicode_InternFromString("collection");
     PyObject *fields = name == NULL || kind == NULL
                            ? NULL
-                           : Py_BuildValue("LkOOL", thag_since_origin(started_ns), context_id, name, kind,
+                           : Py_BuildValue("LKOOL", thag_since_origin(started_ns), context_id, name, kind,
                                            (long long)duration_ns);
     PyObject *mark = thag_named_tuple(mark_type, fields);
     PyObject *nothing = mark == NULL ? NULL : PyObject_CallMethod(marks, "append", "(O)", mark);

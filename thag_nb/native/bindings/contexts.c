@@ -17,8 +17,8 @@ context_open(PyObject *parent_id, bool records, PyObject *name, PyObject *kind, 
     }
     *parent = thag_context_today(*parent);      /* another thread's reset may have dropped it meanwhile */
     if (!(*parent)->records) {
-        return PyErr_Format(PyExc_ValueError, "the context %lu is not recorded, so nothing can be under it",
-                            (unsigned long)(*parent)->id), NULL;
+        return PyErr_Format(PyExc_ValueError, "the context %llu is not recorded, so nothing can be under it",
+                            (unsigned long long)(*parent)->id), NULL;
     }
     if (thag_contexts_exhausted()) {
         (void)thag_add(&thag_events.dropped, 1);
@@ -58,8 +58,8 @@ guard_open(PyObject *const *arguments)
     if (context == NULL) {
         return NULL;
     }
-    PyObject *fields = Py_BuildValue("kOOOk", (unsigned long)context->id, arguments[ALLOCATOR], arguments[NAME],
-                                     arguments[KIND], (unsigned long)parent->id);
+    PyObject *fields = Py_BuildValue("KOOOK", (unsigned long long)context->id, arguments[ALLOCATOR], arguments[NAME],
+                                     arguments[KIND], (unsigned long long)parent->id);
     PyObject *described = thag_named_tuple(arguments[CONTEXT_TYPE], fields);
     PyObject *guard = described == NULL ? NULL : guard_new((PyTypeObject *)arguments[GUARD_TYPE], described);
     Py_XDECREF(described);
@@ -129,8 +129,8 @@ static PyObject *
 context_description(const thag_context *context)
 {
     thag_context *above = thag_context_parent(context);
-    unsigned long parent = above == NULL ? 0 : thag_context_today(above)->id;
-    return Py_BuildValue("kkOO", (unsigned long)context->id, parent, context->records ? Py_True : Py_False,
+    unsigned long long parent = above == NULL ? 0 : thag_context_today(above)->id;
+    return Py_BuildValue("KKOO", (unsigned long long)context->id, parent, context->records ? Py_True : Py_False,
                          context->label);
 }
 
@@ -174,11 +174,12 @@ static PyObject *
 native_context_ids(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     PyObject *ids = PyList_New(0);
-    for (uint32_t id = THAG_ROOT_ID; ids != NULL && id < atomic_load(&thag_contexts.next_id); id = thag_next_live_id(id + 1)) {
-        if (atomic_load(&thag_context_by_id(id)->heir) != NULL) {
+    for (uint32_t i = 0; ids != NULL && i < thag_contexts.count; i++) {
+        const thag_context *context = thag_contexts.by_age[i];
+        if (atomic_load(&context->heir) != NULL) {
             continue;
         }
-        PyObject *number = PyLong_FromUnsignedLong(id);
+        PyObject *number = PyLong_FromUnsignedLongLong(context->id);
         if (number == NULL || PyList_Append(ids, number) < 0) {
             Py_CLEAR(ids);
         }
@@ -196,7 +197,7 @@ native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *id = PyLong_FromUnsignedLong(thag_context_today(context)->id);
+    PyObject *id = PyLong_FromUnsignedLongLong(thag_context_today(context)->id);
     thag_bookkeeping_end(collector_was_on);
     return id;
 }
@@ -235,7 +236,7 @@ native_caller_id(PyObject *Py_UNUSED(module), PyObject *levels)
 static PyObject *
 native_base_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromUnsignedLong(thag_current_base()->id);
+    return PyLong_FromUnsignedLongLong(thag_current_base()->id);
 }
 
 static PyObject *
@@ -271,6 +272,17 @@ native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+static PyObject *
+native_skip_ids(PyObject *Py_UNUSED(module), PyObject *id)
+{
+    unsigned long long number = PyLong_AsUnsignedLongLong(id);
+    if (number == (unsigned long long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    thag_contexts_skip_ids(number);
+    Py_RETURN_NONE;
+}
+
 PyMethodDef thag_contexts_methods[] = {
     {"open_guard", THAG_FASTCALL(native_open_guard), METH_FASTCALL, NULL},
     {"enter", THAG_FASTCALL(native_enter), METH_FASTCALL, NULL},
@@ -286,6 +298,7 @@ PyMethodDef thag_contexts_methods[] = {
     {"set_foreground", native_set_foreground, METH_O, NULL},
     {"reset", native_reset, METH_NOARGS, NULL},
     {"forget", native_forget, METH_NOARGS, NULL},
+    {"skip_ids", native_skip_ids, METH_O, NULL},
     {"after_fork", native_after_fork, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -21,19 +21,20 @@ thag_since_origin(uint64_t time_ns)
 }
 
 /* Stands for every context whose record was given back. */
-static thag_context reclaimed;
+static thag_context forgotten;
 
 thag_context *
 thag_context_argument(PyObject *argument)
 {
-    unsigned long id = PyLong_AsUnsignedLong(argument);
-    if (id == (unsigned long)-1 && PyErr_Occurred()) {
+    unsigned long long id = PyLong_AsUnsignedLongLong(argument);
+    if (id == (unsigned long long)-1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (id < THAG_ROOT_ID || id >= atomic_load(&thag_contexts.next_id)) {
-        return PyErr_Format(PyExc_ValueError, "no context has the id %lu", id), NULL;
+    if (id < THAG_ROOT_ID || id >= thag_contexts.next_id) {
+        return PyErr_Format(PyExc_ValueError, "no context has the id %llu", id), NULL;
     }
-    return thag_context_is_reclaimed((uint32_t)id) ? &reclaimed : thag_context_by_id((uint32_t)id);
+    thag_context *context = thag_context_by_id(id);
+    return context == NULL ? &forgotten : context;
 }
 
 bool
@@ -221,7 +222,7 @@ module_exec(PyObject *module)
     if (!built_in_label(thag_contexts.root, "root") || !built_in_label(thag_contexts.system, "system")) {
         return -1;
     }
-    atomic_store(&reclaimed.heir, thag_contexts.root);
+    atomic_store(&forgotten.heir, thag_contexts.root);
     if (PyModule_AddFunctions(module, thag_contexts_methods) < 0
         || PyModule_AddFunctions(module, thag_recording_methods) < 0
         || PyModule_AddFunctions(module, thag_collector_methods) < 0

@@ -23,13 +23,13 @@ typedef struct {
 /* Copies as of one moment: once more if a thread without the GIL was in the middle of an event, or did anything meanwhile.
    `copy` begins anew each time. Gives up when there is no peace: what was copied last is off by those events. */
 static void
-copy_in_peace(void (*copy)(void *rows, uint32_t end), void *rows, uint32_t end)
+copy_in_peace(void (*copy)(void *rows), void *rows)
 {
     enum { TRIES = 100 };
     for (int i = 0; i < TRIES; i++) {
         int64_t begun = atomic_load(&thag_contexts.detached_begun);
         bool quiet = thag_detached_is_quiet(begun);
-        copy(rows, end);
+        copy(rows);
         if (quiet && thag_detached_is_quiet(begun)) {
             return;
         }
@@ -37,39 +37,41 @@ copy_in_peace(void (*copy)(void *rows, uint32_t end), void *rows, uint32_t end)
 }
 
 static void
-rows_copy(void *copied, uint32_t end)
+rows_copy(void *copied)
 {
     context_row *rows = copied;
     thag_lifecycle_pass_on_late_charges();
-    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
-        thag_figures own = thag_charges_figures(thag_context_by_id(id));
-        rows[id] = (context_row){own, own.self_live_bytes, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_figures own = thag_charges_figures(thag_contexts.by_age[i]);
+        rows[thag_contexts.by_age[i]->slot] =
+            (context_row){own, own.self_live_bytes, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
     }
 }
 
 /* A parent is always older than its children, so one pass from the youngest adds everything up. Live bytes are added up
    too, though every context counts them: so the sums hold even if threads without the GIL never let us read in peace. */
 static void
-rows_add_up(context_row *rows, uint32_t end)
+rows_add_up(context_row *rows)
 {
-    for (uint32_t id = thag_previous_live_id(end - 1); id > THAG_ROOT_ID; id = thag_previous_live_id(id - 1)) {
-        context_row *parent = &rows[thag_context_parent(thag_context_by_id(id))->id];
-        parent->live_bytes += rows[id].live_bytes;
-        parent->total_bytes += rows[id].total_bytes;
-        parent->allocations += rows[id].allocations;
-        parent->frees += rows[id].frees;
-        parent->foreign_frees += rows[id].foreign_frees;
+    for (uint32_t i = thag_contexts.count; i-- > 1;) {
+        const context_row *row = &rows[thag_contexts.by_age[i]->slot];
+        context_row *parent = &rows[thag_context_parent(thag_contexts.by_age[i])->slot];
+        parent->live_bytes += row->live_bytes;
+        parent->total_bytes += row->total_bytes;
+        parent->allocations += row->allocations;
+        parent->frees += row->frees;
+        parent->foreign_frees += row->foreign_frees;
     }
 }
 
-/* The figures of all contexts, or NULL without memory. */
+/* The figures of all contexts by slot, or NULL without memory. */
 static context_row *
-rows_read(uint32_t end)
+rows_read(void)
 {
-    context_row *rows = calloc(end, sizeof(*rows));
+    context_row *rows = calloc(thag_contexts.slots_end, sizeof(*rows));
     if (rows != NULL) {
-        copy_in_peace(rows_copy, rows, end);
-        rows_add_up(rows, end);
+        copy_in_peace(rows_copy, rows);
+        rows_add_up(rows);
     }
     return rows;
 }
@@ -131,10 +133,10 @@ record_make(PyObject *type, const thag_context *context, const context_row *row,
 {
     int64_t peak = row->own.peak_bytes > row->live_bytes ? row->own.peak_bytes : row->live_bytes;
     thag_context *above = thag_context_parent(context);
-    unsigned long parent = above == NULL ? 0 : thag_context_today(above)->id;
+    unsigned long long parent = above == NULL ? 0 : thag_context_today(above)->id;
     uint64_t until_ns = context->ended ? context->ended_ns : taken_ns;
     PyObject *fields = Py_BuildValue(
-        "kOOkOOLLLLLLLLLLLL", (unsigned long)context->id, PyTuple_GET_ITEM(context->label, 0),
+        "KOOKOOLLLLLLLLLLLL", (unsigned long long)context->id, PyTuple_GET_ITEM(context->label, 0),
         PyTuple_GET_ITEM(context->label, 1), parent, context->records ? words->task_aware : words->system,
         context->ended ? words->ended : words->open, (long long)row->live_bytes, (long long)peak,
         (long long)row->total_bytes, (long long)row->own.self_live_bytes, (long long)row->own.self_peak_bytes,
@@ -160,14 +162,13 @@ record_add(PyObject *records, PyObject *timelines, PyObject *type, const thag_co
 static bool
 records_add(PyObject *records, PyObject *timelines, PyObject *type, uint64_t taken_ns)
 {
-    uint32_t end = atomic_load(&thag_contexts.next_id);
-    context_row *rows = rows_read(end);
+    context_row *rows = rows_read();
     record_words words;
     bool added = words_make(&words) && (rows != NULL || PyErr_NoMemory() != NULL);
-    for (uint32_t id = THAG_ROOT_ID; added && id < end; id = thag_next_live_id(id + 1)) {
-        const thag_context *context = thag_context_by_id(id);
+    for (uint32_t i = 0; added && i < thag_contexts.count; i++) {
+        const thag_context *context = thag_contexts.by_age[i];
         if (atomic_load(&context->heir) == NULL) {
-            added = record_add(records, timelines, type, context, &rows[id], &words, taken_ns);
+            added = record_add(records, timelines, type, context, &rows[context->slot], &words, taken_ns);
         }
     }
     words_drop(&words);
@@ -212,40 +213,43 @@ native_read(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t 
     return recording;
 }
 
-/* What each context holds, as counted and as found in the table. */
+/* What each context holds, as counted and as found in the table; by slot. */
 typedef struct {
     int64_t counted;
     int64_t found;
 } audit_row;
 
 static void
-audit_count(uint32_t context_id, size_t size, void *data)
+audit_count(uint32_t slot, size_t size, void *data)
 {
-    ((audit_row *)data)[thag_context_owner(context_id)->id].found += (int64_t)size;
+    ((audit_row *)data)[thag_context_owner(slot)->slot].found += (int64_t)size;
 }
 
 static void
-audit_copy(void *copied, uint32_t end)
+audit_copy(void *copied)
 {
     audit_row *rows = copied;
-    memset(rows, 0, end * sizeof(*rows));
+    memset(rows, 0, thag_contexts.slots_end * sizeof(*rows));
     thag_lifecycle_pass_on_late_charges();
     thag_owners_walk(audit_count, rows);
-    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
-        rows[id].counted = thag_charges_figures(thag_context_by_id(id)).self_live_bytes;
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_context *context = thag_contexts.by_age[i];
+        rows[context->slot].counted = thag_charges_figures(context).self_live_bytes;
     }
 }
 
 static PyObject *
-audit_dict(const audit_row *rows, uint32_t end)
+audit_dict(const audit_row *rows)
 {
     PyObject *dict = PyDict_New();
-    for (uint32_t id = THAG_ROOT_ID; dict != NULL && id < end; id = thag_next_live_id(id + 1)) {
-        if (rows[id].counted == 0 && rows[id].found == 0) {
+    for (uint32_t i = 0; dict != NULL && i < thag_contexts.count; i++) {
+        const thag_context *context = thag_contexts.by_age[i];
+        const audit_row *row = &rows[context->slot];
+        if (row->counted == 0 && row->found == 0) {
             continue;
         }
-        PyObject *key = PyLong_FromUnsignedLong(id);
-        PyObject *value = Py_BuildValue("LL", (long long)rows[id].counted, (long long)rows[id].found);
+        PyObject *key = PyLong_FromUnsignedLongLong(context->id);
+        PyObject *value = Py_BuildValue("LL", (long long)row->counted, (long long)row->found);
         if (key == NULL || value == NULL || PyDict_SetItem(dict, key, value) < 0) {
             Py_CLEAR(dict);
         }
@@ -258,14 +262,13 @@ audit_dict(const audit_row *rows, uint32_t end)
 static PyObject *
 native_audit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    uint32_t end = atomic_load(&thag_contexts.next_id);
-    audit_row *rows = calloc(end, sizeof(*rows));
+    audit_row *rows = calloc(thag_contexts.slots_end, sizeof(*rows));
     if (rows == NULL) {
         return PyErr_NoMemory();
     }
-    copy_in_peace(audit_copy, rows, end);
+    copy_in_peace(audit_copy, rows);
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *dict = audit_dict(rows, end);
+    PyObject *dict = audit_dict(rows);
     thag_bookkeeping_end(collector_was_on);
     free(rows);
     return dict;
@@ -279,11 +282,11 @@ native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
         return NULL;
     }
     size_t size;
-    uint32_t context_id = thag_lifecycle_owner_of(address, &size);
+    uint64_t context_id = thag_lifecycle_owner_of(address, &size);
     if (context_id == 0) {
         Py_RETURN_NONE;
     }
-    return Py_BuildValue("kn", (unsigned long)context_id, (Py_ssize_t)size);
+    return Py_BuildValue("Kn", (unsigned long long)context_id, (Py_ssize_t)size);
 }
 
 PyMethodDef thag_recording_methods[] = {

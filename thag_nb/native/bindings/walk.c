@@ -55,9 +55,9 @@ bytes_add(PyObject *sums, PyObject *key, int64_t bytes)
 }
 
 static bool
-held_add(uint32_t context_id, int64_t bytes, void *data)
+held_add(uint64_t context_id, int64_t bytes, void *data)
 {
-    return bytes_add(((findings *)data)->held, PyLong_FromUnsignedLong(context_id), bytes);
+    return bytes_add(((findings *)data)->held, PyLong_FromUnsignedLongLong(context_id), bytes);
 }
 
 static bool
@@ -203,9 +203,9 @@ static bool
 portion_add(const thag_portion *portion, void *data)
 {
     shares *shares = data;
-    PyObject *key = Py_BuildValue("(iIOOI)", (int)portion->first_holder, (unsigned)portion->label,
+    PyObject *key = Py_BuildValue("(iIOOK)", (int)portion->first_holder, (unsigned)portion->label,
                                   portion->is_pinned ? Py_True : Py_False, portion->is_cyclic ? Py_True : Py_False,
-                                  (unsigned)portion->context_id);
+                                  (unsigned long long)portion->context_id);
     return bytes_add(shares->sums, key, portion->bytes) && set_add(shares, portion->label);
 }
 

@@ -364,8 +364,8 @@ batch_switch(thag_batch *batch, thag_context *context, uint64_t now_ns)
         path_tell(batch->context, last, batch->now_ns);
     }
     batch->context = context;
-    batch->slot = context->id;
-    batch->small_word = thag_small_word(context->id & THAG_NEAR_SLOTS, 0);
+    batch->slot = context->slot;
+    batch->small_word = thag_small_word(context->slot & THAG_NEAR_SLOTS, 0);
     batch->now_ns = now_ns;
     if (begins_bucket) {
         path_turn(context, now_ns);

@@ -1,9 +1,14 @@
 /* Context records: who may be charged.
 
-   Records come in chunks of 4096 and are found by id; an id is never used again. Behind the records of a chunk lie as many
-   shares for what threads without the GIL do, so that none of them ever has to ask for memory. A record stays where it is
-   until all contexts of its chunk have been dropped by a reset and nothing points to any of them (see lifecycle.c): then
-   the pages of the chunk are given back, and its ids are reclaimed.
+   A context has two numbers. People know it by its id, which is never used again; owner records and threads without the
+   GIL know it by its slot, where its record stands, and which is used again. Ids have 64 bits: they do not run out.
+
+   Slots come in chunks of 4096; behind the records of a chunk lie as many shares for what threads without the GIL do, so that
+   none of them ever has to ask for memory. The smallest free slot is taken first, so that the owner table has room for most
+   (see owners.c). A record stays where it is until a reset has dropped its context and nothing points there any more (see
+   lifecycle.c); the pages of a chunk in which no slot is used are given back.
+
+   All contexts stand in a list by age, which is also by id: a parent always stands before its children.
 
    Threads remember which context is current (see current.c). The generation says whether what they remember may still be
    used: it moves when recording starts, when a guard is left out of order, and before records are given back. */
@@ -22,8 +27,8 @@ thag_context_touch_share(thag_context *context)
 {
     thag_share *share = thag_context_share(context);
     if (THAG_UNLIKELY(share == NULL)) {
-        thag_context_chunk *chunk = atomic_load(&thag_contexts.chunks[context->id >> THAG_CHUNK_SHIFT]);
-        share = &chunk->shares[context->id & (THAG_CHUNK_CONTEXTS - 1)];
+        thag_context_chunk *chunk = atomic_load(&thag_contexts.chunks[context->slot >> THAG_CHUNK_SHIFT]);
+        share = &chunk->shares[context->slot & (THAG_CHUNK_CONTEXTS - 1)];
         if (atomic_exchange(&context->share, share) == NULL) {
             (void)thag_add(&mapped_bytes, (int64_t)sizeof(*share));
         }
@@ -67,60 +72,90 @@ thag_context_restart_timeline(thag_context *context, uint64_t now_ns, int64_t li
     thag_store(&context->high_bytes, live_bytes);
 }
 
-/* True if the chunk that an id belongs to is mapped now. */
+/* ---- slots ---- */
+
+static bool touched[THAG_CHUNKS];       /* since the pages of the chunk were last given back */
+/* ---- slots ---- */
+static uint32_t first_free_word;        /* no slot is free in those before it */
+
 static bool
-chunk_map(uint32_t id)
+slot_is_used(uint32_t slot)
 {
-    uint32_t index = id >> THAG_CHUNK_SHIFT;
-    if (index >= THAG_CHUNKS) {
-        return false;
-    }
-    if (atomic_load(&thag_contexts.chunks[index]) != NULL) {
-        return true;
-    }
-    thag_context_chunk *chunk = thag_pages_map(sizeof(*chunk));
-    if (chunk == NULL) {
-        return false;
-    }
-    thag_context_chunk *winner = NULL;
-    if (atomic_compare_exchange_strong(&thag_contexts.chunks[index], &winner, chunk)) {
-        (void)thag_add(&mapped_bytes, (int64_t)sizeof(chunk->contexts));
-    }
-    else {
-        thag_pages_unmap(chunk, sizeof(*chunk));
-    }
-    return true;
+    return (thag_contexts.used[slot / 64] >> slot % 64 & 1) != 0;
 }
 
-/* An id is given out only once its record can be read. */
-static bool
-id_take(uint32_t *id)
+/* The smallest free slot; THAG_SLOTS if there is none. */
+static uint32_t
+slot_find(void)
 {
-    *id = atomic_load(&thag_contexts.next_id);
-    do {
-        if (!chunk_map(*id)) {
-            return false;
-        }
-    } while (!atomic_compare_exchange_strong(&thag_contexts.next_id, id, *id + 1));
-    return true;
+    while (first_free_word < THAG_SLOTS / 64 && thag_contexts.used[first_free_word] == UINT64_MAX) {
+        first_free_word++;
+    }
+    if (first_free_word == THAG_SLOTS / 64) {
+        return THAG_SLOTS;
+    }
+    return first_free_word * 64 + (uint32_t)__builtin_ctzll(~thag_contexts.used[first_free_word]);
+}
+
+/* True if the chunk that a slot belongs to is mapped now. */
+static bool
+chunk_touch(uint32_t index)
+{
+    thag_context_chunk *_Atomic *place = &thag_contexts.chunks[index];
+    if (atomic_load(place) == NULL) {
+        atomic_store(place, thag_pages_map(sizeof(thag_context_chunk)));
+    }
+    if (atomic_load(place) != NULL && !touched[index]) {
+        touched[index] = true;
+        (void)thag_add(&mapped_bytes, (int64_t)sizeof((*place)->contexts));
+    }
+    return touched[index];
+}
+
+static void
+slot_use(uint32_t slot)
+{
+    thag_contexts.used[slot / 64] |= UINT64_C(1) << slot % 64;
+    thag_contexts.slots_end = slot >= thag_contexts.slots_end ? slot + 1 : thag_contexts.slots_end;
+}
+
+static void
+slot_free(uint32_t slot)
+{
+    assert(slot_is_used(slot));
+    thag_contexts.used[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    first_free_word = slot / 64 < first_free_word ? slot / 64 : first_free_word;
+}
+
+static bool
+chunk_is_unused(uint32_t index)
+{
+    const uint64_t *words = &thag_contexts.used[index * (THAG_CHUNK_CONTEXTS / 64)];
+    uint64_t all = 0;
+    for (int i = 0; i < THAG_CHUNK_CONTEXTS / 64; i++) {
+        all |= words[i];
+    }
+    return all == 0;
 }
 
 bool
 thag_contexts_exhausted(void)
 {
-    return atomic_load(&thag_contexts.next_id) >> THAG_CHUNK_SHIFT >= THAG_CHUNKS;
+    return slot_find() == THAG_SLOTS;
 }
 
 thag_context *
 thag_context_create(thag_context *parent, bool records, PyObject *label)
 {
-    uint32_t id;
-    if (!id_take(&id)) {
+    uint32_t slot = slot_find();
+    if (slot == THAG_SLOTS || !chunk_touch(slot >> THAG_CHUNK_SHIFT)) {
         return NULL;
     }
-    thag_context *context = thag_context_by_id(id);
-    assert(parent == NULL || parent->id < id);
-    context->id = id;
+    slot_use(slot);
+    thag_context *context = thag_context_at(slot);
+    context->id = thag_contexts.next_id++;
+    context->slot = slot;
+    thag_contexts.by_age[thag_contexts.count++] = context;
     atomic_store_explicit(&context->parent, parent, memory_order_relaxed);
     context->depth = parent == NULL ? 0 : parent->depth + 1;
     context->records = records;
@@ -132,6 +167,28 @@ thag_context_create(thag_context *parent, bool records, PyObject *label)
         context->path_end_ns = parent->path_end_ns < context->bucket_end_ns ? parent->path_end_ns : context->bucket_end_ns;
     }
     return context;
+}
+
+thag_context *
+thag_context_by_id(uint64_t id)
+{
+    uint32_t low = 0, high = thag_contexts.count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (thag_contexts.by_age[middle]->id < id) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return low < thag_contexts.count && thag_contexts.by_age[low]->id == id ? thag_contexts.by_age[low] : NULL;
+}
+
+void
+thag_contexts_skip_ids(uint64_t id)
+{
+    thag_contexts.next_id = id > thag_contexts.next_id ? id : thag_contexts.next_id;
 }
 
 static void
@@ -147,7 +204,12 @@ thag_contexts_init(void)
     if (thag_contexts.root != NULL) {
         return true;
     }
-    atomic_store(&thag_contexts.next_id, THAG_ROOT_ID);
+    thag_contexts.by_age = thag_pages_map(THAG_SLOTS * sizeof(thag_contexts.by_age[0]));
+    if (thag_contexts.by_age == NULL) {
+        return false;
+    }
+    slot_use(0);        /* in the owner table, it says that there is no record */
+    thag_contexts.next_id = THAG_ROOT_ID;
     thag_contexts.root = thag_context_create(NULL, true, NULL);
     thag_contexts.system = thag_contexts.root == NULL ? NULL : thag_context_create(thag_contexts.root, false, NULL);
     if (thag_contexts.system == NULL) {
@@ -173,21 +235,52 @@ thag_contexts_expire_caches(void)
     thag_contexts_record(thag_is_recording());
 }
 
-void
-thag_context_reclaim_chunk(uint32_t id)
+/* Nothing points to the context. Its share is zeroed as well. */
+static void
+context_forget(thag_context *context)
 {
-    uint32_t index = id >> THAG_CHUNK_SHIFT;
-    assert(index != THAG_ROOT_ID >> THAG_CHUNK_SHIFT && !thag_contexts.reclaimed[index]);
-    thag_context_chunk *chunk = atomic_load(&thag_contexts.chunks[index]);
-    int64_t bytes = sizeof(chunk->contexts);
-    for (int i = 0; i < THAG_CHUNK_CONTEXTS; i++) {
-        assert(chunk->contexts[i].heir != NULL && chunk->contexts[i].frames == 0 && chunk->contexts[i].label == NULL);
-        assert(chunk->contexts[i].self_live_bytes == 0 && chunk->contexts[i].timeline.buckets == NULL);
-        bytes += thag_context_share(&chunk->contexts[i]) == NULL ? 0 : (int64_t)sizeof(chunk->shares[i]);
+    assert(context->heir != NULL && context->frames == 0 && context->holds == 0 && context->label == NULL);
+    assert(context->self_live_bytes == 0 && context->timeline.buckets == NULL);
+    uint32_t slot = context->slot;
+    thag_share *share = thag_context_share(context);
+    if (share != NULL) {
+        *share = (thag_share){0};
+        (void)thag_add(&mapped_bytes, -(int64_t)sizeof(*share));
     }
-    thag_pages_clear(chunk, sizeof(*chunk));
-    thag_contexts.reclaimed[index] = true;
-    (void)thag_add(&mapped_bytes, -bytes);
+    *context = (thag_context){0};
+    slot_free(slot);
+}
+
+static void
+empty_chunks_give_back(void)
+{
+    for (uint32_t index = 0; index <= (thag_contexts.slots_end - 1) >> THAG_CHUNK_SHIFT; index++) {
+        if (touched[index] && chunk_is_unused(index)) {
+            touched[index] = false;
+            (void)thag_add(&mapped_bytes, -(int64_t)sizeof(thag_contexts.chunks[index]->contexts));
+            thag_pages_clear(thag_contexts.chunks[index], sizeof(thag_context_chunk));
+        }
+    }
+}
+
+void
+thag_contexts_reclaim(bool (*is_unused)(const thag_context *context))
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_context *context = thag_contexts.by_age[i];
+        if (is_unused(context)) {
+            context_forget(context);
+        }
+        else {
+            thag_contexts.by_age[kept++] = context;
+        }
+    }
+    thag_contexts.count = kept;
+    empty_chunks_give_back();
+    while (!slot_is_used(thag_contexts.slots_end - 1)) {
+        thag_contexts.slots_end--;
+    }
 }
 
 size_t

@@ -10,9 +10,10 @@
 enum {
     THAG_ROOT_ID = 1,           /* what no other context is charged for */
     THAG_SYSTEM_ID = 2,         /* the shared context of untracked work */
-    THAG_CHUNK_SHIFT = 12,      /* contexts come in chunks of 4096 */
+    THAG_CHUNK_SHIFT = 12,      /* slots come in chunks of 4096 */
     THAG_CHUNK_CONTEXTS = 1 << THAG_CHUNK_SHIFT,
     THAG_CHUNKS = 1 << 13,
+    THAG_SLOTS = THAG_CHUNKS << THAG_CHUNK_SHIFT,
 };
 
 /* A sum that threads without the GIL move, and its extremes since the holder of the GIL last took them over. */
@@ -42,8 +43,8 @@ typedef struct {
     int64_t self_taken_bytes;
 } thag_share;
 
-/* Written by the holder of the GIL only, unless a line says otherwise; read by any thread. Never moved, and given back only
-   with its whole chunk (see lifecycle.c). */
+/* Written by the holder of the GIL only, unless a line says otherwise; read by any thread. Never moved; its slot is used again
+   when nothing points there any more (see lifecycle.c). */
 typedef struct thag_context {
     /* Touched for every batch of this context and of those below it. */
     _Atomic int64_t live_bytes;         /* inclusive, like the three below; what shares hold, as of when they were taken */
@@ -64,11 +65,13 @@ typedef struct thag_context {
     _Atomic int64_t allocations;
     _Atomic int64_t frees;
     _Atomic int64_t foreign_frees;
-    uint32_t id;
+    uint64_t id;                        /* what people know it by; never used again */
+    uint32_t slot;                      /* where the record stands; what owner records know it by */
     uint32_t depth;                     /* 0 for the root. GIL */
     bool records;                       /* Allocator.TASK_AWARE, and not Allocator.SYSTEM; never changes */
     bool entered;                       /* at least once */
     bool ended;
+    bool named_by_records;              /* owner records that could not be given to the heir. Of a dropped one */
     _Atomic int32_t holds;              /* any thread: guards and others that keep the context open */
     _Atomic int32_t frames;             /* frames that point here, in whatever flow */
     /* Touched when a bucket closes, or never. */
@@ -88,8 +91,11 @@ typedef struct {
 
 typedef struct {
     thag_context_chunk *_Atomic chunks[THAG_CHUNKS];
-    bool reclaimed[THAG_CHUNKS];        /* the pages of the chunk were given back: all its contexts had been dropped. GIL */
-    _Atomic uint32_t next_id;
+    uint64_t used[THAG_SLOTS / 64];     /* a bit for each slot. GIL, like the four below */
+    uint32_t slots_end;                 /* one more than the largest slot ever used */
+    uint32_t count;
+    thag_context **by_age;              /* `count` of them, oldest first */
+    uint64_t next_id;
     thag_context *root;
     thag_context *system;
     /* Detached events begun and finished: a reader that sees them differ has caught one half written. */
@@ -106,7 +112,7 @@ extern THAG_HIDDEN _Atomic uint32_t thag_contexts_generation;
 /* Makes root and system. False without memory. GIL, once. */
 bool thag_contexts_init(void);
 
-/* True when there have been as many contexts as there are ids. */
+/* True when there are as many contexts as there are slots. GIL. */
 bool thag_contexts_exhausted(void);
 
 /* Makes a context known by `label`, a tuple of name and kind that it keeps; NULL without memory. GIL. */
@@ -118,8 +124,14 @@ void thag_contexts_record(bool on);
 /* Makes every thread look up its context anew instead of using the one that it remembers. GIL. */
 void thag_contexts_expire_caches(void);
 
-/* Gives back the pages of the chunk that an id belongs to. The caller knows that nothing points there any more. GIL. */
-void thag_context_reclaim_chunk(uint32_t id);
+/* Forgets those contexts that `is_unused` says nothing points to any more, and frees their slots. GIL. */
+void thag_contexts_reclaim(bool (*is_unused)(const thag_context *context));
+
+/* The context that people know by the id; NULL if there is none any more, or none yet. GIL. */
+thag_context *thag_context_by_id(uint64_t id);
+
+/* Lets ids go on from `id` at least, so that what happens after very many contexts can be seen after few. GIL. */
+void thag_contexts_skip_ids(uint64_t id);
 
 /* Empties the timeline, and opens its first bucket now. GIL. */
 void thag_context_restart_timeline(thag_context *context, uint64_t now_ns, int64_t live_bytes);
@@ -135,12 +147,12 @@ size_t thag_contexts_mapped(void);
 
 /* The record of a context that exists. Any thread, no GIL. */
 static inline thag_context *
-thag_context_by_id(uint32_t id)
+thag_context_at(uint32_t slot)
 {
-    assert(id != 0 && id < atomic_load_explicit(&thag_contexts.next_id, memory_order_relaxed));
+    assert(slot != 0 && slot < THAG_SLOTS);
     thag_context_chunk *chunk =
-        atomic_load_explicit(&thag_contexts.chunks[id >> THAG_CHUNK_SHIFT], memory_order_acquire);
-    return &chunk->contexts[id & (THAG_CHUNK_CONTEXTS - 1)];
+        atomic_load_explicit(&thag_contexts.chunks[slot >> THAG_CHUNK_SHIFT], memory_order_acquire);
+    return &chunk->contexts[slot & (THAG_CHUNK_CONTEXTS - 1)];
 }
 
 /* The context that this one is under; NULL for the root. Any thread, no GIL. */
@@ -161,34 +173,6 @@ thag_context_today(thag_context *context)
     return context;
 }
 
-/* True if the record of an id was given back, with those of its whole chunk. GIL. */
-static inline bool
-thag_context_is_reclaimed(uint32_t id)
-{
-    return thag_contexts.reclaimed[id >> THAG_CHUNK_SHIFT];
-}
-
-/* All records are gone through with these two: the next id from `id` on, or down from it, whose record was not given back.
-   Upwards it may be one that no context has yet, downwards 0. GIL. */
-static inline uint32_t
-thag_next_live_id(uint32_t id)
-{
-    while (id >> THAG_CHUNK_SHIFT < THAG_CHUNKS && thag_context_is_reclaimed(id)) {
-        id = (id | (THAG_CHUNK_CONTEXTS - 1)) + 1;
-    }
-    return id;
-}
-
-static inline uint32_t
-thag_previous_live_id(uint32_t id)
-{
-    /* The root's chunk is never given back, so this ends before 0. */
-    while (thag_context_is_reclaimed(id)) {
-        id = (id & ~(uint32_t)(THAG_CHUNK_CONTEXTS - 1)) - 1;
-    }
-    return id;
-}
-
 static inline uint32_t
 thag_generation(void)
 {
@@ -201,11 +185,11 @@ thag_is_recording(void)
     return THAG_LIKELY(thag_generation() != 0);
 }
 
-/* Whom a block's owner id stands for today. Any thread, no GIL. */
+/* Whom the slot in a block's record stands for today. Any thread, no GIL. */
 static inline thag_context *
-thag_context_owner(uint32_t id)
+thag_context_owner(uint32_t slot)
 {
-    return thag_context_today(thag_context_by_id(id));
+    return thag_context_today(thag_context_at(slot));
 }
 
 /* The detached share, usually none. */

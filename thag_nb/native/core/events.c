@@ -83,7 +83,7 @@ stale_settle(thag_owner stale, bool attached)
 static bool
 record_write(void *block, size_t size, const thag_context *context, bool attached)
 {
-    assert(size <= PTRDIFF_MAX && context == thag_context_by_id(context->id));
+    assert(size <= PTRDIFF_MAX && context == thag_context_at(context->slot));
     if (THAG_UNLIKELY(!thag_owners_reach(block, size))) {
         event_drop();
         return false;
@@ -92,7 +92,7 @@ record_write(void *block, size_t size, const thag_context *context, bool attache
     while (THAG_UNLIKELY(thag_owners_take_stale(block, size, &stale))) {
         stale_settle(stale, attached);
     }
-    thag_owners_write(block, size, context->id);
+    thag_owners_write(block, size, context->slot);
     return true;
 }
 

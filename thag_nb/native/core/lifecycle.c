@@ -1,7 +1,7 @@
 /* What becomes of contexts.
 
-     open ──► ended ──► dropped ──► reclaimed
-       holds    a reset    chunk by chunk, when nothing points there
+     open ──► ended ──► dropped ──► forgotten
+       holds    a reset    when nothing points there
        are gone
 
    A context is open as long as somebody holds it, and may be opened again after it ended. A reset drops those that have
@@ -10,10 +10,10 @@
    owner's id, frames of flows that go on, contexts started under it. What a thread without the GIL charges it for, having
    looked it up before the reset, is passed on as well.
 
-   A reset gives the records of a chunk back once all its contexts were dropped and it has taken care that nothing points
-   to them any more: blocks are renamed to the heir, contexts that stay are put right under a context that stays, no frame
-   is left, and no thread's cache is valid. Threads without the GIL cannot be stopped meanwhile, so nothing is given back
-   if any of them was in the middle of an event. */
+   A reset forgets dropped contexts, and frees their slots, once it has taken care that nothing points to them any more: blocks
+   are renamed to the heir, contexts that stay are put right under a context that stays, no frame is left, and no thread's
+   cache is valid. Threads without the GIL cannot be stopped meanwhile, so nothing is forgotten if any of them was in the
+   middle of an event. */
 
 #include "lifecycle.h"
 
@@ -126,9 +126,8 @@ context_bequeath(thag_context *from, thag_context *heir)
 void
 thag_lifecycle_pass_on_late_charges(void)
 {
-    uint32_t end = atomic_load(&thag_contexts.next_id);
-    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
-        thag_context *context = thag_context_by_id(id);
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_context *context = thag_contexts.by_age[i];
         if (is_dropped(context)) {
             context_pass_on(context);
         }
@@ -139,9 +138,8 @@ thag_lifecycle_pass_on_late_charges(void)
 static void
 ended_drop(void)
 {
-    uint32_t last = atomic_load(&thag_contexts.next_id) - 1;
-    for (uint32_t id = thag_previous_live_id(last); id > 0; id = thag_previous_live_id(id - 1)) {
-        thag_context *context = thag_context_by_id(id);
+    for (uint32_t i = thag_contexts.count; i-- > 0;) {
+        thag_context *context = thag_contexts.by_age[i];
         if (!survives_reset(context) && !is_dropped(context)) {
             context_bequeath(context, heir_of(context));
         }
@@ -151,81 +149,75 @@ ended_drop(void)
 static void
 survivors_restart(void)
 {
-    uint32_t end = atomic_load(&thag_contexts.next_id);
-    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
-        thag_context *context = thag_context_by_id(id);
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_context *context = thag_contexts.by_age[i];
         if (survives_reset(context)) {
             thag_lifecycle_restart(context);
         }
     }
 }
 
-/* ---- reclaimed ---- */
+/* ---- forgotten ---- */
+
+static void
+put_under(thag_context *context, thag_context *parent)
+{
+    assert(parent->id < context->id);
+    atomic_store_explicit(&context->parent, parent, memory_order_relaxed);
+    context->depth = parent->depth + 1;
+    context->path_end_ns = 0;           /* those above it now are not known to it */
+    context->path_finished = -1;
+}
 
 /* Contexts that stay are put right under the ones that stay above them, and dropped ones point at their last heir. */
 static void
-parents_relink(uint32_t end)
+parents_relink(void)
 {
-    for (uint32_t id = THAG_SYSTEM_ID; id < end; id = thag_next_live_id(id + 1)) {
-        thag_context *context = thag_context_by_id(id);
+    for (uint32_t i = 1; i < thag_contexts.count; i++) {
+        thag_context *context = thag_contexts.by_age[i];
         if (is_dropped(context)) {
             atomic_store(&context->heir, thag_context_today(context));
         }
-        else {
-            thag_context *parent = thag_context_today(thag_context_parent(context));
-            assert(parent->id < id);
-            atomic_store_explicit(&context->parent, parent, memory_order_relaxed);
-            context->depth = parent->depth + 1;
-            context->path_end_ns = 0;           /* those above it now are not known to it */
-            context->path_finished = -1;
-        }
+        put_under(context, thag_context_today(thag_context_parent(context)));
+        context->named_by_records = false;
     }
 }
 
 static uint32_t
-id_today(uint32_t context_id)
+slot_today(uint32_t slot)
 {
-    return thag_context_owner(context_id)->id;
-}
-
-/* True if all ids of the chunk that begins with `first` have been given out, and their contexts dropped, left and let go. */
-static bool
-chunk_is_unused(uint32_t first, uint32_t end)
-{
-    uint32_t after = first + THAG_CHUNK_CONTEXTS;
-    if (first == 0 || after > end) {
-        return false;       /* the first chunk has the root */
-    }
-    for (uint32_t id = first; id < after; id++) {
-        const thag_context *context = thag_context_by_id(id);
-        if (!is_dropped(context) || atomic_load(&context->frames) > 0 || atomic_load(&context->holds) > 0) {
-            return false;
-        }
-    }
-    return true;
+    return thag_context_owner(slot)->slot;
 }
 
 static void
-dropped_reclaim(void)
+slot_is_named(uint32_t slot)
+{
+    thag_context_at(slot)->named_by_records = true;
+}
+
+static bool
+is_unused(const thag_context *context)
+{
+    return is_dropped(context) && !context->named_by_records && atomic_load(&context->frames) == 0
+           && atomic_load(&context->holds) == 0;
+}
+
+static void
+dropped_forget(void)
 {
     thag_batch_close();
-    uint32_t end = atomic_load(&thag_contexts.next_id);
     int64_t begun = atomic_load(&thag_contexts.detached_begun);
     if (!thag_detached_is_quiet(begun)) {
         return;
     }
-    parents_relink(end);
-    thag_owners_rename(id_today);
+    parents_relink();
+    thag_owners_rename(slot_today, slot_is_named);
     if (!thag_detached_is_quiet(begun)) {
         return;
     }
     /* From here on no event has to do with a dropped context; what those before left there must not go with its record. */
     thag_lifecycle_pass_on_late_charges();
-    for (uint32_t first = 0; first < end; first += THAG_CHUNK_CONTEXTS) {
-        if (!thag_context_is_reclaimed(first) && chunk_is_unused(first, end)) {
-            thag_context_reclaim_chunk(first);
-        }
-    }
+    thag_contexts_reclaim(is_unused);
 }
 
 void
@@ -234,17 +226,17 @@ thag_lifecycle_reset(void)
     ended_drop();
     survivors_restart();
     thag_contexts_expire_caches();
-    dropped_reclaim();
+    dropped_forget();
 }
 
 /* ---- blocks ---- */
 
-uint32_t
+uint64_t
 thag_lifecycle_owner_of(const void *address, size_t *size)
 {
     thag_owner owner = thag_owners_peek(address);
     *size = owner.size;
-    return owner.slot == 0 ? 0 : id_today(owner.slot);
+    return owner.slot == 0 ? 0 : thag_context_owner(owner.slot)->id;
 }
 
 static void
@@ -265,9 +257,8 @@ int64_t
 thag_lifecycle_forget_blocks(void)
 {
     int64_t forgotten_bytes = 0;
-    uint32_t end = atomic_load(&thag_contexts.next_id);
-    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
-        thag_context *context = thag_context_by_id(id);
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_context *context = thag_contexts.by_age[i];
         forgotten_bytes += thag_charges_figures(context).self_live_bytes;
         context_forget_live(context);
     }
@@ -278,9 +269,9 @@ thag_lifecycle_forget_blocks(void)
 /* ---- after a fork ---- */
 
 static void
-owner_count(uint32_t context_id, size_t size, void *self_live_bytes)
+owner_count(uint32_t slot, size_t size, void *self_live_bytes)
 {
-    ((int64_t *)self_live_bytes)[id_today(context_id)] += (int64_t)size;
+    ((int64_t *)self_live_bytes)[slot_today(slot)] += (int64_t)size;
 }
 
 static void
@@ -291,30 +282,32 @@ context_set_live(thag_context *context, int64_t live_bytes, int64_t self_live_by
     thag_store(&context->self_live_bytes, self_live_bytes);
 }
 
-/* A parent is always older than its children: from the youngest on, each has its sum when it is added to its parent's. */
+/* Both by slot. A parent is always older than its children: from the youngest on, each has its sum when it is added to its
+   parent's. */
 static void
-live_from_table(int64_t *self, int64_t *inclusive, uint32_t last)
+live_from_table(int64_t *self, int64_t *inclusive)
 {
     thag_owners_walk(owner_count, self);
-    for (uint32_t id = thag_previous_live_id(last); id > 0; id = thag_previous_live_id(id - 1)) {
-        thag_context *context = thag_context_by_id(id);
-        inclusive[id] += self[id];
-        if (thag_context_parent(context) != NULL) {
-            inclusive[thag_context_parent(context)->id] += inclusive[id];
+    for (uint32_t i = thag_contexts.count; i-- > 0;) {
+        thag_context *context = thag_contexts.by_age[i];
+        const thag_context *parent = thag_context_parent(context);
+        inclusive[context->slot] += self[context->slot];
+        if (parent != NULL) {
+            inclusive[parent->slot] += inclusive[context->slot];
         }
-        context_set_live(context, inclusive[id], self[id]);
+        context_set_live(context, inclusive[context->slot], self[context->slot]);
     }
 }
 
 /* A thread of the parent process may have been in the middle of an event, and will not finish it here: what is live is
    taken from the table of owners. Without memory for that, the figures stay as they are. */
 static void
-half_events_settle(uint32_t end)
+half_events_settle(void)
 {
-    int64_t *self = calloc(end, sizeof(*self));
-    int64_t *inclusive = calloc(end, sizeof(*inclusive));
+    int64_t *self = calloc(thag_contexts.slots_end, sizeof(*self));
+    int64_t *inclusive = calloc(thag_contexts.slots_end, sizeof(*inclusive));
     if (self != NULL && inclusive != NULL) {
-        live_from_table(self, inclusive, end - 1);
+        live_from_table(self, inclusive);
     }
     free(self);
     free(inclusive);
@@ -323,12 +316,11 @@ half_events_settle(uint32_t end)
 void
 thag_lifecycle_after_fork(void)
 {
-    uint32_t end = atomic_load(&thag_contexts.next_id);
     int64_t begun = atomic_load(&thag_contexts.detached_begun);
     if (begun != atomic_exchange(&thag_contexts.detached_finished, begun)) {
-        half_events_settle(end);
+        half_events_settle();
     }
-    for (uint32_t id = THAG_ROOT_ID; id < end; id = thag_next_live_id(id + 1)) {
-        thag_lifecycle_restart(thag_context_by_id(id));
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_lifecycle_restart(thag_contexts.by_age[i]);
     }
 }

@@ -1,4 +1,4 @@
-/* What becomes of a context: it is held open, ends, is dropped by a reset, and at last its record is given back. */
+/* What becomes of a context: it is held open, ends, is dropped by a reset, and at last forgotten. */
 
 #ifndef THAG_LIFECYCLE_H
 #define THAG_LIFECYCLE_H
@@ -25,8 +25,8 @@ int64_t thag_lifecycle_forget_blocks(void);
 /* In a forked child: figures and timelines start from what is live. GIL, no other thread. */
 void thag_lifecycle_after_fork(void);
 
-/* Whose the recorded block at an address is today, and its size; 0 if there is no record. Any thread; who does not hold
+/* The id of whose the recorded block at an address is today, and its size; 0 if there is no record. Any thread; who does not hold
    the block may find a record that is half written or gone, and then gets 0. */
-uint32_t thag_lifecycle_owner_of(const void *address, size_t *size);
+uint64_t thag_lifecycle_owner_of(const void *address, size_t *size);
 
 #endif

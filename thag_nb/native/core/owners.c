@@ -438,7 +438,10 @@ thag_owners_walk(void (*visit)(uint32_t slot, size_t size, void *data), void *da
     records_visit((leaf_visitor){.visit_entries = entries_walk, .visit_middles = middles_walk, .data = &walk});
 }
 
-typedef uint32_t (*renamer)(uint32_t slot);
+typedef struct {
+    uint32_t (*rename)(uint32_t slot);
+    void (*kept)(uint32_t slot);
+} renaming;
 
 /* Whoever holds the block may clear the record at this moment: then it stays cleared. */
 static void
@@ -457,48 +460,60 @@ word_exchange(_Atomic uint32_t *word, uint32_t old, uint32_t new)
 
 /* A word aside that has a size as well. */
 static void
-aside_rename(_Atomic uint32_t *word, renamer rename)
+aside_rename(_Atomic uint32_t *word, const renaming *all)
 {
     uint32_t old = word_load(word);
     thag_owner owner = aside_decode(old);
     if (owner.slot != 0) {
-        word_exchange(word, old, aside_encode(rename(owner.slot), owner.size));
+        word_exchange(word, old, aside_encode(all->rename(owner.slot), owner.size));
+    }
+}
+
+/* The exchange of one entry, from what it is for a slot to what it is for another one, if that is small enough. */
+static void
+near_rename(thag_entry *entry, uint32_t slot, uint32_t new_slot, uint32_t limit, uint32_t old, uint32_t new,
+            const renaming *all)
+{
+    if (new_slot < limit) {
+        entry_exchange(entry, old, new);
+    }
+    else if (new_slot != slot) {
+        all->kept(slot);
     }
 }
 
 static void
-tiny_rename(thag_entry *at, aside *beside, renamer rename)
+tiny_rename(thag_entry *at, aside *beside, const renaming *all)
 {
     if (thag_entry_load(at) == THAG_TINY_ASIDE) {
-        aside_rename(&beside->of_entry, rename);
+        aside_rename(&beside->of_entry, all);
         return;
     }
     thag_owner owner = record_read(at, beside);
-    uint32_t slot = rename(owner.slot);
-    if (slot < THAG_TINY_SLOTS) {
-        entry_exchange(at, thag_tiny_word(owner.slot, (uint32_t)owner.size), thag_tiny_word(slot, (uint32_t)owner.size));
+    if (owner.slot != 0) {
+        uint32_t slot = all->rename(owner.slot), size = (uint32_t)owner.size;
+        near_rename(at, owner.slot, slot, THAG_TINY_SLOTS, thag_tiny_word(owner.slot, size), thag_tiny_word(slot, size), all);
     }
 }
 
 static void
-record_rename(thag_entry *at, aside *beside, renamer rename)
+record_rename(thag_entry *at, aside *beside, const renaming *all)
 {
-    uint32_t entry = thag_entry_load(at);
-    if (entries_of(entry) == 1) {
-        tiny_rename(at, beside, rename);
+    if (entries_of(thag_entry_load(at)) == 1) {
+        tiny_rename(at, beside, all);
         return;
     }
     uint32_t here = thag_entry_load(at + 1);
-    uint32_t old = here == THAG_SLOT_ASIDE ? word_load(&beside->of_entry) : here;
-    if (old == 0) {
+    uint32_t slot = here == THAG_SLOT_ASIDE ? word_load(&beside->of_entry) : here;
+    if (slot == 0) {
         return;
     }
-    uint32_t new = rename(old);
+    uint32_t new_slot = all->rename(slot);
     if (here == THAG_SLOT_ASIDE) {
-        word_exchange(&beside->of_entry, old, new);
+        word_exchange(&beside->of_entry, slot, new_slot);
     }
-    else if (new < THAG_NEAR_SLOTS) {
-        entry_exchange(at + 1, old, new);
+    else {
+        near_rename(at + 1, slot, new_slot, THAG_NEAR_SLOTS, slot, new_slot, all);
     }
 }
 
@@ -507,7 +522,7 @@ entries_rename(thag_entry *leaf, size_t first, size_t count, void *data)
 {
     for (size_t i = first; i < first + count; i++) {
         if (begins(leaf + i)) {
-            record_rename(leaf + i, aside_in_leaf(leaf, i), *(renamer *)data);
+            record_rename(leaf + i, aside_in_leaf(leaf, i), data);
         }
     }
 }
@@ -516,14 +531,15 @@ static void
 middles_rename(aside *asides, size_t count, void *data)
 {
     for (size_t i = 0; i < count; i++) {
-        aside_rename(&asides[i].of_middle, *(renamer *)data);
+        aside_rename(&asides[i].of_middle, data);
     }
 }
 
 void
-thag_owners_rename(uint32_t (*rename)(uint32_t slot))
+thag_owners_rename(uint32_t (*rename)(uint32_t slot), void (*kept)(uint32_t slot))
 {
-    records_visit((leaf_visitor){.visit_entries = entries_rename, .visit_middles = middles_rename, .data = &rename});
+    renaming all = {rename, kept};
+    records_visit((leaf_visitor){.visit_entries = entries_rename, .visit_middles = middles_rename, .data = &all});
 }
 
 /* Calls `visit` for the pages in use of every leaf, whatever is in them. */

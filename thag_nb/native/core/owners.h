@@ -65,9 +65,9 @@ thag_owner thag_owners_peek(const void *block);
    meanwhile may or may not be seen. */
 void thag_owners_walk(void (*visit)(uint32_t slot, size_t size, void *data), void *data);
 
-/* Gives every record the slot that `rename` says, where the record has room for it. GIL; blocks that threads without it free
-   meanwhile are left alone. */
-void thag_owners_rename(uint32_t (*rename)(uint32_t slot));
+/* Gives every record the slot that `rename` says, and tells `kept` which slot one keeps that has no room for it. GIL; blocks
+   that threads without it free meanwhile are left alone. */
+void thag_owners_rename(uint32_t (*rename)(uint32_t slot), void (*kept)(uint32_t slot));
 
 /* Forgets every block. Only while no hook is installed. */
 void thag_owners_clear(void);

@@ -408,7 +408,7 @@ settle_block(const void *address, void *data)
 {
     trial *trial = data;
     size_t size;
-    uint32_t context_id = thag_lifecycle_owner_of(address, &size);
+    uint64_t context_id = thag_lifecycle_owner_of(address, &size);
     if (context_id == 0) {
         return;
     }

@@ -29,7 +29,7 @@ typedef struct {
     uint32_t label;
     bool is_pinned;
     bool is_cyclic;
-    uint32_t context_id;
+    uint64_t context_id;
     int64_t bytes;
 } thag_portion;
 

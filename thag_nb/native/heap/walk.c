@@ -134,7 +134,7 @@ typedef struct {
     int32_t holder;
     const thag_walk_listener *listener;
     bool failed;
-    uint32_t context_id;        /* consecutive blocks usually have one owner: whose bytes these are, not yet reported */
+    uint64_t context_id;        /* consecutive blocks usually have one owner: whose bytes these are, not yet reported */
     int64_t bytes;
 } follow;
 
@@ -152,7 +152,7 @@ follow_block(const void *address, void *data)
 {
     follow *follow = data;
     size_t size;
-    uint32_t context_id = thag_lifecycle_owner_of(address, &size);
+    uint64_t context_id = thag_lifecycle_owner_of(address, &size);
     if (context_id == 0) {
         return;
     }

@@ -27,7 +27,7 @@ typedef struct {
 
 /* What is called with what a walk finds. Each returns false to end the walk. */
 typedef struct {
-    bool (*held)(uint32_t context_id, int64_t bytes, void *data);   /* recorded bytes; several times for one context */
+    bool (*held)(uint64_t context_id, int64_t bytes, void *data);   /* recorded bytes; several times for one context */
     bool (*special)(PyObject *object, void *data);                  /* not visited: for the caller to decide */
     void *data;
 } thag_walk_listener;
