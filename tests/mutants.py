@@ -489,7 +489,7 @@ MUTANTS = [
         "        near_rename(at + 1, slot, new_slot, THAG_NEAR_SLOTS, slot, new_slot, all);",
         "        (void)near_rename;",
         "plain and huge records would name a context whose record was given back",
-        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_contexts_record_is_given_back",),
+        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_context_is_forgotten",),
     ),
     Mutant(
         "the last page of a leaf is not renamed",
@@ -497,7 +497,7 @@ MUTANTS = [
         "            thag_pages_visit(visitor.leaf, THAG_LEAF_ENTRIES * sizeof(thag_entry), entries_page, &visitor);",
         "            thag_pages_visit(visitor.leaf, THAG_LEAF_ENTRIES * sizeof(thag_entry) - 4096, entries_page, &visitor);",
         "the owner of a block that starts at a leaf's last entry stands there",
-        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_contexts_record_is_given_back",),
+        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_context_is_forgotten",),
     ),
     Mutant(
         "odd addresses are taken",
@@ -840,14 +840,6 @@ MUTANTS = [
         (_NUMPY + "test_a_child_forked_in_the_middle_of_an_event_has_sums_that_hold",),
     ),
     Mutant(
-        "a tiny block has up to 32 bytes",
-        "owners.h",
-        "THAG_TINY_BYTES = 16,",
-        "THAG_TINY_BYTES = 32,",
-        "its size has five bits",
-        (_OWNERS + "test_a_block_of_any_size_keeps_its_size_and_its_owner_until_it_is_freed",),
-    ),
-    Mutant(
         "a size of a quarter gibibyte is large",
         "owners.h",
         "#define THAG_LARGE_BYTES (((size_t)1 << 28) - 1)",
@@ -885,7 +877,7 @@ MUTANTS = [
         "        near_rename(at, owner.slot, slot, THAG_TINY_SLOTS, thag_tiny_word(owner.slot, size), thag_tiny_word(slot, size), all);",
         "        (void)(slot + size);",
         "they would name a context whose record was given back",
-        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_contexts_record_is_given_back",),
+        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_context_is_forgotten",),
     ),
     Mutant(
         "merged buckets end like the earlier one, for the context alone",

@@ -178,11 +178,13 @@ def burn(contexts: int) -> None:
         thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "burnt").close()
 
 
-def test_records_of_every_kind_pass_to_the_heir_when_their_contexts_record_is_given_back(scripted: Scripted):
+@pytest.mark.parametrize("before", [10, 4096])
+def test_records_of_every_kind_pass_to_the_heir_when_their_context_is_forgotten(before: int, scripted: Scripted):
     sizes = [1, 16, 17, 100, GIB, (5 << 40) + 7]
     places = {HERE + number * 4096: size for number, size in enumerate(sizes)}
     places[HERE + LEAF - GRANULE] = 100  # its owner stands in the room behind the leaf
-    burn(4096)  # the chunk of the root is never given back
+    thag_nb.reset()
+    burn(before)
     with thag_nb.task("owner") as owner:
         for place, size in places.items():
             scripted.malloc(place, size)

@@ -397,4 +397,3 @@ thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim cl
         lane_enter(thread, domain);
     }
 }
-
