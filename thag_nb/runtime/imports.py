@@ -118,7 +118,7 @@ def _finders_to_ask(name: str) -> Iterator[Finder]:
 
 def _is_being_imported(name: str) -> bool:
     """Whether this thread imports it: then it has the module's lock; who only asks has not, nor who reloads it."""
-    reference = vars(import_system)["_module_locks"].get(name)
+    reference = vars(import_system).get("_module_locks", {}).get(name)
     lock = reference() if reference is not None else None
     return lock is not None and lock.owner == _thread.get_ident()
 

@@ -62,8 +62,12 @@ class _Wrapping:
         self._own_entry = self._owner.__dict__.get(self._name, _MISSING)
         function = getattr(self._owner, self._name)
         carried = function if self._carry is None else self._carry(function, _NOBODY)
-        self._wrapper = _native.handover(carried, self._prepare_while_on)
-        setattr(self._owner, self._name, self._wrapper)
+        wrapper = _native.handover(carried, self._prepare_while_on)
+        try:
+            setattr(self._owner, self._name, wrapper)
+        except TypeError:
+            return  # somebody has compiled the class; whoever imports it must not fail for that
+        self._wrapper = wrapper
 
     def _prepare_while_on(self, /, *args: Any, **kwargs: Any) -> _Prepared:
         return self._prepare(*args, **kwargs) if self.on else None
