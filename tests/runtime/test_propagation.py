@@ -1049,7 +1049,7 @@ LATER = {
 }
 
 HANDS_OVER = """
-import _thread, contextvars, sys, thag_nb
+import _thread, contextvars, os, sys, time, thag_nb
 FOLLOWED = ("threading", "concurrent.futures._base", "concurrent.futures.thread", "multiprocessing.pool")
 
 names = []
@@ -1060,16 +1060,22 @@ def hand_over():
     with thag_nb.task("hander"):
         exec(CODE, {"work": work, "contextvars": contextvars})
 
-def in_another_thread(function):
+def in_threads(count, function):
     def run():
-        with lock:
+        try:
             function()
-    lock = _thread.allocate_lock()
-    _thread.start_new_thread(run, ())
-    while not lock.locked() and not names:
-        pass
-    with lock:
-        pass
+        finally:
+            ended.append(count)
+    ended = []
+    for _ in range(count):
+        _thread.start_new_thread(run, ())
+    while len(ended) < count:
+        time.sleep(0.001)
+
+def leave():
+    # Without taking the interpreter apart, in which CPython waits now and then for ever for such threads.
+    sys.stdout.flush()
+    os._exit(0)
 """
 
 
@@ -1093,10 +1099,11 @@ def test_what_is_imported_after_the_start_is_followed_from_its_first_use_on(way)
 def test_what_another_thread_imports_after_the_start_is_followed_from_its_first_use_on(way):
     code = """
         thag_nb.start()
-        in_another_thread(hand_over)
+        in_threads(1, hand_over)
         print(names)
         hand_over()
         print(names)
+        leave()
     """
     assert handing_over(way, code) == "['hander']\n['hander', 'hander']\n"
 
@@ -1106,14 +1113,11 @@ def test_threads_that_import_at_the_same_time_all_find_it_followed(way):
     code = """
         sys.setswitchinterval(1e-6)
         thag_nb.start()
-        for _ in range(10):
-            _thread.start_new_thread(hand_over, ())
-        hand_over()
-        while len(names) < 11:
-            pass
-        print(set(names))
+        in_threads(10, hand_over)
+        print(len(names), set(names))
+        leave()
     """
-    assert handing_over(way, code) == "{'hander'}\n"
+    assert handing_over(way, code) == "10 {'hander'}\n"
 
 
 @pytest.mark.parametrize("way", LATER)
