@@ -86,12 +86,7 @@ SUITES = {
 OUTCOMES = ("unfinished", "passed", "skipped", "expected failure", "unexpected success", "failed")
 
 # What such a test says when it fails, and why that is no wrong of ours. Shown all the same.
-KNOWN: dict[str, tuple[str, str]] = {
-    "test.test_threading.ThreadTests.test_import_from_another_thread": (
-        "threading is already imported",
-        "start() imports threading, whose threads it follows; start(threads=False) does not",
-    ),
-}
+KNOWN: dict[str, tuple[str, str]] = {}
 
 RERUNS = 2
 RERUN_LIMIT = 20

@@ -953,15 +953,252 @@ def test_unloading_the_extension_leaves_what_the_program_had_said_of_threads():
     assert python(textwrap.dedent(FOLLOWS) + textwrap.dedent(code)) == "True False\n"
 
 
-def test_what_following_threads_imports_is_charged_to_nobody():
+# ---- what is imported only when recording has begun ----
+
+
+def test_nothing_is_imported_to_be_followed():
+    code = """
+        import sys, thag_nb
+        before = set(sys.modules)
+        thag_nb.start()
+        with thag_nb.task("first"):
+            pass
+        print(sorted(set(sys.modules) - before), thag_nb.status().threads)
+    """
+    assert python(code) == "[] True\n"
+
+
+def test_a_thread_brings_no_pool_along():
     code = """
         import sys, thag_nb
         with thag_nb.task("first"):
-            imported = "multiprocessing.pool" in sys.modules
-        recording = thag_nb.read()
-        print(imported, sum(record.total_bytes for record in recording.contexts) < 100_000)
+            import threading
+            before = set(sys.modules)
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+        print(sorted(set(sys.modules) - before))
     """
-    assert python(code) == "True True\n"
+    assert python(code) == "[]\n"
+
+
+# Each imports what it needs, and says where the work was that it handed over.
+LATER = {
+    "thread": """
+        import threading
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    """,
+    "subclass": """
+        from threading import Thread
+        class Own(Thread):
+            def run(self):
+                work()
+        thread = Own()
+        thread.start()
+        thread.join()
+    """,
+    "timer": """
+        from threading import Timer
+        timer = Timer(0, work)
+        timer.start()
+        timer.join()
+    """,
+    "submit": """
+        from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(work)
+    """,
+    "submit, by its module's name": """
+        from importlib import import_module
+        with import_module("concurrent.futures.thread").ThreadPoolExecutor(1) as pool:
+            pool.submit(work)
+    """,
+    "map": """
+        import concurrent.futures
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            pool.map(work, [1])
+    """,
+    "add_done_callback": """
+        from concurrent.futures import Future
+        future = Future()
+        future.add_done_callback(work)
+        contextvars.Context().run(future.set_result, None)
+    """,
+    "apply": """
+        from multiprocessing.pool import ThreadPool
+        with ThreadPool(1) as pool:
+            pool.apply(work)
+    """,
+    "imap": """
+        from multiprocessing.dummy import Pool
+        with Pool(1) as pool:
+            list(pool.imap(work, [1]))
+    """,
+    "to_thread": """
+        import asyncio
+        asyncio.run(asyncio.to_thread(work))
+    """,
+    "run_in_executor": """
+        import asyncio
+        async def main():
+            await asyncio.get_running_loop().run_in_executor(None, work)
+        asyncio.run(main())
+    """,
+}
+
+HANDS_OVER = """
+import _thread, contextvars, os, sys, time, thag_nb
+FOLLOWED = ("threading", "concurrent.futures._base", "concurrent.futures.thread", "multiprocessing.pool")
+
+names = []
+def work(*_):
+    names.append(thag_nb.current_context().name)
+
+def hand_over():
+    with thag_nb.task("hander"):
+        exec(CODE, {"work": work, "contextvars": contextvars})
+
+def in_threads(count, function):
+    def run():
+        try:
+            function()
+        finally:
+            ended.append(count)
+    ended = []
+    for _ in range(count):
+        _thread.start_new_thread(run, ())
+    while len(ended) < count:
+        time.sleep(0.001)
+
+def leave():
+    # Without taking the interpreter apart, in which CPython waits now and then for ever for such threads.
+    sys.stdout.flush()
+    os._exit(0)
+"""
+
+
+def handing_over(way: str, code: str) -> str:
+    """What `code` prints, which is called where nothing that hands work over is imported."""
+    return python(f"CODE = {textwrap.dedent(LATER[way])!r}\n{HANDS_OVER}\n{textwrap.dedent(code)}")
+
+
+@pytest.mark.parametrize("way", LATER)
+def test_what_is_imported_after_the_start_is_followed_from_its_first_use_on(way):
+    code = """
+        thag_nb.start()
+        assert not any(name in sys.modules for name in FOLLOWED)
+        hand_over()
+        print(names)
+    """
+    assert handing_over(way, code) == "['hander']\n"
+
+
+@pytest.mark.parametrize("way", LATER)
+def test_what_another_thread_imports_after_the_start_is_followed_from_its_first_use_on(way):
+    code = """
+        thag_nb.start()
+        in_threads(1, hand_over)
+        print(names)
+        hand_over()
+        print(names)
+        leave()
+    """
+    assert handing_over(way, code) == "['hander']\n['hander', 'hander']\n"
+
+
+@pytest.mark.parametrize("way", ["thread", "submit", "apply"])
+def test_threads_that_import_at_the_same_time_all_find_it_followed(way):
+    code = """
+        sys.setswitchinterval(1e-6)
+        thag_nb.start()
+        in_threads(10, hand_over)
+        print(len(names), set(names))
+        leave()
+    """
+    assert handing_over(way, code) == "10 {'hander'}\n"
+
+
+@pytest.mark.parametrize("way", LATER)
+def test_what_is_imported_after_the_start_is_bare_again_after_the_stop(way):
+    code = """
+        before = sys.meta_path
+        thag_nb.start()
+        hand_over()
+        thag_nb.stop()
+        kinds = [kind for name in FOLLOWED for kind in vars(sys.modules.get(name, sys)).values() if type(kind) is type]
+        print([function for kind in kinds for function in vars(kind).values()
+               if type(function).__module__.startswith("thag_nb")], sys.meta_path is before)
+        thag_nb.start()
+        hand_over()
+        print(names)
+    """
+    assert handing_over(way, code) == "[] True\n['hander', 'hander']\n"
+
+
+@pytest.mark.parametrize("way", LATER)
+def test_what_is_imported_after_a_stop_is_left_alone_until_the_next_start(way):
+    code = """
+        before = sys.meta_path
+        thag_nb.start()
+        thag_nb.stop()
+        assert sys.meta_path is before
+        import asyncio, multiprocessing.pool
+        from threading import Thread
+        from concurrent.futures import Future, ThreadPoolExecutor
+        as_it_was = [Thread.start, Future.add_done_callback, ThreadPoolExecutor.submit]
+        print([function for function in as_it_was if hasattr(function, "__wrapped__")])
+        thag_nb.start()
+        hand_over()
+        thag_nb.start(threads=False)
+        print(names, as_it_was == [Thread.start, Future.add_done_callback, ThreadPoolExecutor.submit])
+    """
+    assert handing_over(way, code) == "[]\n['hander'] True\n"
+
+
+@pytest.mark.parametrize("way", ["thread", "submit", "apply"])
+def test_what_is_imported_again_is_followed_and_what_was_imported_before_still_works(way):
+    code = """
+        thag_nb.start()
+        hand_over()
+        packages = ("threading", "concurrent", "multiprocessing")
+        old = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in packages}
+        hand_over()
+        print(names, all(sys.modules[name] is not old[name] for name in FOLLOWED if name in old))
+        thread = old["threading"].Thread(target=work)
+        thread.start()
+        thread.join()
+        thag_nb.stop()
+        print(len(names), hasattr(old["threading"].Thread.start, "__wrapped__"))
+    """
+    assert handing_over(way, code) == "['hander', 'hander'] True\n3 False\n"
+
+
+def test_a_module_that_is_loaded_anew_works_and_is_followed_from_the_next_start_on():
+    code = """
+        import importlib
+        thag_nb.start()
+        hand_over()
+        importlib.reload(sys.modules["threading"])
+        hand_over()
+        thag_nb.start()
+        hand_over()
+        print(len(names), names[2])
+        print(type(sys.modules["threading"].__spec__) is type(sys.__spec__))
+    """
+    assert handing_over("thread", code) == "3 hander\nTrue\n"
+
+
+def test_another_module_by_a_name_that_is_waited_for_is_imported_as_it_is(tmp_path):
+    (tmp_path / "threading.py").write_text("Thread = 'spun'")
+    code = """
+        import sys, thag_nb
+        thag_nb.start()
+        import threading
+        print(threading.Thread)
+    """
+    assert python(code, PYTHONPATH=f"{tmp_path}:{Path(PACKAGE).parent}") == "spun\n"
 
 
 def test_threads_are_followed_again_when_a_task_starts_what_was_stopped():

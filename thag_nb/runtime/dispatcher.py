@@ -27,7 +27,7 @@ def start(*, threads: bool = True) -> None:
 
 
 def _follow_threads() -> None:
-    with unrecorded():  # what is to be followed is imported first, once
+    with unrecorded():
         propagation.install()
 
 

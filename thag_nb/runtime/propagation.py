@@ -4,6 +4,8 @@ asyncio carries contextvars by itself; threads and pools do not. So what hands w
 context that is current, and the work runs under it. A thread stays with its context for its whole life. A pool's worker
 belongs to nobody, and each piece of work brings its own context, be it the root.
 
+Nothing is imported for that: what is there is wrapped at once, and what is imported later as soon as it has come.
+
 Others wrap the same functions (ipykernel 6 does). A wrapper that somebody has wrapped cannot be taken out; it is
 switched off, and on again when it is wanted.
 
@@ -18,9 +20,11 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thag_nb import _native
+from thag_nb.runtime import imports
 
 if TYPE_CHECKING:
     import threading
+    from types import ModuleType
 
 _Flow: TypeAlias = "_native.Frame | None"
 _NOBODY: _Flow = None
@@ -58,8 +62,12 @@ class _Wrapping:
         self._own_entry = self._owner.__dict__.get(self._name, _MISSING)
         function = getattr(self._owner, self._name)
         carried = function if self._carry is None else self._carry(function, _NOBODY)
-        self._wrapper = _native.handover(carried, self._prepare_while_on)
-        setattr(self._owner, self._name, self._wrapper)
+        wrapper = _native.handover(carried, self._prepare_while_on)
+        try:
+            setattr(self._owner, self._name, wrapper)
+        except TypeError:
+            return  # somebody has compiled the class; whoever imports it must not fail for that
+        self._wrapper = wrapper
 
     def _prepare_while_on(self, /, *args: Any, **kwargs: Any) -> _Prepared:
         return self._prepare(*args, **kwargs) if self.on else None
@@ -73,6 +81,10 @@ class _Wrapping:
         else:
             setattr(self._owner, self._name, self._own_entry)
         self._wrapper = None
+
+    def is_out(self) -> bool:
+        """Whether nothing of it is left."""
+        return self._wrapper is None
 
 
 def _carry(function: Any, flow: _Flow) -> Any:
@@ -116,6 +128,19 @@ def _leaves_the_interpreter(pool: object) -> bool:
     return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
 
 
+def _loaded(*places: tuple[str, str]) -> tuple[type, ...]:
+    """The classes that are there, of those that may be imported one day."""
+    found = (getattr(sys.modules.get(module), name, None) for module, name in places)
+    return tuple(kind for kind in found if isinstance(kind, type))
+
+
+_THREAD = ("threading", "Thread")
+_EXECUTOR = ("concurrent.futures.thread", "ThreadPoolExecutor")
+_POOL = ("multiprocessing.pool", "Pool")
+# Workers of the pools of other libraries, which bring the submitter's contextvars themselves.
+_WORKERS = (("anyio._backends._asyncio", "WorkerThread"), ("trio._core._thread_cache", "WorkerThread"))
+
+
 def _has_fixed_run(thread: threading.Thread) -> bool:
     """Whether the class answers for `run` whatever the instance has, as it does with a property."""
     run = next(vars(kind)["run"] for kind in type(thread).__mro__ if "run" in vars(kind))
@@ -125,13 +150,6 @@ def _has_fixed_run(thread: threading.Thread) -> bool:
 def _is_one_of(target: object, owner: object, *names: str) -> bool:
     # By identity: the targets of others may answer any question, or raise.
     return any(target is getattr(owner, name, _MISSING) for name in names)
-
-
-def _workers() -> tuple[type, ...]:
-    """Classes of workers of the pools of other libraries, which bring the submitter's contextvars themselves."""
-    places = (("anyio._backends._asyncio", "WorkerThread"), ("trio._core._thread_cache", "WorkerThread"))
-    found = (getattr(sys.modules.get(module), name, None) for module, name in places)
-    return tuple(kind for kind in found if isinstance(kind, type))
 
 
 def _has_a_context_of_its_own(thread: threading.Thread) -> bool:
@@ -147,86 +165,92 @@ def _arguments_of(thread: threading.Thread) -> Sequence[object]:
 
 def _serves_threads(thread: threading.Thread) -> bool:
     """Whether it is part of a pool of threads. What a pool of processes sends back is charged to who made the pool."""
-    from concurrent.futures import thread as executor
-    from multiprocessing import pool
-
     target, arguments = vars(thread).get("_target"), _arguments_of(thread)
-    if _is_one_of(target, executor, "_worker") or _is_one_of(target, pool, "worker"):
+    if _is_one_of(target, sys.modules.get("concurrent.futures.thread"), "_worker"):
         return True
-    executors = [each for each in arguments if issubclass(type(each), executor.ThreadPoolExecutor)]
+    if _is_one_of(target, sys.modules.get("multiprocessing.pool"), "worker"):
+        return True
+    executors = [each for each in arguments if issubclass(type(each), _loaded(_EXECUTOR))]
     if any(thread in getattr(each, "_threads", ()) for each in executors):
         return True  # of an executor with workers of its own kind, as Dask's
-    workers = _workers()
+    workers = _loaded(*_WORKERS)
     if isinstance(thread, workers) or (isinstance(target, MethodType) and isinstance(target.__self__, workers)):
         return True
-    if not _is_one_of(target, pool.Pool, "_handle_tasks", "_handle_results"):
+    if not any(_is_one_of(target, pool, "_handle_tasks", "_handle_results") for pool in _loaded(_POOL)):
         return False
     return not any(hasattr(argument, "_reader") for argument in arguments)  # a pipe, to a process
 
 
 def _prepare_thread(*args: Any, **kwargs: Any) -> _Prepared:
-    from threading import Thread
-
     thread = args[0] if args else None
-    if not isinstance(thread, Thread) or _has_fixed_run(thread) or _has_a_context_of_its_own(thread):
+    threads: tuple[type[threading.Thread], ...] = _loaded(_THREAD)
+    if not isinstance(thread, threads) or _has_fixed_run(thread) or _has_a_context_of_its_own(thread):
         return None
-    _install_for_services()
+    imports.look()
     flow = _NOBODY if _serves_threads(thread) else _native.flow()
     if flow == _NOBODY and not _INHERITS:
         return None
     return args, kwargs, _native.carry_run(thread, flow).give_up
 
 
-def _wrappings() -> list[_Wrapping]:
-    # Here, because importing thag_nb must not bring threading along.
-    import threading
-    from concurrent.futures import Future, ThreadPoolExecutor
-    from multiprocessing.pool import ThreadPool
+_prepare_imap = _handing_over(func=(1, _carry), iterable=(2, _native.carried_items))
+_prepare_apply = _handing_over(func=(1, _carry), callback=(4, _carry), error_callback=(5, _carry))
+_prepare_map = _handing_over(
+    func=(1, _carry), iterable=(2, _carry_sized), callback=(5, _carry), error_callback=(6, _carry)
+)
 
-    imap = _handing_over(func=(1, _carry), iterable=(2, _native.carried_items))
-    apply = _handing_over(func=(1, _carry), callback=(4, _carry), error_callback=(5, _carry))
-    map_ = _handing_over(func=(1, _carry), iterable=(2, _carry_sized), callback=(5, _carry), error_callback=(6, _carry))
-    return [
-        _Wrapping(threading.Thread, "start", _prepare_thread),
-        _Wrapping(ThreadPoolExecutor, "submit", _prepare_submit),
-        _Wrapping(Future, "add_done_callback", _prepare_call),
-        _Wrapping(ThreadPool, "apply_async", apply),
-        _Wrapping(ThreadPool, "_map_async", map_),
-        _Wrapping(ThreadPool, "imap", imap),
-        _Wrapping(ThreadPool, "imap_unordered", imap),
-    ]
+_Method: TypeAlias = "tuple[str, str, _Prepare] | tuple[str, str, _Prepare, _Carry]"
+
+_METHODS: dict[str, tuple[_Method, ...]] = {
+    "threading": (("Thread", "start", _prepare_thread),),
+    "concurrent.futures._base": (("Future", "add_done_callback", _prepare_call),),
+    "concurrent.futures.thread": (("ThreadPoolExecutor", "submit", _prepare_submit),),
+    "multiprocessing.pool": (
+        ("ThreadPool", "apply_async", _prepare_apply),
+        ("ThreadPool", "_map_async", _prepare_map),
+        ("ThreadPool", "imap", _prepare_imap),
+        ("ThreadPool", "imap_unordered", _prepare_imap),
+    ),
+    # What Dask's workers do is nobody's: they are asked by messages, so who made them is not who wants it.
+    "distributed.worker": (("Worker", "handle_stimulus", _prepare_nothing, _carry),),
+}
+"""What is wrapped: by the module that it is in, each class and the name of its method."""
 
 
-_installed: list[_Wrapping] = []
-_services: list[_Wrapping] = []
+class _State:
+    """What this module did to the process, and has to undo."""
+
+    following = False
+    wrappings: dict[tuple[type, str], _Wrapping] = {}  # noqa: RUF012 - the state itself
 
 
-def _install_for_services() -> None:
-    """Let what Dask's workers do be nobody's: they are asked by messages, so who made them is not who wants it.
-
-    Once they are there: a client in this process brings them along, and starts a thread for them.
-    """
-    worker = sys.modules.get("distributed.worker")
-    if worker is not None and not _services:
-        _services.append(_Wrapping(worker.Worker, "handle_stimulus", _prepare_nothing, _carry))
-        _services[0].install()
+def _wrap(module_name: str, module: ModuleType) -> None:
+    for class_name, name, *how in _METHODS[module_name]:
+        owner = getattr(module, class_name, None)
+        if isinstance(owner, type) and hasattr(owner, name):  # else it is another module of that name
+            _State.wrappings.setdefault((owner, name), _Wrapping(owner, name, *how)).install()
+    if not _State.following:  # another thread has stopped meanwhile
+        remove()
 
 
 def install() -> None:
     """Let contexts follow threads, `ThreadPoolExecutor` and `multiprocessing.pool.ThreadPool`. Twice is once."""
-    if not _installed:
-        _installed.extend(_wrappings())
-    for wrapping in (*_installed, *_services):
+    _State.following = True
+    for wrapping in tuple(_State.wrappings.values()):
         wrapping.install()
-    _install_for_services()
+    imports.wait_for(_METHODS, _wrap)
 
 
 def is_installed() -> bool:
     """Whether contexts follow threads now."""
-    return any(wrapping.on for wrapping in _installed)
+    return _State.following
 
 
 def remove() -> None:
     """Undo `install`, as far as nobody has wrapped it meanwhile; what remains passes calls through."""
-    for wrapping in (*_installed, *_services):
+    _State.following = False
+    imports.stop_waiting_for(_METHODS)
+    for place, wrapping in tuple(_State.wrappings.items()):
         wrapping.remove()
+        if wrapping.is_out():
+            _State.wrappings.pop(place, None)
