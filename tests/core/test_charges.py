@@ -168,6 +168,20 @@ def test_frees_of_another_contexts_blocks_between_own_events_leave_all_peaks_exa
         RAW.free(own[number])
 
 
+def test_a_peak_before_frees_of_another_contexts_blocks_is_kept(slots):
+    with thag_nb.task("other"):
+        for number in range(len(slots)):
+            slots[number] = RAW.malloc(OF_EACH)
+    with thag_nb.task("own"):
+        RAW.free(slots[0])
+        block = RAW.malloc(SMALL)
+        RAW.free(block)
+        for number in range(1, len(slots)):
+            RAW.free(slots[number])
+        assert SMALL <= of("own").peak_bytes < SMALL + NOISE
+        assert SMALL <= of("own").self_peak_bytes < SMALL + NOISE
+
+
 def test_a_block_that_moves_between_siblings_draws_no_dip_on_the_timeline_above(slots):
     with thag_nb.task("around"), thag_nb.task("one"):
         slots[0] = RAW.malloc(1_000_000)

@@ -5,16 +5,19 @@ import itertools
 import sys
 import threading
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from blocks import ALL, DOMAINS, OBJ, RAW, RAW_WITHOUT_GIL, SIZE, Domain
 from figures import assert_sums_hold, of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import python
 
 import thag_nb
 from thag_nb import _native
 
+SUPPORT = str(Path(__file__).parents[1] / "support")
 SIZES = [0, 1, 15, 16, 17, 511, 512, 513, 4096, SIZE, 1 << 20]
 
 
@@ -379,6 +382,22 @@ def test_a_domain_may_be_hooked_again_and_again_above_the_same_allocator():
         _native.start()
         _native.stop()
     assert _native.allocators() == before
+
+
+def test_the_very_next_event_after_the_stop_is_not_recorded():
+    code = f"""
+        import sys, tracemalloc
+        sys.path.insert(0, {SUPPORT!r})
+        import thag_nb
+        from blocks import OBJ
+        from thag_nb import _native
+        thag_nb.start()
+        tracemalloc.start()  # so that the hooks are still called
+        OBJ.free(OBJ.malloc(100))
+        _native.stop()
+        print(_native.owner_of(OBJ.malloc(100)))
+    """
+    assert python(code) == "None\n"
 
 
 def test_nothing_is_recorded_after_the_stop_though_the_hooks_are_still_called_and_guards_move(slots):

@@ -197,8 +197,7 @@ lane_enter(thag_thread *thread, thag_domain domain)
         || !batch->context->records || batch->slot >= THAG_NEAR_SLOTS || !version_make_unique(thread, tstate)) {
         return;
     }
-    thag_open_lane.tstate = tstate;
-    thag_open_lane.thread = thread;
+    atomic_store_explicit(&thag_open_lane.thread, (uintptr_t)thread, memory_order_relaxed);
     atomic_store(&thag_open_lane.contextvars_version, tstate->context_ver);
     if (atomic_load(&thag_contexts.detached_finished) != batch->detached_finished) {
         thag_lane_leave();      /* it may have finished before the lane was entered, and left nothing */

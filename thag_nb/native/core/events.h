@@ -57,10 +57,13 @@ static inline bool
 thag_lane_holds(const thag_thread *thread, thag_domain domain)
 {
     const PyThreadState *tstate = thag_tstate_attached();
+    /* Before the thread, so that it is not newer: then a thread that finds itself there finds its own version as well. */
+    uint64_t version = atomic_load_explicit(&thag_open_lane.contextvars_version, memory_order_acquire);
     if (!thag_surely_attached(domain)) {
 #if PY_VERSION_HEX < 0x030C0000
-        /* The state of whoever holds the GIL: that is this thread if it is the lane's. */
-        if (tstate != thag_open_lane.tstate || thread != thag_open_lane.thread) {
+        /* The state of whoever holds the GIL: that is this thread if it is its own state. */
+        if (tstate != thread->tstate
+            || atomic_load_explicit(&thag_open_lane.thread, memory_order_relaxed) != (uintptr_t)thread) {
             return false;
         }
 #endif
@@ -69,7 +72,6 @@ thag_lane_holds(const thag_thread *thread, thag_domain domain)
         }
     }
     (void)thread;
-    uint64_t version = atomic_load_explicit(&thag_open_lane.contextvars_version, memory_order_relaxed);
     return version == tstate->context_ver;
 }
 

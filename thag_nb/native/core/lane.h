@@ -14,9 +14,7 @@
    Written with the GIL; but any thread may leave it for whoever is there. */
 typedef struct {
     _Atomic uint64_t contextvars_version;   /* THAG_NO_FLOW: the lane is left */
-    /* Where the GIL may not be held, these must be right as well. */
-    const PyThreadState *tstate;
-    const void *thread;
+    _Atomic uintptr_t thread;               /* the record of its thread: where the GIL may not be held, that must be right too */
 } thag_lane;
 
 #define THAG_NO_FLOW UINT64_MAX
