@@ -4,6 +4,7 @@ import contextvars
 import ctypes
 import itertools
 import queue
+import sys
 import threading
 from collections.abc import Callable
 
@@ -275,25 +276,28 @@ def on_a_thread_that_python_never_saw() -> int:
 
 def test_threads_that_take_turns_are_each_charged_to_their_own_context():
     """They have gone through as many changes of flow, and each goes on where it was interrupted by the other."""
-    turns = [threading.Semaphore(1), threading.Semaphore(0)]
-    size, times = 300, 50
+    size, times, numbers = 300, 20_000, range(2)
+    begin = threading.Barrier(len(numbers))
 
     def work(number: int) -> None:
         with thag_nb.task(f"turns {number}"):
-            kept = [None] * times
-            for time in range(times):
-                turns[number].acquire()
-                kept[time] = bytes(size)
-                turns[1 - number].release()
-            found[number] = of(f"turns {number}").self_live_bytes
+            begin.wait()
+            for _ in range(times):
+                bytes(size)
 
-    found = [0, 0]
-    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(size * times <= live_bytes < 2 * size * times for live_bytes in found), found
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(number,)) for number in numbers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    one, other = (of(f"turns {number}") for number in numbers)
+    assert abs(one.self_total_bytes - other.self_total_bytes) < 10 * size, (one, other)
+    assert min(one.self_total_bytes, other.self_total_bytes) >= times * sys.getsizeof(bytes(size))
     assert_sums_hold()
 
 
