@@ -237,13 +237,14 @@ found = []
 
 
 @pytest.fixture
-def events(place: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def events(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The module says that it has begun, and waits until it may go on."""
     place.write_text(WAITS)
     events = ModuleType("test_imports_events")
     events.begun, events.go = threading.Event(), threading.Event()
     monkeypatch.setitem(sys.modules, events.__name__, events)
-    return events
+    yield events
+    events.go.set()
 
 
 def test_a_module_that_another_thread_is_importing_is_told_of_when_it_is_there(events):
@@ -258,13 +259,15 @@ def test_a_module_that_another_thread_is_importing_is_told_of_when_it_is_there(e
 
 
 def test_nobody_is_told_of_a_module_that_was_waited_for_only_when_its_import_began(events):
+    imported: list[ModuleType] = []
     imports.wait_for([NAME], note)
-    importer = started(import_it)
+    importer = started(lambda: imported.append(import_it()))
     events.begun.wait()
     imports.stop_waiting_for([NAME])
     events.go.set()
     importer.join()
-    assert (import_it().found, type(import_it().__spec__)) == ([], ModuleSpec)
+    (module,) = imported
+    assert (module.found, type(module.__spec__)) == ([], ModuleSpec)
 
 
 def test_no_other_thread_gets_a_module_before_who_waits_has_been_told():

@@ -1190,15 +1190,62 @@ def test_a_module_that_is_loaded_anew_works_and_is_followed_from_the_next_start_
     assert handing_over("thread", code) == "3 hander\nTrue\n"
 
 
-def test_another_module_by_a_name_that_is_waited_for_is_imported_as_it_is(tmp_path):
-    (tmp_path / "threading.py").write_text("Thread = 'spun'")
+UNCHANGEABLE = """
+class Compiled(type):
+    def __setattr__(self, *_):
+        raise TypeError
+class Thread(metaclass=Compiled):
+    def start(self):
+        pass
+"""
+
+
+@pytest.mark.parametrize("source", ["Thread = 'spun'", "Thread = range  # whose start is a number", UNCHANGEABLE])
+def test_another_module_by_a_name_that_is_waited_for_is_imported_as_it_is(source, tmp_path):
+    (tmp_path / "threading.py").write_text(source)
     code = """
-        import sys, thag_nb
+        import thag_nb
         thag_nb.start()
         import threading
-        print(threading.Thread)
+        thag_nb.stop()
+        print(threading.Thread, hasattr(getattr(threading.Thread, "start", None), "__wrapped__"))
     """
-    assert python(code, PYTHONPATH=f"{tmp_path}:{Path(PACKAGE).parent}") == "spun\n"
+    told = {"Thread = 'spun'": "spun", UNCHANGEABLE: "<class 'threading.Thread'>"}.get(source, "<class 'range'>")
+    assert python(code, PYTHONPATH=f"{tmp_path}:{Path(PACKAGE).parent}") == f"{told} False\n"
+
+
+class StopsMeanwhile(type):
+    """Of a class that is being wrapped when somebody stops the recording."""
+
+    def __setattr__(cls, attribute: str, value: object) -> None:
+        thag_nb.stop()
+        super().__setattr__(attribute, value)
+
+
+def worker_module(kind: type = type) -> types.SimpleNamespace:
+    """A module as Dask has it, whose class of workers nobody else refers to."""
+    return types.SimpleNamespace(Worker=kind("Worker", (), {"handle_stimulus": lambda _: None}))
+
+
+def test_what_is_wrapped_while_another_thread_stops_is_bare_in_the_end(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed.worker", module := worker_module(StopsMeanwhile))
+    in_thread(name)  # which looks
+    assert inspect.isfunction(module.Worker.handle_stimulus)
+    assert not hasattr(module.Worker.handle_stimulus, "__wrapped__")
+    assert not thag_nb.status().threads
+
+
+def test_a_class_that_was_wrapped_goes_with_its_module_once_recording_has_stopped(monkeypatch):
+    monkeypatch.delitem(sys.modules, "distributed.worker", raising=False)
+    sys.modules["distributed.worker"] = module = worker_module()
+    thag_nb.start()
+    wrapper = module.Worker.handle_stimulus
+    assert hasattr(wrapper, "__wrapped__")
+    reference = weakref.ref(module.Worker)
+    del sys.modules["distributed.worker"], module, wrapper
+    thag_nb.stop()
+    gc.collect()
+    assert reference() is None
 
 
 def test_threads_are_followed_again_when_a_task_starts_what_was_stopped():

@@ -227,10 +227,11 @@ class _State:
 def _wrap(module_name: str, module: ModuleType) -> None:
     for class_name, name, *how in _METHODS[module_name]:
         owner = getattr(module, class_name, None)
-        if isinstance(owner, type) and hasattr(owner, name):  # else it is another module of that name
-            _State.wrappings.setdefault((owner, name), _Wrapping(owner, name, *how)).install()
-    if not _State.following:  # another thread has stopped meanwhile
-        remove()
+        if isinstance(owner, type) and callable(getattr(owner, name, None)):  # else it is another module of that name
+            wrapping = _State.wrappings.setdefault((owner, name), _Wrapping(owner, name, *how))
+            wrapping.install()
+            if not _State.following:  # another thread has stopped meanwhile, and may have found nothing to remove yet
+                wrapping.remove()
 
 
 def install() -> None:
