@@ -5,7 +5,6 @@
 import enum
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
 from thag_nb import _native
@@ -33,6 +32,9 @@ class AllocatorContext(NamedTuple):
     name: str
     kind: Kind
     parent_id: int
+
+
+_native.describe_as(AllocatorContext, Allocator.TASK_AWARE, Allocator.SYSTEM)
 
 
 class _Names:
@@ -71,7 +73,7 @@ class ContextRegistry:
 
         Raises `ContextNameError` for a name that is no text.
         """
-        return prepare_guard(ContextGuard, name, kind, allocator, parent_id).context
+        return _native.open_context(allocator is Allocator.TASK_AWARE, name_from(name), kind, parent_id)
 
     def __getitem__(self, context_id: int) -> AllocatorContext:
         """Raises `UnknownContextError` for what is not an id, never was one, or has been dropped by a reset."""
@@ -107,50 +109,7 @@ def describe(description: "_native.Description") -> AllocatorContext:
 registry = ContextRegistry()
 
 
-class ContextGuard:
-    """Makes a context current on `enter`, and on `close` restores what it found: in any order, on any thread, without
-    raising. A guard that is dropped closes itself. As a context manager it closes at the end of the block.
-    """
-
-    __slots__ = ("context", "entering")
-
-    def __init__(self, context: AllocatorContext) -> None:
-        self.entering: _native.Entering | None = None
-        self.context = context
-
-    def enter(self, *, detach: bool = False) -> None:
-        """Make the context current. Twice is once.
-
-        With `detach`, `close` restores what was current before anything was entered so: a cell keeps nothing that was
-        left open in the one before it.
-
-        Raises MemoryError without memory; then nothing has changed.
-        """
-        if self.entering is None:
-            self.entering = _native.enter(self.context.id, detach)
-
-    def close(self, *, orphan: bool = True) -> None:
-        """Leave the context. Twice is once.
-
-        A guard that is not innermost here is passed over by every flow from now on; with `orphan` False it is left
-        alone, for a flow that has ended elsewhere.
-        """
-        entering, self.entering = self.entering, None
-        if entering is not None:
-            entering.leave(orphan)
-
-    def is_around(self) -> bool:
-        """Whether this flow is inside, however deep."""
-        return self.entering is not None and self.entering.is_around()
-
-    def __enter__(self) -> AllocatorContext:
-        return self.context
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
+ContextGuard = _native.ContextGuard
 
 GuardType = TypeVar("GuardType", bound=ContextGuard)
 
@@ -164,10 +123,10 @@ def prepare_guard(
 ) -> GuardType:
     """A guard for a new context, not yet entered; neither is charged to anybody.
 
-    Raises `ContextNameError` for a name that is no text.
+    The context ends when the guard is closed or dropped, also if nobody was ever inside. Raises `ContextNameError` for
+    a name that is no text.
     """
-    records = allocator is Allocator.TASK_AWARE
-    return _native.open_guard(guard_type, AllocatorContext, allocator, records, name_from(name), kind, parent_id)
+    return _native.open_guard(guard_type, allocator is Allocator.TASK_AWARE, name_from(name), kind, parent_id)
 
 
 def push_allocator_context(allocator: Allocator, name: str | None = None) -> ContextGuard:
@@ -202,13 +161,6 @@ def set_foreground(context: AllocatorContext) -> None:
 def base_id() -> int:
     """The context that one to be entered with `detach` would be started under."""
     return _native.base_id()
-
-
-def end_unentered(guard: ContextGuard) -> None:
-    """End the context of a guard that was interrupted before it was inside."""
-    if guard.entering is None:
-        _native.hold(guard.context.id)
-        _native.release(guard.context.id)
 
 
 class _Inside:
