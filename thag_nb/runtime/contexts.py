@@ -1,17 +1,24 @@
 """Allocator contexts: what work runs under, and the guards that make one current."""
 
-# No `from __future__ import annotations` here: the import of thag_nb would compile each field of a named tuple again.
+from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, TypeVar, cast
 
 from thag_nb import _native
 from thag_nb.errors import AllocatorError, ContextNameError, MarkNameError, UnknownContextError
-from thag_nb.recordings.model import Kind, id_from, surround_files
+from thag_nb.light_typing import TYPE_CHECKING, NamedTuple, cast
+from thag_nb.recordings.model import id_from, surround_files
 from thag_nb.runtime import hooks
 from thag_nb.units import clean_name, is_plain_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from typing import TypeVar
+
+    from thag_nb.recordings.model import Kind
+
+    GuardType = TypeVar("GuardType", bound="ContextGuard")
 
 
 class Allocator(enum.Enum):
@@ -92,26 +99,24 @@ class ContextRegistry:
         return len(_native.context_ids())
 
     @staticmethod
-    def _find(context_id: object) -> "_native.Description | None":
+    def _find(context_id: object) -> _native.Description | None:
         try:
             return _native.context(id_from(context_id))
         except (ValueError, OverflowError):
             return None
 
 
-def describe(description: "_native.Description") -> AllocatorContext:
+def describe(description: _native.Description) -> AllocatorContext:
     """The context of a native description."""
     context_id, parent_id, records, (name, kind) = description
     allocator = Allocator.TASK_AWARE if records else Allocator.SYSTEM
-    return AllocatorContext(context_id, allocator, name, cast(Kind, kind), parent_id)
+    return AllocatorContext(context_id, allocator, name, cast("Kind", kind), parent_id)
 
 
 registry = ContextRegistry()
 
 
 ContextGuard = _native.ContextGuard
-
-GuardType = TypeVar("GuardType", bound=ContextGuard)
 
 
 def prepare_guard(
@@ -164,18 +169,19 @@ def base_id() -> int:
 
 
 class _Inside:
-    """Leaves at the end of a block what was entered before."""
+    """Leaves at the end of a block what was entered before; None for nothing."""
 
     __slots__ = ("_entering",)
 
-    def __init__(self, entering: "_native.Entering") -> None:
+    def __init__(self, entering: _native.Entering | None) -> None:
         self._entering = entering
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *error: object) -> None:
-        self._entering.leave(True)
+        if self._entering is not None:
+            self._entering.leave(True)
 
 
 def unrecorded() -> AbstractContextManager[None]:
@@ -193,7 +199,7 @@ def for_root() -> AbstractContextManager[None]:
     """
     description = _native.context(_native.current_id())
     records = description is None or description[2]
-    return _Inside(_native.adopt(None)) if records else nullcontext()
+    return _Inside(_native.adopt(None) if records else None)
 
 
 surround_files(unrecorded)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from thag_nb import _native
 from thag_nb.errors import DispatcherError
+from thag_nb.light_typing import TYPE_CHECKING
 from thag_nb.runtime import numpy_hook
 
 if TYPE_CHECKING:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from typing import TYPE_CHECKING, Any, cast
 
 from thag_nb import _native
+from thag_nb.light_typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     # Not at run time: the base classes would bring a third of all that importing this costs.
@@ -108,7 +107,7 @@ def _attach_core(core: ModuleType) -> None:
 
 
 def _take_out(finder: _Finder) -> None:
-    with contextlib.suppress(ValueError):  # somebody has cleared the path
+    if finder in sys.meta_path:  # else somebody has cleared it
         sys.meta_path.remove(finder)
     if _State.finder is finder:
         _State.finder = None

@@ -13,30 +13,28 @@ What is wrapped takes what it took, and complains of it in its own words: what w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 from types import MethodType
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thag_nb import _native
+from thag_nb.light_typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable, Sequence
 
-_Flow: TypeAlias = "_native.Frame | None"
+    _Flow = _native.Frame | None
+
+    _Prepared = tuple[tuple[Any, ...], dict[str, Any], Callable[[], object] | None] | None
+    """What a function is to be called with instead, and what undoes this if it fails; None for as it was called."""
+
+    _Prepare = Callable[..., _Prepared]
+    _Carry = Callable[[Any, _Flow], Any]
+
 _NOBODY: _Flow = None
 _MISSING = object()
 
 # Since 3.14 a thread may be born with a copy of its starter's Context, a pool's worker with the first submitter's.
 _INHERITS = bool(getattr(sys.flags, "thread_inherit_context", 0))
-
-
-_Prepared: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any], Callable[[], object] | None] | None"
-"""What a function is to be called with instead, and what undoes this if it fails; None to call it as it was called."""
-
-_Prepare: TypeAlias = Callable[..., _Prepared]
-
-
-_Carry: TypeAlias = "Callable[[Any, _Flow], Any]"
 
 
 class _Wrapping:

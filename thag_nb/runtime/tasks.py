@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial, wraps
 from types import coroutine
-from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from thag_nb import _native
 from thag_nb.errors import DecorationError
+from thag_nb.light_typing import TYPE_CHECKING, Any, cast, overload
 from thag_nb.runtime import hooks
 from thag_nb.runtime.contexts import AllocatorContext, ContextGuard, name_from, prepare_guard
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-Function = TypeVar("Function", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from typing import ParamSpec, TypeVar
+
+    Parameters = ParamSpec("Parameters")
+    Result = TypeVar("Result")
+    Function = TypeVar("Function", bound=Callable[..., Any])
 
 TaskGuard = _native.TaskGuard
 
@@ -78,10 +81,10 @@ class Scope(ABC):
         has not awaited, runs outside. Raises `DecorationError` for a class and for what cannot be called.
         """
         if isinstance(function, staticmethod | classmethod):
-            return cast(Function, type(function)(self(function.__func__)))
+            return cast("Function", type(function)(self(function.__func__)))
         if isinstance(function, type) or not callable(function):
             raise DecorationError(function)
-        return cast(Function, self._around(function))
+        return cast("Function", self._around(function))
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         import inspect  # it brings half of the standard library, and who decorates nothing needs none of it
