@@ -79,7 +79,7 @@ def open_context(records: bool, name: str, kind: str, parent_id: int | None, /) 
     """
 
 def open_guard(guard_type: type[GuardType], records: bool, name: str, kind: str, parent_id: int | None, /) -> GuardType:
-    """A guard for a new context, opened as `open_context` does, that belongs to it from the beginning.
+    """A guard for a new context, opened as `open_context` does, that keeps it open from the beginning.
 
     No Python code runs and no finalizer.
     """
@@ -231,7 +231,7 @@ def resumes(guard: ContextGuard, function: Callable[..., Any], /, *args: Any, **
     """The generator that a function makes, entering the context of a new guard for that and around every resume of it.
 
     The context is held open until the generator has ended or is dropped. Raises what the function raises, and
-    ValueError for a guard that was not made for a new context, or was entered.
+    ValueError for a guard that no context was opened for.
     """
 
 def hold(context_id: int, /) -> None:

@@ -643,6 +643,24 @@ def test_one_scope_in_two_generators_closes_the_one_whose_generator_ends():
     assert thag_nb.current_context().name == "root"
 
 
+def test_one_scope_in_many_generators_closes_the_one_whose_generator_ends():
+    scope = thag_nb.task("many requests")
+
+    def request() -> Generator[int, None, None]:
+        with scope as context:
+            yield context.id
+
+    generators = [request() for _ in range(100)]
+    contexts = [next(generator) for generator in generators]
+    for number in (*range(0, 100, 3), *range(1, 100, 3), *range(2, 100, 3)):
+        generators[number].close()
+        ended = {record.context_id for record in thag_nb.read().find_all("many requests") if record.state == "ended"}
+        assert contexts[number] in ended
+        contexts[number] = 0
+        assert not ended & set(contexts)
+    assert thag_nb.current_context().name == "root"
+
+
 def test_one_scope_in_two_generators_closed_by_another_thread_leaves_nothing_open():
     scope = thag_nb.task("request")
 
@@ -749,6 +767,16 @@ def test_one_scope_entered_by_a_thousand_flows_at_once_closes_each_flows_own():
     assert all(record.state == "ended" for record in thag_nb.read().find_all("crowded"))
 
 
+def test_a_function_that_enters_one_scope_many_times_leaves_what_it_entered_last():
+    scope, inside = thag_nb.task("again"), [thag_nb.current_context()]
+    for _ in range(100):
+        inside.append(scope.__enter__())
+    for _ in range(100):
+        assert thag_nb.current_context() == inside.pop()
+        scope.__exit__(None, None, None)
+    assert [thag_nb.current_context()] == inside
+
+
 def entered_elsewhere(scope: thag_nb.runtime.tasks.TaskScope) -> thag_nb.AllocatorContext:
     return scope.__enter__()
 
@@ -820,12 +848,19 @@ def test_a_task_may_be_called_by_a_subclass_of_str():
 
 
 def test_tasks_called_alike_and_not_are_called_what_they_are():
-    names = ["one", "one", "other", "one", "other"]
-    seen = []
-    for name in names:
-        with thag_nb.task(name) as context, thag_nb.push_allocator_context(thag_nb.Allocator.SYSTEM, name) as system:
-            seen.append((context.name, context.kind, system.name, system.kind))
-    assert seen == [(name, "task", name, "system") for name in names]
+    given = [
+        ("one", "task"),
+        ("one", "task"),
+        ("other", "task"),
+        ("other", "system"),
+        ("one", "system"),
+        ("one", "task"),
+    ]
+    allocators = {"task": thag_nb.Allocator.TASK_AWARE, "system": thag_nb.Allocator.SYSTEM}
+    guards = [thag_nb.push_allocator_context(allocators[kind], name) for name, kind in given]
+    assert [(guard.context.name, guard.context.kind) for guard in guards] == given
+    records = {record.context_id: record for record in thag_nb.read().contexts}
+    assert [(records[guard.context.id].name, records[guard.context.id].kind) for guard in guards] == given
 
 
 @pytest.mark.parametrize("make", [lambda: thag_nb.task("sent"), thag_nb.untracked], ids=["task", "untracked"])

@@ -111,7 +111,7 @@ static void
 guard_own(thag_guard *guard, thag_context *context, const thag_context *parent, PyObject *label)
 {
     thag_lifecycle_hold(context);
-    guard->unentered = context;
+    guard->own = context;
     guard->label = Py_NewRef(label);
     guard->id = context->id;
     guard->parent_id = parent->id;
@@ -200,17 +200,6 @@ thag_guard_for_system(void)
 
 /* ---- being inside ---- */
 
-/* Ends what was opened for the guard, unless somebody is inside. */
-static void
-guard_let_go(thag_guard *guard)
-{
-    thag_context *context = guard->unentered;
-    guard->unentered = NULL;
-    if (context != NULL) {
-        thag_lifecycle_release(context);
-    }
-}
-
 PyObject *
 thag_guard_describe(const thag_guard *guard)
 {
@@ -250,25 +239,25 @@ thag_guard_enter(thag_guard *guard, thag_entry_mode mode)
     if (guard->entering != NULL) {
         return true;
     }
-    thag_context *context = guard->unentered != NULL ? guard->unentered : context_found(guard);
+    thag_context *context = guard->own != NULL ? guard->own : context_found(guard);
     guard->entering = context == NULL ? NULL : thag_current_enter(context, mode);
-    if (guard->entering == NULL) {
-        return false;
-    }
-    guard_let_go(guard);
-    return true;
+    return guard->entering != NULL;
 }
 
 void
 thag_guard_close(thag_guard *guard, bool orphan)
 {
     PyObject *entering = guard->entering;
+    thag_context *own = guard->own;
     guard->entering = NULL;
+    guard->own = NULL;
     if (entering != NULL) {
         (void)thag_current_leave((thag_entering *)entering, orphan);
         Py_DECREF(entering);
     }
-    guard_let_go(guard);
+    if (own != NULL) {
+        thag_lifecycle_release(own);
+    }
 }
 
 bool

@@ -9,7 +9,7 @@
 
 typedef struct thag_guard {
     PyObject_HEAD
-    thag_context *unentered;        /* what was opened for it, kept open until it is entered, closed or dropped; then NULL */
+    thag_context *own;              /* what was opened for it, and is kept open until it is closed or dropped; then NULL */
     PyObject *entering;             /* owned: what undoes the entering; NULL outside */
     PyObject *context;              /* owned: what people see of the context; NULL until somebody asks the guard for it */
     PyObject *label;                /* owned: (name, kind); what is seen is made of this and the next three */

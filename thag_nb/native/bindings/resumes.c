@@ -172,9 +172,9 @@ native_resumes(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize
     if (count < FIRST || !PyObject_TypeCheck(arguments[GUARD], &thag_guard_type)) {
         return PyErr_Format(PyExc_TypeError, "resumes takes a guard, a function and its arguments");
     }
-    thag_context *context = ((thag_guard *)arguments[GUARD])->unentered;
+    thag_context *context = ((thag_guard *)arguments[GUARD])->own;
     if (context == NULL) {
-        return PyErr_Format(PyExc_ValueError, "resumes takes a guard for a new context that nobody has entered");
+        return PyErr_Format(PyExc_ValueError, "resumes takes a guard that a context was opened for");
     }
     thag_resumes *resumes = resumes_new(context);
     if (resumes == NULL) {

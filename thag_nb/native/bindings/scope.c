@@ -4,8 +4,8 @@
    it entered itself last, so guards are found by the function call that entered. Whoever leaves what somebody else entered, as
    an ExitStack does, gets what this flow is in, or else what was entered first.
 
-   The guards of a scope stand in lists, the newest first, and a caller's are all in one of them: in the only one that there is
-   at first, and from there on in as many as keep them short. Nothing here is charged to anybody. */
+   The guards of a scope stand in lists. Those of one caller are all in one of them, the newest first: in the only list that
+   there is at first, and from there on in as many as keep them short. Nothing here is charged to anybody. */
 
 #include "guard.h"
 
@@ -44,15 +44,24 @@ list_at(thag_scope *scope, size_t number)
     return scope->lists == NULL ? &scope->only : &scope->lists[number];
 }
 
-/* Puts a guard behind those that were entered after it. */
 static void
-list_insert(thag_guard **place, thag_guard *guard)
+list_push(thag_guard **list, thag_guard *guard)
 {
-    while (*place != NULL && (*place)->turn > guard->turn) {
-        place = &(*place)->next;
+    guard->next = *list;
+    *list = guard;
+}
+
+/* The same list, the oldest first. */
+static thag_guard *
+list_reversed(thag_guard *list)
+{
+    thag_guard *reversed = NULL;
+    while (list != NULL) {
+        thag_guard *guard = list;
+        list = guard->next;
+        list_push(&reversed, guard);
     }
-    guard->next = *place;
-    *place = guard;
+    return reversed;
 }
 
 /* Hands all guards over to so many lists. Without memory they stay where they are, and are only slower to find. */
@@ -68,10 +77,11 @@ lists_make(thag_scope *scope, size_t count)
     scope->list_count = count;
     scope->only = NULL;
     for (size_t number = 0; number < before.list_count; number++) {
-        thag_guard *next;
-        for (thag_guard *guard = *list_at(&before, number); guard != NULL; guard = next) {
-            next = guard->next;
-            list_insert(list_of(scope, guard->caller), guard);
+        thag_guard *list = list_reversed(*list_at(&before, number));
+        while (list != NULL) {
+            thag_guard *guard = list;
+            list = guard->next;
+            list_push(list_of(scope, guard->caller), guard);
         }
     }
     free(before.lists);
@@ -87,7 +97,7 @@ scope_remember(thag_scope *scope, thag_guard *guard, uint64_t caller)
     }
     guard->caller = caller;
     guard->turn = ++scope->turn;
-    list_insert(list_of(scope, caller), guard);
+    list_push(list_of(scope, caller), guard);
     scope->entered++;
 }
 
@@ -195,40 +205,27 @@ scope_guard(thag_scope *scope)
     return scope_start(scope) ? thag_guard_for_task(scope->name) : NULL;
 }
 
-/* Enters a guard, which it takes over, and remembers it. A new reference to what people see of its context. */
-static PyObject *
-scope_enter_guard(thag_scope *scope, thag_guard *guard)
-{
-    PyObject *context = thag_guard_describe(guard);
-    if (context == NULL || !thag_guard_enter(guard, THAG_ENTER_NESTED)) {
-        Py_XDECREF(context);
-        Py_DECREF((PyObject *)guard);
-        return NULL;
-    }
-    uint64_t caller = caller_number();
-    Py_BEGIN_CRITICAL_SECTION(scope);
-    scope_remember(scope, guard, caller);
-    Py_END_CRITICAL_SECTION();
-    return context;
-}
-
+/* What people see of the context that was entered, or NULL with an exception. */
 static PyObject *
 scope_enter(PyObject *self)
 {
     thag_guard *guard = scope_guard((thag_scope *)self);
-    if (guard == NULL) {
+    PyObject *context = guard == NULL ? NULL : thag_guard_describe(guard);
+    if (context == NULL || !thag_guard_enter(guard, THAG_ENTER_NESTED)) {
+        Py_XDECREF(context);
+        Py_XDECREF((PyObject *)guard);
         return NULL;
     }
-    int collector_was_on = thag_bookkeeping_begin();
-    PyObject *context = scope_enter_guard((thag_scope *)self, guard);
-    thag_bookkeeping_end(collector_was_on);
+    uint64_t caller = caller_number();
+    Py_BEGIN_CRITICAL_SECTION(self);
+    scope_remember((thag_scope *)self, guard, caller);
+    Py_END_CRITICAL_SECTION();
     return context;
 }
 
 static void
 scope_leave(PyObject *self)
 {
-    int collector_was_on = thag_bookkeeping_begin();
     uint64_t caller = caller_number();
     thag_guard *guard;
     Py_BEGIN_CRITICAL_SECTION(self);
@@ -241,7 +238,6 @@ scope_leave(PyObject *self)
         thag_guard_close(guard, true);
         Py_DECREF((PyObject *)guard);
     }
-    thag_bookkeeping_end(collector_was_on);
 }
 
 /* ---- what `async with` awaits: it waits for nothing, and does its work when it is awaited ---- */
