@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import contextvars
 import copy
 import functools
@@ -797,6 +798,22 @@ def test_leaving_what_others_entered_leaves_what_this_flow_is_in_and_then_what_w
     assert thag_nb.current_context().name == "root"
 
 
+def test_stacks_of_contextlib_enter_and_leave_scopes():
+    scope, names = thag_nb.task("stacked"), []
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(scope)
+            await stack.enter_async_context(thag_nb.untracked())
+            stack.enter_context(scope)
+            names.append(thag_nb.current_context().name)
+        names.append(thag_nb.current_context().name)
+
+    asyncio.run(main())
+    assert names == ["stacked", "root"]
+    assert [record.state for record in thag_nb.read().find_all("stacked")] == ["ended"] * 2
+
+
 def test_a_scope_that_is_dropped_closes_what_was_entered_in_it():
     scope = thag_nb.task("left open")
     for _ in range(50):
@@ -845,6 +862,11 @@ def test_a_task_may_be_called_by_a_subclass_of_str():
 
     with thag_nb.task(Name("sub\nclass")) as context:
         assert context.name == "sub class"
+
+
+def test_a_scope_refers_to_its_name():
+    name = "a name of its own".upper()
+    assert name in gc.get_referents(thag_nb.task(name))
 
 
 def test_tasks_called_alike_and_not_are_called_what_they_are():

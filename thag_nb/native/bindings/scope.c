@@ -441,6 +441,14 @@ scope_dealloc(PyObject *self)
     Py_TYPE(self)->tp_free(self);
 }
 
+/* For who looks for what holds a name. The collector only asks where Python has a class of this type. */
+static int
+scope_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((thag_scope *)self)->name);
+    return 0;
+}
+
 static PyObject *
 scope_with(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -504,6 +512,7 @@ static PyTypeObject task_scope_type = {
     .tp_new = task_scope_new,
     .tp_init = task_scope_init,
     .tp_dealloc = scope_dealloc,
+    .tp_traverse = scope_traverse,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .tp_methods = scope_methods,
     .tp_members = task_scope_members,
@@ -515,6 +524,7 @@ static PyTypeObject untracked_scope_type = {
     .tp_basicsize = sizeof(thag_scope),
     .tp_new = untracked_scope_new,
     .tp_dealloc = scope_dealloc,
+    .tp_traverse = scope_traverse,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .tp_methods = scope_methods,
 };
