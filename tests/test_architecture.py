@@ -32,7 +32,7 @@ MODULES = {
     "native_build": {"_native"},
 }
 OUTSIDE = {  # modules that do not lie in a folder
-    "ground": {"errors", "units", "palette", "mimebundle"},
+    "ground": {"errors", "light_typing", "units", "palette", "mimebundle"},
     "face": {"__init__", "native_build"},
 }
 # Where alone a library is imported: a room, or a module.

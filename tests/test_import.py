@@ -1,17 +1,71 @@
 """Importing is quiet and light."""
 
+from __future__ import annotations
+
+import inspect
+import pickle
 import runpy
+import subprocess
+import sys
+import textwrap
+import typing
 from pathlib import Path
 
 import pytest
 from processes import python
 
+import thag_nb
 from thag_nb import native_build
+from thag_nb.light_typing import NamedTuple
 
 
 @pytest.mark.parametrize("heavy", ["IPython", "pandas", "matplotlib", "numpy", "ipywidgets", "asyncio"])
 def test_importing_loads_nothing_heavy(heavy):
     assert python(f"import thag_nb, sys; print({heavy!r} in sys.modules)") == "False\n"
+
+
+def test_importing_loads_of_the_standard_library_what_it_needs_and_no_more():
+    """In an interpreter that has loaded nothing else, not even what an environment's `site` brings."""
+    code = f"""
+        import os, sys  # the first is loaded by `site` in any other interpreter
+        sys.path.insert(0, {str(Path(thag_nb.__file__).parents[1])!r})
+        before = set(sys.modules)
+        import thag_nb
+        loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+        print(*sorted(name for name in loaded & sys.stdlib_module_names if not name.startswith("_")))
+    """
+    needed = {"atexit", "collections", "enum", "functools", "gc", "operator", "types"}
+    needed |= {"itertools", "keyword", "reprlib"}  # which those need
+    needed |= {"zlib"}  # in a checkout, for a hash of the sources
+    command = [sys.executable, "-I", "-S", "-c", textwrap.dedent(code)]
+    loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert loaded <= needed
+    assert not {"typing", "re", "contextlib", "struct", "warnings"} & loaded
+
+
+def test_named_tuples_are_what_typing_makes_of_the_same_fields():
+    ours, theirs = Sample, typing.NamedTuple("Sample", [("first", int), ("second", str)])
+    assert ours.__bases__ == theirs.__bases__ == (tuple,)
+    assert (ours._fields, ours._field_defaults) == (("first", "second"), {"second": "other"})
+    assert (ours.__name__, ours.__module__, ours.__doc__) == ("Sample", __name__, "Two fields.")
+    assert (Sample(1), Sample(1).shown()) == ((1, "other"), "1 other")
+    assert Sample(first=1)._replace(second="x") == theirs(1, "x")
+    assert repr(Sample(1)) == "Sample(first=1, second='other')"
+    assert pickle.loads(pickle.dumps(Sample(1))) == Sample(1)
+    assert str(inspect.signature(Sample)) == "(first: 'int', second: 'str' = 'other')"
+    assert Sample.__annotations__ == {"first": "int", "second": "str"}
+    with pytest.raises(TypeError, match="first"):
+        Sample()
+
+
+class Sample(NamedTuple):
+    """Two fields."""
+
+    first: int
+    second: str = "other"
+
+    def shown(self) -> str:
+        return f"{self.first} {self.second}"
 
 
 def test_importing_installs_no_hook_and_prints_nothing():

@@ -14,9 +14,8 @@ In a notebook, ``%load_ext thag_nb`` makes each cell a context; ``%%thag_task lo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from thag_nb import native_build
+from thag_nb.light_typing import TYPE_CHECKING, Any
 
 native_build.check()
 

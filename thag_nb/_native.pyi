@@ -6,14 +6,16 @@ nobody.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, final
+
+from thag_nb.runtime.contexts import AllocatorContext
 
 ROOT_ID: int  # what no other context is charged for
 SYSTEM_ID: int  # the shared context of untracked work
 SOURCE_HASH: str  # of the C sources that this module was built from
 
-GuardType = TypeVar("GuardType")
+GuardType = TypeVar("GuardType", bound="ContextGuard")
 RecordingType = TypeVar("RecordingType")
 Item = TypeVar("Item")
 Carried = TypeVar("Carried", bound=Callable[..., Any])
@@ -36,11 +38,10 @@ class Entering:
         Never raises.
         """
 
-    def is_around(self) -> bool:
-        """Whether this flow is inside, however deep."""
-
 def start() -> int:
     """Hook every domain of CPython that does not reach us, and record. How many domains were hooked.
+
+    Those that were while it recorded already are counted as reattached: somebody had removed us.
 
     Raises RuntimeError if a domain has been wrapped and re-hooked too often.
     """
@@ -64,23 +65,91 @@ def attach_numpy(api: object, /) -> bool:
     Raises ValueError if the handler is not what we know.
     """
 
-def open_guard(
-    guard_type: type[GuardType],
-    context_type: type[tuple[object, ...]],
-    allocator: object,
-    records: bool,
-    name: str,
-    kind: str,
-    parent_id: int | None,
-    /,
-) -> GuardType:
-    """A new context, under the innermost here that records unless a parent is given, and a guard for it.
+def describe_as(
+    context_type: type[tuple[object, ...]], recorded_allocator: object, system_allocator: object, /
+) -> None:
+    """Let what people see of a context be a `context_type` of id, allocator, name, kind and parent's id."""
 
-    The guard's slot `context` has a `context_type` of id, allocator, name, kind and parent's id, `entering` has None.
-    No Python code runs and no finalizer. When there have been 2**25 contexts the parent takes the place of any more
-    (the system context of one that does not record), and that is counted as dropped. Raises ValueError for an unknown
-    parent or one that does not record, MemoryError without memory.
+def open_context(records: bool, name: str, kind: str, parent_id: int | None, /) -> AllocatorContext:
+    """A new context, under the innermost here that records unless a parent is given; described as was told.
+
+    It is open until somebody who entered it has left it. When there have been 2**25 contexts the parent takes the place
+    of any more (the system context of one that does not record), and that is counted as dropped. Raises ValueError for
+    an unknown parent or one that does not record, MemoryError without memory.
     """
+
+def open_guard(guard_type: type[GuardType], records: bool, name: str, kind: str, parent_id: int | None, /) -> GuardType:
+    """A guard for a new context, opened as `open_context` does, that keeps it open from the beginning.
+
+    No Python code runs and no finalizer.
+    """
+
+class ContextGuard:
+    """Makes a context current on `enter`, and on `close` restores what it found: in any order, on any thread, without
+    raising. A guard that is dropped closes itself. As a context manager it closes at the end of the block.
+    """
+
+    def __init__(self, context: AllocatorContext) -> None: ...
+    @property
+    def context(self) -> AllocatorContext: ...
+    def enter(self, *, detach: bool = False) -> None:
+        """Make the context current. Twice is once.
+
+        With `detach`, `close` restores what was current before anything was entered so: a cell keeps nothing that was
+        left open in the one before it.
+
+        Raises MemoryError without memory, and ValueError if a reset has dropped the context; then nothing has changed.
+        """
+
+    def close(self, *, orphan: bool = True) -> None:
+        """Leave the context. Twice is once. What was opened for this guard and never entered has ended then.
+
+        A guard that is not innermost here is passed over by every flow from now on; with `orphan` False it is left
+        alone, for a flow that has ended elsewhere.
+        """
+
+    def is_around(self) -> bool:
+        """Whether this flow is inside, however deep."""
+
+    def __enter__(self) -> AllocatorContext: ...
+    def __exit__(self, *error: object) -> None: ...
+
+class TaskGuard(ContextGuard):
+    """The guard of a task; the task has ended when the last of its guards is closed."""
+
+class TaskScope:
+    """A scope of which each use is a new task; it may be used many times at once, by several flows and threads.
+
+    Leaving closes what the same call of a function entered last, or else what this flow is in, or else what was entered
+    first. A class of this type has two functions: `_clean(name)` gives the name for one that is not plainly one, and
+    `_start()` starts the recording.
+    """
+
+    def __init__(self, name: str) -> None: ...
+    @property
+    def name(self) -> str: ...
+    def guard(self) -> TaskGuard:
+        """A guard for one use, not yet entered."""
+
+    def entered(self) -> TaskGuard:
+        """A guard for one use, entered."""
+
+    def __enter__(self) -> AllocatorContext: ...
+    def __exit__(self, *error: object) -> None: ...
+    def __aenter__(self) -> Awaitable[AllocatorContext]:
+        """Enters when it is awaited, and waits for nothing."""
+
+    def __aexit__(self, *error: object) -> Awaitable[None]: ...
+
+class UntrackedScope:
+    """A scope of the shared system context, otherwise like `TaskScope`."""
+
+    def guard(self) -> ContextGuard: ...
+    def entered(self) -> ContextGuard: ...
+    def __enter__(self) -> AllocatorContext: ...
+    def __exit__(self, *error: object) -> None: ...
+    def __aenter__(self) -> Awaitable[AllocatorContext]: ...
+    def __aexit__(self, *error: object) -> Awaitable[None]: ...
 
 def context(context_id: int, /) -> Description | None:
     """What a context is, or None if a reset has dropped it. Raises ValueError for an id that there never was."""
@@ -158,10 +227,11 @@ class Resumes:
     def raise_next(self, error: BaseException, /) -> bool:
         """Let the next resume raise this where the generator waits. False if that has ended."""
 
-def resumes(context_id: int, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Resumes:
-    """The generator that a function makes, entering a context for that and around every resume of it.
+def resumes(guard: ContextGuard, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Resumes:
+    """The generator that a function makes, entering the context of a new guard for that and around every resume of it.
 
-    The context is held open until the generator has ended or is dropped. Raises what the function raises.
+    The context is held open until the generator has ended or is dropped. Raises what the function raises, and
+    ValueError for a guard that no context was opened for.
     """
 
 def hold(context_id: int, /) -> None:
@@ -170,12 +240,6 @@ def hold(context_id: int, /) -> None:
 def release(context_id: int, /) -> None: ...
 def current_id() -> int:
     """The context that an allocation here would be charged to."""
-
-def caller_id(levels: int, /) -> int:
-    """A number for the function call that runs, or the one so many levels above it.
-
-    It differs from that of any other that runs now, and of any earlier one of another function.
-    """
 
 def base_id() -> int:
     """The context that one to be entered with `detach` would be started under."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
-import zlib
 
 from thag_nb.errors import NativeModuleError
 
@@ -24,6 +22,8 @@ def check() -> None:
             f"with a C compiler, run `python -m pip install {target}` with this Python"
         ) from None
     if os.path.isdir(_SOURCES) and _source_hash() != _native.SOURCE_HASH:
+        import warnings
+
         warnings.warn(
             "thag_nb's native module was built from other sources than those beside it; "
             "rebuild it with `python setup.py build_ext --inplace`",
@@ -34,6 +34,8 @@ def check() -> None:
 
 def _source_hash() -> str:
     """As in setup.py, which compiles it into the module."""
+    import zlib  # only in a checkout
+
     digest = 0
     names = (os.path.join(room, name) for room, _, names in os.walk(_SOURCES) for name in names)
     for name in sorted(name for name in names if name.endswith((".c", ".h"))):

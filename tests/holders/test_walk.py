@@ -382,6 +382,7 @@ def test_a_class_whose_module_was_loaded_again_belongs_to_who_has_an_instance(tm
     code = f"""
         import importlib, sys, thag_nb
         sys.path.insert(0, {str(tmp_path)!r})
+        compile("", "", "exec")  # the first time in a process, this makes the classes of `ast`
         with thag_nb.task("model"):
             import model_of_mine
             model = model_of_mine.Model()

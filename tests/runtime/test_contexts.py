@@ -1,7 +1,9 @@
 import asyncio
 import contextvars
+import copy
 import gc
 import os
+import pickle
 import platform
 import random
 import sys
@@ -16,7 +18,7 @@ from sizes import fewer
 import thag_nb
 from thag_nb import Allocator, AllocatorContext, _native
 from thag_nb.errors import AllocatorError, ContextNameError, UnknownContextError
-from thag_nb.runtime.contexts import ContextGuard, registry
+from thag_nb.runtime.contexts import ContextGuard, prepare_guard, registry
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
@@ -382,6 +384,138 @@ def test_an_interrupt_anywhere_in_opening_and_closing_a_task_leaves_the_right_co
     landed, wrong = map(int, python(code).split())
     assert landed == 3000
     assert wrong == 0
+
+
+@pytest.mark.skipif("tsan" in os.environ.get("LD_PRELOAD", ""), reason="ThreadSanitizer holds signals back")
+def test_an_interrupt_between_making_and_entering_a_guard_leaves_no_context_open():
+    """The handler's exception lands anywhere in what opens contexts one after the other."""
+    code = """
+        import signal, sys, thag_nb
+
+        def drive(coroutine):
+            try:
+                coroutine.send(None)
+            except StopIteration:
+                pass
+
+        @thag_nb.task("function")
+        def function(): pass
+
+        @thag_nb.task("coroutine")
+        async def coroutine(): pass
+
+        @thag_nb.task("generator")
+        def generator(): yield
+
+        def block():
+            with thag_nb.task("block"): pass
+
+        async def async_block():
+            async with thag_nb.task("async block"): pass
+
+        def pushed():
+            thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "pushed").close()
+
+        def again():
+            thag_nb.TaskMemoryContext("again").enter().close()
+
+        forms = (function, lambda: drive(coroutine()), lambda: list(generator()), block, lambda: drive(async_block()),
+                 pushed, again)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        landed = 0
+        for round in range(2_100):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00001 + round % 97 * 0.000001)
+                while True:
+                    forms[round % len(forms)]()
+            except KeyboardInterrupt:
+                landed += 1
+        print(landed, [record.name for record in thag_nb.read().contexts if record.state == "open"])
+    """
+    assert python(code) == "2100 ['root', 'system']\n"
+
+
+def states(name: str) -> list[str]:
+    return [record.state for record in thag_nb.read().contexts if record.name == name]
+
+
+def test_a_guard_owns_its_context_from_the_beginning_and_whoever_drops_it_ends_it():
+    guard = prepare_guard(ContextGuard, "dropped", "task")
+    thag_nb.reset()
+    assert states("dropped") == ["open"]
+    del guard
+    assert states("dropped") == ["ended"]
+    thag_nb.reset()
+    assert states("dropped") == []
+
+
+def test_a_guard_that_is_closed_instead_of_entered_ends_its_context_and_can_still_be_entered():
+    guard = prepare_guard(ContextGuard, "closed", "task")
+    guard.close()
+    assert states("closed") == ["ended"]
+    guard.enter()
+    assert (states("closed"), thag_nb.current_context()) == (["open"], guard.context)
+    guard.close()
+    guard.close()
+    assert states("closed") == ["ended"]
+    thag_nb.reset()
+    with pytest.raises(ValueError, match=f"the context {guard.context.id} has been dropped by a reset"):
+        guard.enter()
+    assert guard.context.name == "closed"
+
+
+def test_a_task_memory_context_that_is_never_entered_ends_with_its_object():
+    context = thag_nb.TaskMemoryContext("never")
+    thag_nb.reset()
+    assert states("never") == ["open"]
+    del context
+    assert states("never") == ["ended"]
+
+
+def test_a_guard_for_a_context_that_there_is_does_nothing_to_it_before_it_is_entered():
+    context = registry.open("there", "task")
+    ContextGuard(context)
+    assert states("there") == ["open"]
+    with ContextGuard(context) as guarded:
+        assert guarded is context
+        assert thag_nb.current_context().name == "root"
+    guard = ContextGuard(context)
+    guard.enter()
+    guard.close()
+    ContextGuard(context)
+    assert states("there") == ["ended"]
+
+
+def test_a_guard_that_is_not_entered_can_be_pickled_and_copied_and_one_that_is_cannot():
+    guard = push("entered")
+    copied = pickle.loads(pickle.dumps(ContextGuard(guard.context)))
+    assert type(copied) is ContextGuard
+    assert copied.context == guard.context
+    with pytest.raises(TypeError, match="entered"):
+        copy.copy(guard)
+    guard.close()
+
+
+def test_guards_take_keywords_only_and_no_others():
+    guard = push("keywords")
+    for call in (lambda: guard.close(False), lambda: guard.close(orphans=False), lambda: guard.enter(True)):
+        with pytest.raises(TypeError, match="argument"):
+            call()
+    guard.close(orphan=False)
+    assert states("keywords") == ["ended"]
+
+
+def test_guards_can_be_subclassed():
+    class Own(thag_nb.TaskGuard):
+        def __init__(self, context: AllocatorContext, note: str) -> None:
+            super().__init__(context)
+            self.note = note
+
+    guard = Own(registry.open("own", "task"), "a note")
+    guard.enter()
+    assert thag_nb.current_context().name == "own"
+    del guard
+    assert states("own") == ["ended"]
 
 
 def test_a_guard_entered_twice_is_entered_once():

@@ -1,7 +1,11 @@
 import asyncio
+import contextlib
+import contextvars
+import copy
 import functools
 import gc
 import inspect
+import pickle
 import sys
 import threading
 import time
@@ -20,6 +24,7 @@ from sizes import fewer
 import thag_nb
 from thag_nb import _native
 from thag_nb.errors import ContextNameError, DecorationError
+from thag_nb.units import clean_name
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 HEADER = sys.getsizeof(bytearray(SIZE)) - SIZE  # of a bytearray, its final zero included
@@ -639,6 +644,24 @@ def test_one_scope_in_two_generators_closes_the_one_whose_generator_ends():
     assert thag_nb.current_context().name == "root"
 
 
+def test_one_scope_in_many_generators_closes_the_one_whose_generator_ends():
+    scope = thag_nb.task("many requests")
+
+    def request() -> Generator[int, None, None]:
+        with scope as context:
+            yield context.id
+
+    generators = [request() for _ in range(100)]
+    contexts = [next(generator) for generator in generators]
+    for number in (*range(0, 100, 3), *range(1, 100, 3), *range(2, 100, 3)):
+        generators[number].close()
+        ended = {record.context_id for record in thag_nb.read().find_all("many requests") if record.state == "ended"}
+        assert contexts[number] in ended
+        contexts[number] = 0
+        assert not ended & set(contexts)
+    assert thag_nb.current_context().name == "root"
+
+
 def test_one_scope_in_two_generators_closed_by_another_thread_leaves_nothing_open():
     scope = thag_nb.task("request")
 
@@ -724,6 +747,168 @@ def test_one_scope_entered_through_a_helper_by_two_flows_closes_each_flows_own()
     asyncio.run(main())
     assert seen == {"a": "root", "b": "root"}
     assert all(record.state == "ended" for record in thag_nb.read().find_all("shared"))
+
+
+def test_one_scope_entered_by_a_thousand_flows_at_once_closes_each_flows_own():
+    scope, closed = thag_nb.task("crowded"), []
+
+    async def flow(number: int) -> None:
+        async with scope as context:
+            await asyncio.sleep(number % 7 / 1000)
+        record = thag_nb.read().find(context.id) if number % 100 == 0 else None
+        closed.append(thag_nb.current_context().name == "root" and (record is None or record.state == "ended"))
+
+    async def main() -> None:
+        await asyncio.gather(*map(flow, range(1000)))
+
+    asyncio.run(main())
+    assert closed == [True] * 1000
+    with scope, scope as inner:
+        assert thag_nb.current_context() == inner
+    assert all(record.state == "ended" for record in thag_nb.read().find_all("crowded"))
+
+
+def test_a_function_that_enters_one_scope_many_times_leaves_what_it_entered_last():
+    scope, inside = thag_nb.task("again"), [thag_nb.current_context()]
+    for _ in range(100):
+        inside.append(scope.__enter__())
+    for _ in range(100):
+        assert thag_nb.current_context() == inside.pop()
+        scope.__exit__(None, None, None)
+    assert [thag_nb.current_context()] == inside
+
+
+def entered_elsewhere(scope: thag_nb.runtime.tasks.TaskScope) -> thag_nb.AllocatorContext:
+    return scope.__enter__()
+
+
+def test_leaving_what_others_entered_leaves_what_this_flow_is_in_and_then_what_was_entered_first():
+    scope = thag_nb.task("others")
+    first, second = (contextvars.copy_context().run(entered_elsewhere, scope) for _ in range(2))
+    own = [entered_elsewhere(scope) for _ in range(20)]
+    ended = []
+    for _ in range(22):
+        scope.__exit__(None, None, None)
+        ended += [
+            record.context_id
+            for record in thag_nb.read().find_all("others")
+            if record.state == "ended" and record.context_id not in ended
+        ]
+    assert ended == [context.id for context in (*reversed(own), first, second)]
+    assert thag_nb.current_context().name == "root"
+
+
+def test_stacks_of_contextlib_enter_and_leave_scopes():
+    scope, names = thag_nb.task("stacked"), []
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(scope)
+            await stack.enter_async_context(thag_nb.untracked())
+            stack.enter_context(scope)
+            names.append(thag_nb.current_context().name)
+        names.append(thag_nb.current_context().name)
+
+    asyncio.run(main())
+    assert names == ["stacked", "root"]
+    assert [record.state for record in thag_nb.read().find_all("stacked")] == ["ended"] * 2
+
+
+def test_a_scope_that_is_dropped_closes_what_was_entered_in_it():
+    scope = thag_nb.task("left open")
+    for _ in range(50):
+        contextvars.copy_context().run(entered_elsewhere, scope)
+    del scope
+    assert {record.state for record in thag_nb.read().find_all("left open")} == {"ended"}
+
+
+def test_an_async_block_enters_when_it_is_awaited_and_once():
+    scope = thag_nb.task("awaited")
+    entering = scope.__aenter__()
+    assert inspect.isawaitable(entering)
+    assert thag_nb.current_context().name == "root"
+    with pytest.raises(StopIteration) as stop:
+        entering.__await__().send(None)
+    assert stop.value.value == thag_nb.current_context()
+    with pytest.raises(RuntimeError, match="awaited already"):
+        next(entering.__await__())
+    closed, thrown = scope.__aexit__(None, None, None), scope.__aexit__(None, None, None)
+    closed.close()
+    with pytest.raises(KeyError, match="thrown into"):
+        thrown.throw(KeyError("thrown into"))
+    for step in (closed, thrown):
+        with pytest.raises(RuntimeError, match="awaited already"):
+            step.send(None)
+    assert thag_nb.current_context().name == "awaited"
+    with pytest.raises(StopIteration):
+        next(scope.__aexit__(None, None, None))
+    assert thag_nb.current_context().name == "root"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "", " ", "  ", "a b", " ~", "\x7f", "\x1f", "\n", "ä", "負荷", "x" * 200, "x" * 201, " " * 201, "a\0"],
+    ids=ascii,
+)
+def test_a_task_is_called_as_names_are_cleaned(name):
+    before = thag_nb.status().cleaned_names
+    assert thag_nb.task(name).name == clean_name(name)
+    assert thag_nb.status().cleaned_names - before == (clean_name(name) != name)
+
+
+def test_a_task_may_be_called_by_a_subclass_of_str():
+    class Name(str):
+        pass
+
+    with thag_nb.task(Name("sub\nclass")) as context:
+        assert context.name == "sub class"
+
+
+def test_a_scope_refers_to_its_name():
+    name = "a name of its own".upper()
+    assert name in gc.get_referents(thag_nb.task(name))
+
+
+def test_tasks_called_alike_and_not_are_called_what_they_are():
+    given = [
+        ("one", "task"),
+        ("one", "task"),
+        ("other", "task"),
+        ("other", "system"),
+        ("one", "system"),
+        ("one", "task"),
+    ]
+    allocators = {"task": thag_nb.Allocator.TASK_AWARE, "system": thag_nb.Allocator.SYSTEM}
+    guards = [thag_nb.push_allocator_context(allocators[kind], name) for name, kind in given]
+    assert [(guard.context.name, guard.context.kind) for guard in guards] == given
+    records = {record.context_id: record for record in thag_nb.read().contexts}
+    assert [(records[guard.context.id].name, records[guard.context.id].kind) for guard in guards] == given
+
+
+@pytest.mark.parametrize("make", [lambda: thag_nb.task("sent"), thag_nb.untracked], ids=["task", "untracked"])
+def test_a_scope_can_be_pickled_and_copied_also_while_somebody_is_inside(make):
+    scope = make()
+    with scope as context:
+        for copied in (pickle.loads(pickle.dumps(scope)), copy.copy(scope), copy.deepcopy(scope)):
+            assert type(copied) is type(scope)
+            assert isinstance(copied, thag_nb.runtime.tasks.Scope)
+            with copied as other:
+                assert (other.name, other.kind) == (context.name, context.kind)
+            assert thag_nb.current_context() == context
+
+
+def test_a_block_keeps_neither_a_frame_nor_a_description_of_the_context_for_the_collector():
+    """Ten thousand flows at once, each with a few objects more, would have it busy."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = {id(thing) for thing in gc.get_objects()}
+        with thag_nb.task("looked into"):
+            inside = {type(thing).__name__ for thing in gc.get_objects() if id(thing) not in before}
+    finally:
+        gc.enable()
+    assert "hamt" in inside
+    assert not {"frame", "AllocatorContext"} & inside
 
 
 def frames_around(kind: str) -> list[traceback.FrameSummary]:

@@ -24,7 +24,6 @@ from thag_nb.runtime.contexts import (
     AllocatorContext,
     ContextGuard,
     base_id,
-    end_unentered,
     prepare_guard,
     set_foreground,
 )
@@ -69,7 +68,6 @@ class _Cell:
         # Its flow may have ended already, in a Context of its own: nobody will restore through these guards.
         self.close_opened()
         if self.guard is not None:
-            end_unentered(self.guard)  # if somebody interrupted the beginning
             self.guard.close(orphan=False)
 
 

@@ -1,24 +1,33 @@
 """Recordings: frozen snapshots of all contexts and their timelines, as plain data."""
 
-# No `from __future__ import annotations` here: the import of thag_nb would compile each field of a named tuple again.
+from __future__ import annotations
 
-import os
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from operator import index
-from typing import Any, Literal, NamedTuple, Protocol
 
 from thag_nb.errors import UnknownContextError
+from thag_nb.light_typing import TYPE_CHECKING, Any, NamedTuple
 from thag_nb.units import clean_name, format_bytes, format_duration
 
-Kind = Literal["root", "cell", "task", "system"]
-State = Literal["open", "ended"]
-HolderKind = Literal[
-    "variable", "closure", "output", "traceback", "registry", "module", "cache", "object", "cycle", "unexplained"
-]
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from typing import Literal
 
-_BUCKET = struct.Struct("=5q")
+    from thag_nb.recordings.vocabulary import HolderKind as HolderKind
+    from thag_nb.recordings.vocabulary import Kind as Kind
+    from thag_nb.recordings.vocabulary import SeveralWanted as SeveralWanted
+    from thag_nb.recordings.vocabulary import State as State
+    from thag_nb.recordings.vocabulary import Wanted as Wanted
+
+
+def __getattr__(name: str) -> Any:
+    """The types above, for whoever asks at run time: nothing that thag_nb itself is imported with does."""
+    if name not in ("HolderKind", "Kind", "SeveralWanted", "State", "Wanted"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    from thag_nb.recordings import vocabulary
+
+    return getattr(vocabulary, name)
 
 
 class ContextRecord(NamedTuple):
@@ -47,21 +56,6 @@ class ContextRecord(NamedTuple):
     retained_bytes: int
     started_ns: int
     duration_ns: int
-
-
-class HasId(Protocol):
-    """An `AllocatorContext`, or whatever else has the id of a context."""
-
-    @property
-    def id(self) -> int:
-        """The context's id."""
-
-
-Wanted = str | int | ContextRecord | HasId
-"""What stands for a context: its name, for the newest of it; its id; a context itself."""
-
-SeveralWanted = Wanted | Sequence[Wanted] | None
-"""What stands for contexts: one, or a list; None for all there are."""
 
 
 class TimelineBucket(NamedTuple):
@@ -204,7 +198,8 @@ class Recording(NamedTuple):
         buckets = self.timelines.get(id_from(wanted))
         if buckets is None:
             buckets = self.timelines[self.find(wanted).context_id]
-        return tuple(map(TimelineBucket._make, _BUCKET.iter_unpack(buckets)))
+        numbers = iter(memoryview(buckets).cast("q"))
+        return tuple(map(TimelineBucket, *[numbers] * len(TimelineBucket._fields)))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Keep the recording in a file, for `load`: JSON, compressed if the name ends in ``.gz``.
@@ -220,7 +215,7 @@ class Recording(NamedTuple):
             files.save(self, _ROWS, path, overwrite=overwrite)
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> "Recording":
+    def load(path: str | os.PathLike[str]) -> Recording:
         """The recording that `save` kept in a file, equal to the one that was saved. Nothing needs to be recording.
 
         Raises `RecordingFileError` if the file is damaged, something else or of a newer version, FileNotFoundError if
@@ -257,7 +252,7 @@ def curve_in_words(record: ContextRecord, name: str, left: str, *, when: str = "
 class _Files:
     """What saving and loading happens inside of. Who is charged for that work is for the runtime to know."""
 
-    around: Callable[[], AbstractContextManager[object]] = nullcontext
+    around: Callable[[], AbstractContextManager[object]]
 
 
 def surround_files(around: Callable[[], AbstractContextManager[object]]) -> None:
@@ -267,7 +262,9 @@ def surround_files(around: Callable[[], AbstractContextManager[object]]) -> None
 
 def pack_timeline(buckets: Iterable[TimelineBucket]) -> bytes:
     """Buckets as `Recording.timelines` holds them."""
-    return b"".join(_BUCKET.pack(*bucket) for bucket in buckets)
+    from array import array  # who compares no recordings needs none
+
+    return array("q", [number for bucket in buckets for number in bucket]).tobytes()
 
 
 def id_from(wanted: Any) -> int:

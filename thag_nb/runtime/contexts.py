@@ -1,18 +1,24 @@
 """Allocator contexts: what work runs under, and the guards that make one current."""
 
-# No `from __future__ import annotations` here: the import of thag_nb would compile each field of a named tuple again.
+from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
-from typing import NamedTuple, TypeVar, cast
 
 from thag_nb import _native
 from thag_nb.errors import AllocatorError, ContextNameError, MarkNameError, UnknownContextError
-from thag_nb.recordings.model import Kind, id_from, surround_files
+from thag_nb.light_typing import TYPE_CHECKING, NamedTuple, cast
+from thag_nb.recordings.model import id_from, surround_files
 from thag_nb.runtime import hooks
 from thag_nb.units import clean_name, is_plain_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from typing import TypeVar
+
+    from thag_nb.recordings.model import Kind
+
+    GuardType = TypeVar("GuardType", bound="ContextGuard")
 
 
 class Allocator(enum.Enum):
@@ -33,6 +39,9 @@ class AllocatorContext(NamedTuple):
     name: str
     kind: Kind
     parent_id: int
+
+
+_native.describe_as(AllocatorContext, Allocator.TASK_AWARE, Allocator.SYSTEM)
 
 
 class _Names:
@@ -71,7 +80,7 @@ class ContextRegistry:
 
         Raises `ContextNameError` for a name that is no text.
         """
-        return prepare_guard(ContextGuard, name, kind, allocator, parent_id).context
+        return _native.open_context(allocator is Allocator.TASK_AWARE, name_from(name), kind, parent_id)
 
     def __getitem__(self, context_id: int) -> AllocatorContext:
         """Raises `UnknownContextError` for what is not an id, never was one, or has been dropped by a reset."""
@@ -90,69 +99,24 @@ class ContextRegistry:
         return len(_native.context_ids())
 
     @staticmethod
-    def _find(context_id: object) -> "_native.Description | None":
+    def _find(context_id: object) -> _native.Description | None:
         try:
             return _native.context(id_from(context_id))
         except (ValueError, OverflowError):
             return None
 
 
-def describe(description: "_native.Description") -> AllocatorContext:
+def describe(description: _native.Description) -> AllocatorContext:
     """The context of a native description."""
     context_id, parent_id, records, (name, kind) = description
     allocator = Allocator.TASK_AWARE if records else Allocator.SYSTEM
-    return AllocatorContext(context_id, allocator, name, cast(Kind, kind), parent_id)
+    return AllocatorContext(context_id, allocator, name, cast("Kind", kind), parent_id)
 
 
 registry = ContextRegistry()
 
 
-class ContextGuard:
-    """Makes a context current on `enter`, and on `close` restores what it found: in any order, on any thread, without
-    raising. A guard that is dropped closes itself. As a context manager it closes at the end of the block.
-    """
-
-    __slots__ = ("context", "entering")
-
-    def __init__(self, context: AllocatorContext) -> None:
-        self.entering: _native.Entering | None = None
-        self.context = context
-
-    def enter(self, *, detach: bool = False) -> None:
-        """Make the context current. Twice is once.
-
-        With `detach`, `close` restores what was current before anything was entered so: a cell keeps nothing that was
-        left open in the one before it.
-
-        Raises MemoryError without memory; then nothing has changed.
-        """
-        if self.entering is None:
-            self.entering = _native.enter(self.context.id, detach)
-
-    def close(self, *, orphan: bool = True) -> None:
-        """Leave the context. Twice is once.
-
-        A guard that is not innermost here is passed over by every flow from now on; with `orphan` False it is left
-        alone, for a flow that has ended elsewhere.
-        """
-        entering, self.entering = self.entering, None
-        if entering is not None:
-            entering.leave(orphan)
-
-    def is_around(self) -> bool:
-        """Whether this flow is inside, however deep."""
-        return self.entering is not None and self.entering.is_around()
-
-    def __enter__(self) -> AllocatorContext:
-        return self.context
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-GuardType = TypeVar("GuardType", bound=ContextGuard)
+ContextGuard = _native.ContextGuard
 
 
 def prepare_guard(
@@ -164,10 +128,10 @@ def prepare_guard(
 ) -> GuardType:
     """A guard for a new context, not yet entered; neither is charged to anybody.
 
-    Raises `ContextNameError` for a name that is no text.
+    The context ends when the guard is closed or dropped, also if nobody was ever inside. Raises `ContextNameError` for
+    a name that is no text.
     """
-    records = allocator is Allocator.TASK_AWARE
-    return _native.open_guard(guard_type, AllocatorContext, allocator, records, name_from(name), kind, parent_id)
+    return _native.open_guard(guard_type, allocator is Allocator.TASK_AWARE, name_from(name), kind, parent_id)
 
 
 def push_allocator_context(allocator: Allocator, name: str | None = None) -> ContextGuard:
@@ -204,26 +168,20 @@ def base_id() -> int:
     return _native.base_id()
 
 
-def end_unentered(guard: ContextGuard) -> None:
-    """End the context of a guard that was interrupted before it was inside."""
-    if guard.entering is None:
-        _native.hold(guard.context.id)
-        _native.release(guard.context.id)
-
-
 class _Inside:
-    """Leaves at the end of a block what was entered before."""
+    """Leaves at the end of a block what was entered before; None for nothing."""
 
     __slots__ = ("_entering",)
 
-    def __init__(self, entering: "_native.Entering") -> None:
+    def __init__(self, entering: _native.Entering | None) -> None:
         self._entering = entering
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *error: object) -> None:
-        self._entering.leave(True)
+        if self._entering is not None:
+            self._entering.leave(True)
 
 
 def unrecorded() -> AbstractContextManager[None]:
@@ -241,7 +199,7 @@ def for_root() -> AbstractContextManager[None]:
     """
     description = _native.context(_native.current_id())
     records = description is None or description[2]
-    return _Inside(_native.adopt(None)) if records else nullcontext()
+    return _Inside(_native.adopt(None) if records else None)
 
 
 surround_files(unrecorded)

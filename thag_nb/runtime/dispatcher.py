@@ -81,7 +81,6 @@ def _status() -> Status:
         open_contexts=sum(record.state == "open" for record in now.contexts),
         live_bytes=sum(record.self_live_bytes for record in now.contexts),
         overhead_bytes=now.overhead_bytes,
-        reattached=hooks.reattached(),
         forgotten_bytes=hooks.forgotten_bytes(),
         cleaned_names=cleaned_names(),
         seen=_seen(reached, recording, health),
@@ -99,7 +98,7 @@ def seen() -> str:
 def _seen(reached: dict[str, str], recording: bool, health: dict[str, int]) -> str:
     if not recording:
         return "Not recording. Nothing is seen until thag_nb.start() or the next task."
-    missed = health["dropped"] or hooks.reattached()
+    missed = health["dropped"] or health["reattached"]
     how_much = "Not everything" if _removed(reached) else "Nearly everything" if missed else "Everything"
     hidden = "NumPy's arrays, Arrow" if numpy_hook.problem() else "Arrow"
     of_what = "Python" if numpy_hook.problem() else "Python and NumPy"
@@ -124,9 +123,9 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
             f"{_culprit()} removed the hooks of {', '.join(absent)}: allocations there are not seen; "
             "call start() to hook them again"
         )
-    if hooks.reattached():
+    if health["reattached"]:
         notes.append(
-            f"{hooks.reattached()} domains were hooked again after somebody had removed us; the gap was not seen"
+            f"{health['reattached']} domains were hooked again after somebody had removed us; the gap was not seen"
         )
     if hooks.forgotten_bytes():
         notes.append(f"{hooks.forgotten_bytes():,} bytes from before the last start() are no longer followed")

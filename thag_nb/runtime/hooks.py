@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from thag_nb import _native
 from thag_nb.errors import DispatcherError
+from thag_nb.light_typing import TYPE_CHECKING
 from thag_nb.runtime import numpy_hook
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ class _State:
 
     exit_registered = False
     exiting = False
-    reattached = 0
     forgotten_bytes = 0
     frees_missed = False
     companion: Callable[[], None] | None = None
@@ -40,12 +39,10 @@ def start() -> None:
             "nothing can be recorded while the GIL is off; start Python without -X gil=0 and PYTHON_GIL=0, "
             "then importing thag_nb turns the GIL on"
         )
-    was_recording = _native.is_recording()
     if _State.frees_missed:
         _State.forgotten_bytes += _native.forget()
         _State.frees_missed = False
-    put = _hook()
-    _State.reattached += put if was_recording else 0
+    _hook()
     if not _State.exit_registered:
         # Nothing of ours may look at Python objects once the interpreter takes itself apart.
         atexit.register(_exit)
@@ -65,15 +62,14 @@ def _gil_is_on() -> bool:
 def ensure_started() -> None:
     """`start` for whoever cannot wait: while recording, only what somebody has removed is put back."""
     if _native.is_recording():
-        _State.reattached += _hook()
+        _hook()
     else:
         start()
 
 
-def _hook() -> int:
-    """How many domains were hooked."""
+def _hook() -> None:
     try:
-        return _native.start()
+        _native.start()
     except RuntimeError as error:
         raise DispatcherError(f"{error}; restart the interpreter to record again") from None
 
@@ -105,14 +101,9 @@ def _exit() -> None:
 
 
 def repair() -> None:
-    """Hook again the domains that somebody took us out of while recording; `reattached` counts them."""
+    """Hook again the domains that somebody took us out of while recording."""
     if _native.is_recording():
         start()
-
-
-def reattached() -> int:
-    """How many times a domain was hooked again after somebody had removed us."""
-    return _State.reattached
 
 
 def forgotten_bytes() -> int:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import _frozen_importlib as import_system
 import _thread
 import sys
-from typing import TYPE_CHECKING, Any
 
 from thag_nb import _native
+from thag_nb.light_typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

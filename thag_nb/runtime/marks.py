@@ -5,7 +5,6 @@ They are charged to nobody, kept while allocations are recorded, and bounded: th
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 from collections import deque
@@ -58,7 +57,7 @@ def show_collections(on: bool) -> None:
     for each collection and gives them back: 650 bytes in the ``total_bytes`` of the context in which it collects, and
     at most one block of 184 bytes, on a free list of CPython's, in what it keeps.
     """
-    with contextlib.suppress(ValueError):  # it was not on, or somebody has cleared the list
+    if _watcher in gc.callbacks:  # else it was not on, or somebody has cleared the list
         gc.callbacks.remove(_watcher)
     if on:
         gc.callbacks.append(_watcher)

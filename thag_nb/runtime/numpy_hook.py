@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from thag_nb import _native
+from thag_nb.light_typing import TYPE_CHECKING
 from thag_nb.runtime import imports
 
 if TYPE_CHECKING:

@@ -15,32 +15,31 @@ What is wrapped takes what it took, and complains of it in its own words: what w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 from types import MethodType
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thag_nb import _native
+from thag_nb.light_typing import TYPE_CHECKING, Any
 from thag_nb.runtime import imports
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
-_Flow: TypeAlias = "_native.Frame | None"
+    _Flow = _native.Frame | None
+
+    _Prepared = tuple[tuple[Any, ...], dict[str, Any], Callable[[], object] | None] | None
+    """What a function is to be called with instead, and what undoes this if it fails; None for as it was called."""
+
+    _Prepare = Callable[..., _Prepared]
+    _Carry = Callable[[Any, _Flow], Any]
+    _Method = tuple[str, str, _Prepare] | tuple[str, str, _Prepare, _Carry]
+
 _NOBODY: _Flow = None
 _MISSING = object()
 
 # Since 3.14 a thread may be born with a copy of its starter's Context, a pool's worker with the first submitter's.
 _INHERITS = bool(getattr(sys.flags, "thread_inherit_context", 0))
-
-
-_Prepared: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any], Callable[[], object] | None] | None"
-"""What a function is to be called with instead, and what undoes this if it fails; None to call it as it was called."""
-
-_Prepare: TypeAlias = Callable[..., _Prepared]
-
-
-_Carry: TypeAlias = "Callable[[Any, _Flow], Any]"
 
 
 class _Wrapping:
@@ -198,8 +197,6 @@ _prepare_apply = _handing_over(func=(1, _carry), callback=(4, _carry), error_cal
 _prepare_map = _handing_over(
     func=(1, _carry), iterable=(2, _carry_sized), callback=(5, _carry), error_callback=(6, _carry)
 )
-
-_Method: TypeAlias = "tuple[str, str, _Prepare] | tuple[str, str, _Prepare, _Carry]"
 
 _METHODS: dict[str, tuple[_Method, ...]] = {
     "threading": (("Thread", "start", _prepare_thread),),

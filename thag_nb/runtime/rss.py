@@ -7,12 +7,10 @@ one of the two samples is lost.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
-from typing import TYPE_CHECKING
 
 from thag_nb import _native
+from thag_nb.light_typing import TYPE_CHECKING
 from thag_nb.recordings.model import ResidentSize
 from thag_nb.runtime.contexts import unrecorded
 
@@ -33,6 +31,8 @@ def read() -> int | None:
 
 
 def _read_psutil() -> int | None:
+    import importlib
+
     try:
         return int(importlib.import_module("psutil").Process().memory_info().rss)
     except (ImportError, OSError):
@@ -110,10 +110,12 @@ class Sampler:
 
         self._awake, self._stopping = threading.Event(), threading.Event()
         thread = threading.Thread(target=self._run, name="thag_nb resident size", daemon=True)
-        with contextlib.suppress(RuntimeError):  # there are too many
+        try:
             thread.start()
             self._thread = thread
             _State.samplers += (self,)
+        except RuntimeError:
+            pass  # there are too many
 
     def wake(self) -> None:
         """Take a sample, and more from now on."""
@@ -144,10 +146,12 @@ class Sampler:
 
     @staticmethod
     def _add() -> None:
-        with contextlib.suppress(MemoryError):  # the next one may find some
+        try:
             sample = _take()
             if sample is not None:
                 _State.series.add(sample)
+        except MemoryError:
+            pass  # the next one may find some
 
     def lose_thread(self) -> None:
         """In a forked child there is none."""

@@ -4,48 +4,55 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial, wraps
-from types import TracebackType, coroutine
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from types import coroutine
 
 from thag_nb import _native
 from thag_nb.errors import DecorationError
+from thag_nb.light_typing import TYPE_CHECKING, Any, cast, overload
 from thag_nb.runtime import hooks
-from thag_nb.runtime.contexts import AllocatorContext, ContextGuard, name_from, prepare_guard, registry
+from thag_nb.runtime.contexts import AllocatorContext, ContextGuard, name_from, prepare_guard
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-Function = TypeVar("Function", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from typing import ParamSpec, TypeVar
+
+    Parameters = ParamSpec("Parameters")
+    Result = TypeVar("Result")
+    Function = TypeVar("Function", bound=Callable[..., Any])
+
+TaskGuard = _native.TaskGuard
 
 _CO_ITERABLE_COROUTINE = 0x100  # as in `inspect`
-
-
-class TaskGuard(ContextGuard):
-    """The guard of a task; the task has ended when the last of its guards is closed."""
-
-    __slots__ = ()
 
 
 class TaskMemoryContext:
     """One task that may be entered any number of times, also from several flows at once."""
 
-    __slots__ = ("context",)
+    __slots__ = ("_unentered", "context")
 
     def __init__(self, name: str) -> None:
         """Open the task's context under the current one. Raises `ContextNameError`."""
-        self.context: AllocatorContext = prepare_guard(TaskGuard, name, "task").context
+        self._open(name)
+
+    def _open(self, name: str) -> None:
+        guard = prepare_guard(TaskGuard, name, "task")
+        self._unentered = [guard]  # the first to be entered; if none ever is, the task ends with this object
+        self.context: AllocatorContext = guard.context
 
     def enter(self) -> TaskGuard:
         """Make the task current here, and start the dispatcher if it is off."""
         hooks.ensure_started()
         while True:
-            guard = TaskGuard(self.context)
+            try:
+                guard = self._unentered.pop()
+            except IndexError:
+                guard = TaskGuard(self.context)
             try:
                 guard.enter()
             except ValueError:
                 # A reset has dropped it: what follows is a task of its own.
-                self.context = prepare_guard(TaskGuard, self.context.name, "task").context
+                self._open(self.context.name)
             else:
                 return guard
 
@@ -56,68 +63,15 @@ class Scope(ABC):
     One scope may be used many times and by several flows at once.
     """
 
-    __slots__ = ("_entered",)
-
-    def __init__(self) -> None:
-        self._entered: dict[int, list[ContextGuard]] = {}  # by caller
+    __slots__ = ()
 
     @abstractmethod
     def guard(self) -> ContextGuard:
         """A guard for one use, not yet entered."""
 
-    def __enter__(self) -> AllocatorContext:
-        return self._enter(_native.caller_id(1))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._exit(_native.caller_id(1))
-
-    async def __aenter__(self) -> AllocatorContext:
-        return self._enter(_native.caller_id(1))
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._exit(_native.caller_id(1))
-
-    def _enter(self, caller: int) -> AllocatorContext:
-        guard = self.guard()
-        # Remembered first, so that nothing grows inside the task.
-        self._entered.setdefault(caller, []).append(guard)
-        try:
-            guard.enter()
-        except BaseException:
-            self._take(caller)
-            raise
-        return guard.context
-
-    def _exit(self, caller: int) -> None:
-        # What the caller itself entered is found without allocating anything: that would be charged to the task.
-        guard = self._take(caller) or self._take_from_others()
-        if guard is not None:
-            guard.close()
-
-    def _take(self, caller: int, guard: ContextGuard | None = None) -> ContextGuard | None:
-        """Forget the guard that a caller entered last, or this one of them. None if another thread was first."""
-        guards = self._entered.get(caller)
-        try:
-            if guard is None:
-                guard = guards.pop() if guards else None
-            elif guards:
-                guards.remove(guard)
-        except (IndexError, ValueError):
-            return None
-        if not guards:
-            self._entered.pop(caller, None)
-        return guard
-
-    def _take_from_others(self) -> ContextGuard | None:
-        """For whoever leaves what somebody else entered: what this flow is in, or else what was entered first."""
-        entered = [(caller, guard) for caller, guards in list(self._entered.items()) for guard in guards[:]]
-        around = [entry for entry in reversed(entered) if entry[1].is_around()]
-        candidates = (self._take(caller, guard) for caller, guard in around + entered)
-        return next((guard for guard in candidates if guard is not None), None)
+    @abstractmethod
+    def entered(self) -> ContextGuard:
+        """A guard for one use, entered."""
 
     def __call__(self, function: Function) -> Function:
         """Decorate a function, coroutine function, generator or async generator; each call is one use.
@@ -127,10 +81,10 @@ class Scope(ABC):
         has not awaited, runs outside. Raises `DecorationError` for a class and for what cannot be called.
         """
         if isinstance(function, staticmethod | classmethod):
-            return cast(Function, type(function)(self(function.__func__)))
+            return cast("Function", type(function)(self(function.__func__)))
         if isinstance(function, type) or not callable(function):
             raise DecorationError(function)
-        return cast(Function, self._around(function))
+        return cast("Function", self._around(function))
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         import inspect  # it brings half of the standard library, and who decorates nothing needs none of it
@@ -148,27 +102,29 @@ class Scope(ABC):
     def _around_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            guard = self.guard()
-            guard.enter()
-            with guard:
+            guard = self.entered()
+            try:
                 return function(*args, **kwargs)
+            finally:
+                guard.close()
 
         return call
 
     def _around_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            guard = self.guard()
-            guard.enter()
-            with guard:
+            guard = self.entered()
+            try:
                 return await function(*args, **kwargs)
+            finally:
+                guard.close()
 
         return call
 
     def _around_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            inside = _native.resumes(self.guard().context.id, function, *args, **kwargs)
+            inside = _native.resumes(self.guard(), function, *args, **kwargs)
             del args, kwargs  # a wrapper must not make them live longer
             while True:
                 try:
@@ -251,20 +207,17 @@ class _held:  # noqa: N801 - reads as a function where it is used
         _native.release(self._context_id)
 
 
-class TaskScope(Scope):
+class TaskScope(_native.TaskScope, Scope):
     """What `task` gives: a scope of which each use is a new task."""
 
-    __slots__ = ("name",)
+    __slots__ = ()
 
-    def __init__(self, name: str) -> None:
-        """Raises `ContextNameError` for a name that is no text."""
-        self.name = name_from(name)
-        super().__init__()
+    _clean = staticmethod(name_from)
+    _start = staticmethod(hooks.ensure_started)
 
-    def guard(self) -> TaskGuard:
-        """A guard for a new task, not yet entered."""
-        hooks.ensure_started()
-        return prepare_guard(TaskGuard, self.name, "task")
+    def __reduce__(self) -> tuple[type[TaskScope], tuple[str]]:
+        """As one that nobody has entered: a decorated function may be sent to another process."""
+        return type(self), (self.name,)
 
 
 @overload
@@ -294,14 +247,14 @@ def _name_of(function: Any) -> str:
     return (name if isinstance(name, str) else type(function).__qualname__).rpartition("<locals>.")[2]
 
 
-class UntrackedScope(Scope):
+class UntrackedScope(_native.UntrackedScope, Scope):
     """What `untracked` gives: a scope of the shared system context."""
 
     __slots__ = ()
 
-    def guard(self) -> ContextGuard:
-        """A guard for the shared system context, not yet entered."""
-        return ContextGuard(registry[_native.SYSTEM_ID])
+    def __reduce__(self) -> tuple[type[UntrackedScope], tuple[()]]:
+        """As one that nobody has entered."""
+        return type(self), ()
 
 
 @overload

@@ -9,7 +9,14 @@
 
 #define THAG_FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 
+/* Without the GIL, one thread at a time; with it there is nothing to do. */
+#ifndef Py_BEGIN_CRITICAL_SECTION
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
 extern PyMethodDef thag_contexts_methods[];
+extern PyMethodDef thag_guard_methods[];
 extern PyMethodDef thag_recording_methods[];
 extern PyMethodDef thag_collector_methods[];
 extern PyMethodDef thag_carrier_methods[];
@@ -17,8 +24,12 @@ extern PyMethodDef thag_handover_methods[];
 extern PyMethodDef thag_resumes_methods[];
 
 extern PyTypeObject thag_walk_type;
+extern PyTypeObject thag_guard_type;
+extern PyTypeObject thag_task_guard_type;
 
 /* Make their types ready, and add to the module those that its manual names. -1 with an exception. */
+int thag_guard_init(PyObject *module);
+int thag_scope_init(PyObject *module);
 int thag_carrier_init(PyObject *module);
 int thag_handover_init(PyObject *module);
 int thag_resumes_init(PyObject *module);
@@ -42,6 +53,13 @@ long long thag_since_origin(uint64_t time_ns);
 /* The context of an id that Python passes, or NULL with ValueError or TypeError. One that was forgotten is stood in for by a
    context that has an heir. */
 thag_context *thag_context_argument(PyObject *id);
+
+/* The same for who wants to enter it: ValueError if a reset has dropped it. */
+thag_context *thag_context_to_enter(PyObject *id);
+
+/* Whether it records, and in every domain: what somebody has removed is put back and counted. False without an exception if it
+   must be started. */
+bool thag_recording_goes_on(void);
 
 /* Whether something is a class of tuples. */
 bool thag_is_tuple_type(PyObject *type);

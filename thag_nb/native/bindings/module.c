@@ -55,6 +55,23 @@ thag_named_tuple(PyObject *type, PyObject *fields)
 
 /* ---- hooks ---- */
 
+static int64_t reattached;      /* domains that were hooked again after somebody had removed us while it recorded. GIL */
+
+/* How many domains were hooked; -1 if one was wrapped too often for that. */
+static int
+hooks_put(void)
+{
+    int hooked = thag_dispatcher_hook();
+    reattached += thag_is_recording() && hooked > 0 ? hooked : 0;
+    return hooked;
+}
+
+bool
+thag_recording_goes_on(void)
+{
+    return thag_is_recording() && hooks_put() >= 0;
+}
+
 static PyObject *
 native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
@@ -63,7 +80,7 @@ native_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         thag_lifecycle_restart(thag_contexts.root);
         thag_lifecycle_restart(thag_contexts.system);
     }
-    int hooked = thag_dispatcher_hook();
+    int hooked = hooks_put();
     if (hooked < 0) {
         (void)thag_dispatcher_unhook();
         PyErr_SetString(PyExc_RuntimeError, "an allocator domain was wrapped too often to be hooked again");
@@ -169,11 +186,11 @@ static PyObject *
 native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_load(&thag_events.dropped), "stale_records",
+        "{s:L,s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_load(&thag_events.dropped), "stale_records",
         (long long)thag_load(&thag_events.stale_records), "stale_lookups",
         (long long)thag_load(&thag_flow_state.stale_lookups), "orphaned_guards",
         (long long)thag_load(&thag_flow_state.orphans), "failed_restores",
-        (long long)thag_load(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser());
+        (long long)thag_load(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser(), "reattached", (long long)reattached);
 }
 
 static PyObject *
@@ -224,6 +241,7 @@ module_exec(PyObject *module)
     }
     atomic_store(&forgotten.heir, thag_contexts.root);
     if (PyModule_AddFunctions(module, thag_contexts_methods) < 0
+        || PyModule_AddFunctions(module, thag_guard_methods) < 0
         || PyModule_AddFunctions(module, thag_recording_methods) < 0
         || PyModule_AddFunctions(module, thag_collector_methods) < 0
         || PyModule_AddFunctions(module, thag_carrier_methods) < 0
@@ -231,7 +249,7 @@ module_exec(PyObject *module)
         || PyModule_AddFunctions(module, thag_resumes_methods) < 0) {
         return -1;
     }
-    if (thag_carrier_init(module) < 0 || thag_handover_init(module) < 0 || thag_resumes_init(module) < 0) {
+    if (thag_guard_init(module) < 0 || thag_scope_init(module) < 0 || thag_carrier_init(module) < 0 || thag_handover_init(module) < 0 || thag_resumes_init(module) < 0) {
         return -1;
     }
     if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0

@@ -7,7 +7,7 @@
 
 #include "bindings.h"
 #include "contexts.h"
-#include "current.h"
+#include "guard.h"
 #include "lifecycle.h"
 
 typedef struct {
@@ -168,12 +168,15 @@ resumes_new(thag_context *context)
 static PyObject *
 native_resumes(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
-    enum { CONTEXT_ID, FUNCTION, FIRST };
-    if (count < FIRST) {
-        return PyErr_Format(PyExc_TypeError, "resumes takes a context, a function and its arguments");
+    enum { GUARD, FUNCTION, FIRST };
+    if (count < FIRST || !PyObject_TypeCheck(arguments[GUARD], &thag_guard_type)) {
+        return PyErr_Format(PyExc_TypeError, "resumes takes a guard, a function and its arguments");
     }
-    thag_context *context = thag_context_argument(arguments[CONTEXT_ID]);
-    thag_resumes *resumes = context == NULL ? NULL : resumes_new(context);
+    thag_context *context = ((thag_guard *)arguments[GUARD])->own;
+    if (context == NULL) {
+        return PyErr_Format(PyExc_ValueError, "resumes takes a guard that a context was opened for");
+    }
+    thag_resumes *resumes = resumes_new(context);
     if (resumes == NULL) {
         return NULL;
     }

@@ -97,19 +97,8 @@ entering_leave(PyObject *self, PyObject *orphan)
     return PyBool_FromLong(thag_current_leave((thag_entering *)self, PyObject_IsTrue(orphan)));
 }
 
-static PyObject *
-entering_is_around(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    const thag_frame *frame = thag_current_frame();
-    while (frame != NULL && frame != ((thag_entering *)self)->frame) {
-        frame = frame->parent;
-    }
-    return PyBool_FromLong(frame != NULL);
-}
-
 static PyMethodDef entering_methods[] = {
     {"leave", entering_leave, METH_O, NULL},
-    {"is_around", entering_is_around, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -122,6 +111,16 @@ PyTypeObject thag_entering_type = {
     .tp_methods = entering_methods,
     .tp_doc = PyDoc_STR("What undoes the entering of a context; dropping it does so as well."),
 };
+
+bool
+thag_current_is_around(const thag_entering *entering)
+{
+    const thag_frame *frame = thag_current_frame();
+    while (frame != NULL && frame != entering->frame) {
+        frame = frame->parent;
+    }
+    return frame != NULL;
+}
 
 void
 thag_uncharged_begin(void)

@@ -81,6 +81,9 @@ PyObject *thag_current_enter(thag_context *context, thag_entry_mode mode);
    current. GIL. */
 bool thag_current_leave(thag_entering *entering, bool orphan);
 
+/* Whether this flow is inside, however deep. GIL. */
+bool thag_current_is_around(const thag_entering *entering);
+
 /* Charges threads that no Python flow reaches to a context that this flow has entered, until it leaves it; then to what was
    in the foreground before and was not left meanwhile. False if this flow is not inside, or does not keep it open. The root
    takes the place of all that were there. GIL. */
