@@ -105,6 +105,7 @@ STATES = {
     "off": State(nullcontext, nullcontext),
     "forwarding": State(_forwarding, nullcontext),
     "recording": State(_recording, thag_nb.task),
+    "untracked": State(_recording, lambda _name: thag_nb.untracked()),
 }
 
 

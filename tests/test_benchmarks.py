@@ -321,7 +321,7 @@ def test_peak_rss_of_a_child_is_not_that_of_a_large_parent(lent: Environment) ->
 def test_pairs_are_timed_in_every_state() -> None:
     figures = pairs.measure(1, count=100)
     assert set(figures) == {(case, state) for case in pairs.CASES for state in pairs.STATES}
-    assert pairs.markdown(figures).splitlines()[0] == "| domain | bytes | off | forwarding | recording |"
+    assert pairs.markdown(figures).splitlines()[0] == "| domain | bytes | off | forwarding | recording | untracked |"
 
 
 @pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")

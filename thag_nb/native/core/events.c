@@ -118,57 +118,6 @@ to_be_charged(thag_context *current)
     return today != NULL && today->records ? today : NULL;
 }
 
-/* For when the current context must be looked for, or the GIL is not held. */
-THAG_COLD static void
-allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
-{
-    bool attached = event_begin(domain);
-    thag_context *context = to_be_charged(look_up(thread, domain));
-    thread->native |= !attached && thread->stateless;       /* one that Python starts only frees before it has a state */
-    if (context != NULL && record_write(block, size, context, attached)) {
-        charge_allocation(context, size, attached);
-    }
-    event_finish(attached);
-}
-
-static inline void
-allocation_record(thag_thread *thread, thag_domain domain, void *block, size_t size)
-{
-    thag_context *current = current_cached(thread, domain);
-    if (THAG_UNLIKELY(current == NULL)) {
-        allocation_record_slowly(thread, domain, block, size);
-    }
-    else if (THAG_LIKELY(current->records) && record_write(block, size, current, true)) {
-        thag_charge_allocation(current, size);
-    }
-}
-
-THAG_COLD static void
-free_record_slowly(thag_thread *thread, thag_domain domain, const void *block)
-{
-    bool attached = event_begin(domain);
-    thag_context *current = look_up(thread, domain);
-    thag_owner owner = thag_owners_take(block);
-    thag_context *context = thag_context_owner(owner.slot);
-    owner_repay(context, owner.size, is_foreign(context, current), attached);
-    event_finish(attached);
-}
-
-static void
-free_record(thag_thread *thread, thag_domain domain, const void *block)
-{
-    thag_context *current = current_cached(thread, domain);
-    if (THAG_UNLIKELY(current == NULL)) {
-        free_record_slowly(thread, domain, block);
-        return;
-    }
-    thag_owner owner = thag_owners_take(block);
-    thag_context *context = thag_context_owner(owner.slot);
-    thag_charge_free(context, owner.size, is_foreign(context, current));
-}
-
-/* ---- in the lane ---- */
-
 /* Makes the version of the running thread state one that no other ever had. False when there are no more. */
 static bool
 version_make_unique(thag_thread *thread, PyThreadState *tstate)
@@ -187,14 +136,17 @@ version_make_unique(thag_thread *thread, PyThreadState *tstate)
     return true;
 }
 
-/* The flow that runs here goes on in the lane if the open batch is of its context. */
+/* After an event that was charged with the GIL: if the open batch is of the context of the flow that runs, that goes on in the
+   lane. */
 static void
-lane_enter(thag_thread *thread, thag_domain domain)
+lane_enter(thag_thread *thread)
 {
     const thag_batch *batch = &thag_open_batch;
-    PyThreadState *tstate = thag_tstate_here(thag_surely_attached(domain));
-    if (tstate == NULL || !thag_current_cache_is_valid(thread, tstate) || thread->context != batch->context
-        || !batch->context->records || batch->slot >= THAG_NEAR_SLOTS || !version_make_unique(thread, tstate)) {
+    if (thread->context != batch->context || batch->slot >= THAG_NEAR_SLOTS || !batch->context->records) {
+        return;
+    }
+    PyThreadState *tstate = thag_tstate_attached();
+    if (!thag_current_cache_is_valid(thread, tstate) || !version_make_unique(thread, tstate)) {
         return;
     }
     atomic_store_explicit(&thag_open_lane.thread, (uintptr_t)thread, memory_order_relaxed);
@@ -204,26 +156,81 @@ lane_enter(thag_thread *thread, thag_domain domain)
     }
 }
 
+/* For when the current context must be looked for, or the GIL is not held. */
+THAG_COLD static void
+allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
+{
+    bool attached = event_begin(domain);
+    thag_context *context = to_be_charged(look_up(thread, domain));
+    thread->native |= !attached && thread->stateless;       /* one that Python starts only frees before it has a state */
+    if (context != NULL && record_write(block, size, context, attached)) {
+        charge_allocation(context, size, attached);
+        if (attached) {
+            lane_enter(thread);
+        }
+    }
+    event_finish(attached);
+}
+
+THAG_COLD static void
+free_record_slowly(thag_thread *thread, thag_domain domain, const void *block)
+{
+    bool attached = event_begin(domain);
+    thag_context *current = look_up(thread, domain);
+    thag_owner owner = thag_owners_take(block);
+    thag_context *context = thag_context_owner(owner.slot);
+    owner_repay(context, owner.size, is_foreign(context, current), attached);
+    if (attached) {
+        lane_enter(thread);
+    }
+    event_finish(attached);
+}
+
 void
 thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
-    allocation_record(thread, domain, block, size);
-    lane_enter(thread, domain);
+    thag_context *current = current_cached(thread, domain);
+    if (THAG_UNLIKELY(current == NULL)) {
+        allocation_record_slowly(thread, domain, block, size);
+    }
+    else if (THAG_LIKELY(current->records) && record_write(block, size, current, true)) {
+        thag_charge_allocation(current, size);
+        lane_enter(thread);
+    }
 }
+
+void
+thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block)
+{
+    if (!thag_owners_has(block)) {
+        return;
+    }
+    thag_context *current = current_cached(thread, domain);
+    if (THAG_UNLIKELY(current == NULL)) {
+        free_record_slowly(thread, domain, block);
+        return;
+    }
+    thag_owner owner = thag_owners_take(block);
+    thag_context *context = thag_context_owner(owner.slot);
+    thag_charge_free(context, owner.size, is_foreign(context, current));
+    lane_enter(thread);
+}
+
+/* ---- in the lane ---- */
 
 /* Makes time for an event: the flow is known, but the clock must be read again. */
 THAG_COLD static void
-lane_renew(thag_thread *thread, thag_domain domain, size_t size)
+lane_renew(thag_thread *thread, size_t size)
 {
     thag_batch_open(thag_open_batch.context, size);
-    lane_enter(thread, domain);
+    lane_enter(thread);
 }
 
 static inline void
-lane_take_time(thag_thread *thread, thag_domain domain, size_t size)
+lane_take_time(thag_thread *thread, size_t size)
 {
     if (THAG_UNLIKELY(!thag_batch_affords(&thag_open_batch, thag_event_cost(size)))) {
-        lane_renew(thread, domain, size);
+        lane_renew(thread, size);
     }
 }
 
@@ -232,7 +239,7 @@ thag_lane_allocated_other(thag_thread *thread, thag_domain domain, void *block, 
 {
     thag_batch *batch = &thag_open_batch;
     if (THAG_LIKELY(thag_record_write(at, size, batch->slot))) {
-        lane_take_time(thread, domain, size);
+        lane_take_time(thread, size);
         thag_batch_allocated(batch, size);
     }
     else {
@@ -240,22 +247,13 @@ thag_lane_allocated_other(thag_thread *thread, thag_domain domain, void *block, 
     }
 }
 
-void
-thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block)
-{
-    if (thag_owners_has(block)) {
-        free_record(thread, domain, block);
-        lane_enter(thread, domain);
-    }
-}
-
 /* A block, whose record is gone, of another slot than the lane's. */
 THAG_APART static void
-lane_freed_foreign(thag_thread *thread, thag_domain domain, thag_owner owner)
+lane_freed_foreign(thag_thread *thread, thag_owner owner)
 {
     thag_batch *batch = &thag_open_batch;
     thag_context *context = owner.slot == batch->other_slot ? batch->other : thag_context_owner(owner.slot);
-    lane_take_time(thread, domain, owner.size);
+    lane_take_time(thread, owner.size);
     if (context == batch->context) {
         thag_batch_freed(batch, owner.size);
         return;
@@ -267,9 +265,9 @@ lane_freed_foreign(thag_thread *thread, thag_domain domain, thag_owner owner)
 }
 
 static inline void
-lane_freed_own(thag_thread *thread, thag_domain domain, size_t size)
+lane_freed_own(thag_thread *thread, size_t size)
 {
-    lane_take_time(thread, domain, size);
+    lane_take_time(thread, size);
     thag_batch_freed(&thag_open_batch, size);
 }
 
@@ -282,10 +280,10 @@ lane_freed_rare(thag_thread *thread, thag_domain domain, const void *block, thag
         thag_event_freed_slowly(thread, domain, block);
     }
     else if (THAG_LIKELY(owner.slot == thag_open_batch.slot)) {
-        lane_freed_own(thread, domain, owner.size);
+        lane_freed_own(thread, owner.size);
     }
     else {
-        lane_freed_foreign(thread, domain, owner);
+        lane_freed_foreign(thread, owner);
     }
 }
 
@@ -298,7 +296,7 @@ thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block
         size_t size = thag_size_of_word(thag_pair_load(at + 2));
         thag_pair_store(at, 0);
         thag_pair_store(at + 2, 0);
-        lane_freed_own(thread, domain, size);
+        lane_freed_own(thread, size);
     }
     else if (thag_is_small(foreign) && thag_batch_affords(batch, THAG_SMALL_BYTES)) {
         thag_pair_store(at, 0);
@@ -383,16 +381,17 @@ thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim cl
                           size_t size)
 {
     bool outermost = thread->depth == 0;
-    if (claim.owned) {
-        claim_settle(thread, domain, claim, old_block, block, size, outermost);
+    if (!claim.owned) {
+        if (block != NULL && outermost) {
+            thag_event_allocated_slowly(thread, domain, block, size);
+        }
+        return;
     }
-    else if (block != NULL && outermost) {
-        allocation_record(thread, domain, block, size);
-    }
+    claim_settle(thread, domain, claim, old_block, block, size, outermost);
     if (claim.detached) {
         thag_detached_finish();
     }
     else {
-        lane_enter(thread, domain);
+        lane_enter(thread);
     }
 }
