@@ -17,6 +17,8 @@
 
 #include "lane.h"
 
+#include <string.h>
+
 thag_context_table thag_contexts;
 _Atomic uint32_t thag_contexts_generation;
 
@@ -138,6 +140,29 @@ chunk_is_unused(uint32_t index)
     return all == 0;
 }
 
+/* Room for one context more in the list by age. False without memory. */
+static bool
+list_has_room(void)
+{
+    static uint32_t capacity;
+    if (thag_contexts.count < capacity) {
+        return true;
+    }
+    uint32_t more = capacity == 0 ? THAG_CHUNK_CONTEXTS : capacity * 2;
+    thag_context **list = thag_pages_map(more * sizeof(*list));
+    if (list == NULL) {
+        return false;
+    }
+    if (capacity > 0) {
+        memcpy(list, thag_contexts.by_age, capacity * sizeof(*list));
+        thag_pages_unmap(thag_contexts.by_age, capacity * sizeof(*list));
+    }
+    (void)thag_add(&mapped_bytes, (int64_t)((more - capacity) * sizeof(*list)));
+    thag_contexts.by_age = list;
+    capacity = more;
+    return true;
+}
+
 bool
 thag_contexts_exhausted(void)
 {
@@ -148,7 +173,7 @@ thag_context *
 thag_context_create(thag_context *parent, bool records, PyObject *label)
 {
     uint32_t slot = slot_find();
-    if (slot == THAG_SLOTS || !chunk_touch(slot >> THAG_CHUNK_SHIFT)) {
+    if (slot == THAG_SLOTS || !chunk_touch(slot >> THAG_CHUNK_SHIFT) || !list_has_room()) {
         return NULL;
     }
     slot_use(slot);
@@ -203,10 +228,6 @@ thag_contexts_init(void)
 {
     if (thag_contexts.root != NULL) {
         return true;
-    }
-    thag_contexts.by_age = thag_pages_map(THAG_SLOTS * sizeof(thag_contexts.by_age[0]));
-    if (thag_contexts.by_age == NULL) {
-        return false;
     }
     slot_use(0);        /* in the owner table, it says that there is no record */
     thag_contexts.next_id = THAG_ROOT_ID;
