@@ -633,8 +633,8 @@ MUTANTS = [
     Mutant(
         "an inner realloc of an owned block is not settled",
         "events.c",
-        "    if (claim.owned) {\n        claim_settle(",
-        "    if (claim.owned && outermost) {\n        claim_settle(",
+        "    if (!claim.owned) {\n        if (block != NULL && outermost) {",
+        "    if (!claim.owned || !outermost) {\n        if (block != NULL && outermost) {",
         "its record was taken, so somebody must put it back or repay",
         (_NUMPY + "test_an_owned_block_that_is_resized_inside_another_call_is_kept_or_repaid",),
     ),
@@ -1517,8 +1517,8 @@ MUTANTS = [
     Mutant(
         "far tiny blocks have no word aside",
         "owners.c",
-        "    word_store(&beside->of_entry, aside_encode(slot, size));\n    thag_entry_store(at, THAG_TINY_ASIDE);",
-        "    (void)beside;\n    thag_entry_store(at, (uint32_t)(THAG_TINY + slot * THAG_TINY_SIZES + size));",
+        "        word_store(&beside->of_entry, aside_encode(slot, size));\n        thag_entry_store(at, THAG_TINY_ASIDE);",
+        "        thag_entry_store(at, (uint32_t)(THAG_TINY + slot * THAG_TINY_SIZES + size));",
         "an entry has room for the first slots alone",
         (_OWNERS + "test_blocks_of_a_context_far_from_the_first_are_told_apart_as_well",),
     ),
@@ -1544,7 +1544,7 @@ MUTANTS = [
         "        word_exchange(&beside->of_entry, slot, new_slot);",
         "        ;",
         "they would name a context that is forgotten",
-        (_OWNERS + "test_blocks_pass_to_an_heir_that_is_near_where_they_are",),
+        (_OWNERS + "test_records_of_every_kind_pass_to_the_heir_when_their_context_is_forgotten",),
     ),
     Mutant(
         "blocks in the middle of a granule are not renamed",

@@ -272,6 +272,13 @@ batch_write(void)
     batch->allocations = batch->frees = batch->foreign_frees = 0;
 }
 
+/* What the record of a small block is for a slot, besides its size. */
+static uint32_t
+word_of_slot(uint32_t slot)
+{
+    return slot < THAG_NEAR_SLOTS ? thag_small_word(slot, 0) : THAG_NO_WORD;
+}
+
 static void
 other_forget(thag_batch *batch)
 {
@@ -365,7 +372,7 @@ batch_switch(thag_batch *batch, thag_context *context, uint64_t now_ns)
     }
     batch->context = context;
     batch->slot = context->slot;
-    batch->small_word = thag_small_word(context->slot & THAG_NEAR_SLOTS, 0);
+    batch->small_word = word_of_slot(context->slot);
     batch->now_ns = now_ns;
     if (begins_bucket) {
         path_turn(context, now_ns);
@@ -405,7 +412,7 @@ thag_batch_accompany(thag_context *other, uint32_t slot)
     }
     batch->other = other;
     batch->other_slot = slot;
-    batch->other_word = slot < THAG_NEAR_SLOTS ? thag_small_word(slot, 0) : THAG_NO_WORD;
+    batch->other_word = word_of_slot(slot);
 }
 
 void

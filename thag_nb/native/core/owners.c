@@ -175,22 +175,13 @@ entries_of(uint32_t entry)
     }
 }
 
+/* A record that has no room for the slot, or for the size of a huge block. */
 static void
-tiny_write(thag_entry *at, aside *beside, size_t size, uint32_t slot)
-{
-    if (slot < THAG_TINY_SLOTS) {
-        thag_entry_store(at, thag_tiny_word(slot, (uint32_t)size));
-        return;
-    }
-    word_store(&beside->of_entry, aside_encode(slot, size));
-    thag_entry_store(at, THAG_TINY_ASIDE);
-}
-
-static void
-record_write(thag_entry *at, aside *beside, size_t size, uint32_t slot)
+record_write_rare(thag_entry *at, aside *beside, size_t size, uint32_t slot)
 {
     if (size <= THAG_TINY_BYTES) {
-        tiny_write(at, beside, size, slot);
+        word_store(&beside->of_entry, aside_encode(slot, size));
+        thag_entry_store(at, THAG_TINY_ASIDE);
         return;
     }
     uint32_t here = slot;
@@ -219,7 +210,10 @@ thag_owners_write(const void *block, size_t size, uint32_t slot)
         word_store(&beside->of_middle, aside_encode(slot, size));
         return;
     }
-    record_write(thag_owners_find((uintptr_t)block), beside, size, slot);
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    if (!thag_record_write(at, size, slot)) {
+        record_write_rare(at, beside, size, slot);
+    }
 }
 
 /* Reads the record that begins at `at`. The entries behind the first may lie in the next page, or in the room behind the
