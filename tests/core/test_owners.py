@@ -178,7 +178,11 @@ def burn(contexts: int) -> None:
         thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "burnt").close()
 
 
-@pytest.mark.parametrize("before", [10, 4096])
+# A context's place in the table of contexts: where a tiny block's entry has no room for it, and where none has.
+FAR = [2_000, 33_000]
+
+
+@pytest.mark.parametrize("before", [10, *FAR])
 def test_records_of_every_kind_pass_to_the_heir_when_their_context_is_forgotten(before: int, scripted: Scripted):
     sizes = [1, 16, 17, 100, GIB, (5 << 40) + 7]
     places = {HERE + number * 4096: size for number, size in enumerate(sizes)}
@@ -198,10 +202,6 @@ def test_records_of_every_kind_pass_to_the_heir_when_their_context_is_forgotten(
     for place in places:
         scripted.free(place)
     assert_sums_hold()
-
-
-# A context's place in the table of contexts: where a tiny block's entry has no room for it, and where none has.
-FAR = [2_000, 33_000]
 
 
 @pytest.fixture(params=FAR)
@@ -233,22 +233,6 @@ def test_blocks_of_a_context_far_from_the_first_are_told_apart_as_well(gil: bool
         far.free(place + 2048)
         assert _native.owner_of(place) is _native.owner_of(place + 2048) is None
     assert max(of("far").live_bytes, of("far, too").live_bytes) < 1000  # not counting the variables here
-    assert_sums_hold()
-
-
-def test_blocks_pass_to_an_heir_that_is_near_where_they_are(far: Scripted):
-    places = {HERE + number * 4096: size for number, size in enumerate(SIZES)}
-    with thag_nb.task("far") as owner:
-        for place, size in places.items():
-            far.malloc(place, size)
-    thag_nb.reset()
-    assert _native.context(owner.id) is None
-    assert {place: _native.owner_of(place) for place in places} == {
-        place: (_native.ROOT_ID, size) for place, size in places.items()
-    }
-    assert_sums_hold()
-    for place in places:
-        far.free(place)
     assert_sums_hold()
 
 

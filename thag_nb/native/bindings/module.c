@@ -190,7 +190,8 @@ native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         (long long)thag_load(&thag_events.stale_records), "stale_lookups",
         (long long)thag_load(&thag_flow_state.stale_lookups), "orphaned_guards",
         (long long)thag_load(&thag_flow_state.orphans), "failed_restores",
-        (long long)thag_load(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser(), "reattached", (long long)reattached);
+        (long long)thag_load(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser(),
+        "reattached", (long long)reattached);
 }
 
 static PyObject *
@@ -249,7 +250,8 @@ module_exec(PyObject *module)
         || PyModule_AddFunctions(module, thag_resumes_methods) < 0) {
         return -1;
     }
-    if (thag_guard_init(module) < 0 || thag_scope_init(module) < 0 || thag_carrier_init(module) < 0 || thag_handover_init(module) < 0 || thag_resumes_init(module) < 0) {
+    if (thag_guard_init(module) < 0 || thag_scope_init(module) < 0 || thag_carrier_init(module) < 0
+        || thag_handover_init(module) < 0 || thag_resumes_init(module) < 0) {
         return -1;
     }
     if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0
