@@ -200,7 +200,7 @@ def is_of_shell(frame: FrameType) -> bool:
 
 def behind(frame: FrameType) -> list[Any]:
     """What a frame leads to through those of IPython, which ran the cell: errors and the result, once per reference."""
-    caller = frame.f_back
+    caller = frame.f_back or _awaited_by(frame)
     if caller is None or not is_of_shell(caller):
         return []
     held = list(chain.from_iterable(map(gc.get_referents, _frames_of_shell(caller))))
@@ -208,6 +208,16 @@ def behind(frame: FrameType) -> list[Any]:
     results = {id(one): one for one in held if type(one) is kind}
     errors = [one for one in held if issubclass(type(one), BaseException | TracebackType)]
     return errors + [part for result in results.values() for part in _parts_of_result(result)]
+
+
+def _awaited_by(frame: FrameType) -> FrameType | None:
+    """Who awaited a coroutine that has failed, if the last traceback knows: CPython 3.11 has let go of that."""
+    traceback = getattr(sys, "last_traceback", None)
+    while isinstance(traceback, TracebackType) and traceback.tb_next is not None:
+        if traceback.tb_next.tb_frame is frame:
+            return traceback.tb_frame
+        traceback = traceback.tb_next
+    return None
 
 
 def _frames_of_shell(frame: FrameType | None) -> Iterator[FrameType]:
