@@ -219,14 +219,6 @@ MUTANTS = [
         (_CURRENT + "test_a_thread_that_python_never_saw_is_charged_to_the_foreground",),
     ),
     Mutant(
-        "a context that could not be entered stays open",
-        "current.c",
-        "    else if (!context->entered) {",
-        "    else if (false) {",
-        "no reset would ever drop it",
-        (_FAULTS + "test_whichever_allocation_of_entering_fails_the_current_context_stays_and_all_can_be_read",),
-    ),
-    Mutant(
         "the foreground stays when it is left",
         "current.c",
         "    foreground_leave(frame);\n    bool innermost",
@@ -1440,7 +1432,7 @@ MUTANTS = [
         "    assert(tstate->interp == thag_flow_state.interpreter);\n    thag_lane_leave();",
         "    assert(tstate->interp == thag_flow_state.interpreter);",
         "a guard moves no version: the lane is left by hand",
-        (_TASKS + "test_a_task_starts_the_dispatcher",),
+        (_TASKS + "test_a_decorated_function_is_charged_for_each_call",),
     ),
     Mutant(
         "the lane goes on when recording stops",
@@ -1480,7 +1472,7 @@ MUTANTS = [
         "    joint->high_bytes = high - other > joint->high_bytes ? high - other : joint->high_bytes;",
         "    joint->high_bytes = high > joint->high_bytes ? high : joint->high_bytes;",
         "another context's blocks were freed before",
-        (_CHARGES + "test_frees_of_another_contexts_blocks_between_own_events_leave_all_peaks_exact",),
+        (_CHARGES + "test_a_peak_after_frees_of_another_contexts_blocks_is_no_higher_than_it_was",),
     ),
     Mutant(
         "the highest point before another context's free is forgotten",

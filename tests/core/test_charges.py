@@ -182,6 +182,18 @@ def test_a_peak_before_frees_of_another_contexts_blocks_is_kept(slots):
         assert SMALL <= of("own").self_peak_bytes < SMALL + NOISE
 
 
+def test_a_peak_after_frees_of_another_contexts_blocks_is_no_higher_than_it_was(slots):
+    with thag_nb.task("around"):
+        with thag_nb.task("other"):
+            for number in range(len(slots)):
+                slots[number] = RAW.malloc(OF_EACH)
+        with thag_nb.task("own"):
+            for number in range(len(slots)):
+                RAW.free(slots[number])
+            RAW.free(RAW.malloc(SMALL))
+    assert SMALL <= of("around").peak_bytes < SMALL + NOISE < SMALL + len(slots) * OF_EACH
+
+
 def test_a_block_that_moves_between_siblings_draws_no_dip_on_the_timeline_above(slots):
     with thag_nb.task("around"), thag_nb.task("one"):
         slots[0] = RAW.malloc(1_000_000)

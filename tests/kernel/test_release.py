@@ -245,7 +245,7 @@ MOST = 3  # lines for one of the kinds
 
 @pytest.fixture(scope="module")
 def executed() -> dict[str, list[Any]]:
-    """For each line printed: what went wrong, itself, the size beside it, and how many bytes fell when it ran, of how many."""
+    """For each line printed: what went wrong, itself, the size beside it, and how many of how many bytes fell."""
     sources, places = [START, KNOWN], {}
     for kind in KINDS:
         sources.append("COUNT = 0")

@@ -477,11 +477,6 @@ thag_current_enter(thag_context *context, thag_entry_mode mode)
         }
         thag_batch_expire();
     }
-    else if (!context->entered) {
-        /* Maybe nobody ever does: it has ended, so that a reset drops it. */
-        thag_lifecycle_hold(context);
-        thag_lifecycle_release(context);
-    }
     thag_bookkeeping_end(collector_was_on);
     return (PyObject *)entering;
 }
