@@ -279,7 +279,7 @@ class Soak:
             self.events(),
             recording.contexts[0].live_bytes,
             overhead["owners"],
-            overhead["contexts"] + overhead["timelines"],
+            overhead["contexts"] + overhead["timelines"] + overhead["logs"],
             rss_bytes(),
             len(recording.contexts),
         )

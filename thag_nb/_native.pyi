@@ -363,4 +363,4 @@ def health() -> dict[str, int]:
     """Counts of what went less than perfectly."""
 
 def overhead() -> dict[str, int]:
-    """Bytes of our own native memory: the pages in use of the table of owners, context records, and timelines."""
+    """Bytes of our own native memory: the pages in use of the table of owners, context records, timelines, and logs."""

@@ -5,6 +5,7 @@
 #include "current.h"
 #include "dispatcher.h"
 #include "lifecycle.h"
+#include "logs.h"
 #include "owners.h"
 #include "timeline.h"
 
@@ -197,8 +198,9 @@ native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 native_overhead(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("{s:n,s:n,s:n}", "owners", (Py_ssize_t)thag_owners_in_use(), "contexts",
-                         (Py_ssize_t)thag_contexts_mapped(), "timelines", (Py_ssize_t)thag_timeline_mapped());
+    return Py_BuildValue("{s:n,s:n,s:n,s:n}", "owners", (Py_ssize_t)thag_owners_in_use(), "contexts",
+                         (Py_ssize_t)thag_contexts_mapped(), "timelines", (Py_ssize_t)thag_timeline_mapped(), "logs",
+                         (Py_ssize_t)thag_logs_mapped());
 }
 
 /* ---- the module ---- */

@@ -20,26 +20,11 @@ typedef struct {
     int64_t foreign_frees;
 } context_row;
 
-/* Copies as of one moment: once more if a thread without the GIL was in the middle of an event, or did anything meanwhile.
-   `copy` begins anew each time. Gives up when there is no peace: what was copied last is off by those events. */
+/* As of one moment: what threads without the GIL do is taken over for all contexts at once. */
 static void
-copy_in_peace(void (*copy)(void *rows), void *rows)
+rows_copy(context_row *rows)
 {
-    enum { TRIES = 100 };
-    for (int i = 0; i < TRIES; i++) {
-        int64_t begun = atomic_load(&thag_contexts.detached_begun);
-        bool quiet = thag_detached_is_quiet(begun);
-        copy(rows);
-        if (quiet && thag_detached_is_quiet(begun)) {
-            return;
-        }
-    }
-}
-
-static void
-rows_copy(void *copied)
-{
-    context_row *rows = copied;
+    (void)thag_charges_catch_up();
     thag_lifecycle_pass_on_late_charges();
     for (uint32_t i = 0; i < thag_contexts.count; i++) {
         thag_figures own = thag_charges_figures(thag_contexts.by_age[i]);
@@ -49,7 +34,7 @@ rows_copy(void *copied)
 }
 
 /* A parent is always older than its children, so one pass from the youngest adds everything up. Live bytes are added up
-   too, though every context counts them: so the sums hold even if threads without the GIL never let us read in peace. */
+   too, though every context counts them: so the sums hold also where what is late was passed on. */
 static void
 rows_add_up(context_row *rows)
 {
@@ -70,7 +55,7 @@ rows_read(void)
 {
     context_row *rows = calloc(thag_contexts.slots_end, sizeof(*rows));
     if (rows != NULL) {
-        copy_in_peace(rows_copy, rows);
+        rows_copy(rows);
         rows_add_up(rows);
     }
     return rows;
@@ -179,7 +164,7 @@ records_add(PyObject *records, PyObject *timelines, PyObject *type, uint64_t tak
 static size_t
 overhead_bytes(void)
 {
-    return thag_owners_in_use() + thag_contexts_mapped() + thag_timeline_mapped();
+    return thag_owners_in_use() + thag_contexts_mapped() + thag_timeline_mapped() + thag_logs_mapped();
 }
 
 static PyObject *
@@ -226,15 +211,31 @@ audit_count(uint32_t slot, size_t size, void *data)
 }
 
 static void
-audit_copy(void *copied)
+audit_copy(audit_row *rows)
 {
-    audit_row *rows = copied;
     memset(rows, 0, thag_contexts.slots_end * sizeof(*rows));
-    thag_lifecycle_pass_on_late_charges();
     thag_owners_walk(audit_count, rows);
+    (void)thag_charges_catch_up();
+    thag_lifecycle_pass_on_late_charges();
     for (uint32_t i = 0; i < thag_contexts.count; i++) {
         thag_context *context = thag_contexts.by_age[i];
         rows[context->slot].counted = thag_charges_figures(context).self_live_bytes;
+    }
+}
+
+/* Table and figures as of one moment: once more if a thread without the GIL was in the middle of an event, or did anything
+   meanwhile. Gives up when there is no peace: what was copied last is off by those events. */
+static void
+audit_copy_in_peace(audit_row *rows)
+{
+    enum { TRIES = 100 };
+    for (int i = 0; i < TRIES; i++) {
+        uint64_t begun = thag_detached_count();
+        bool quiet = thag_detached_is_quiet(begun);
+        audit_copy(rows);
+        if (quiet && thag_detached_is_quiet(begun)) {
+            return;
+        }
     }
 }
 
@@ -266,7 +267,7 @@ native_audit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     if (rows == NULL) {
         return PyErr_NoMemory();
     }
-    copy_in_peace(audit_copy, rows);
+    audit_copy_in_peace(rows);
     int collector_was_on = thag_bookkeeping_begin();
     PyObject *dict = audit_dict(rows);
     thag_bookkeeping_end(collector_was_on);

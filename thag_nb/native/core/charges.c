@@ -26,12 +26,12 @@
    There are two lanes, so that the common case needs neither a lock nor an atomic read-modify-write:
 
      attached   the batch and the counters in the context; written by the holder of the GIL, of whom there is only one.
-     detached   a share behind the context; written by threads without the GIL, with atomic adds.
+     detached   logs, merged in the order of time into a share behind each context; written by threads without the GIL.
 
-   The attached lane takes the shares over: before the first event of a batch, and as soon as an event finds that a
-   detached one has finished. No attached event of the chain lies between those detached events and now, so the level that
-   the share's extremes are to be added to is the one the attached lane has now. What is exact is the order in which events
-   finished; two that overlap, a few nanoseconds apart on two processors, may be taken in either order.
+   The attached lane takes all shares over as soon as an event finds that a detached one is over. No attached event lies
+   between those detached events and now (one that cannot take the shares over is logged as well, see detached.c), so the
+   levels that the shares' extremes are to be added to are those that the attached lane has now. What is exact is the order
+   in which events were over; two that overlap, a few nanoseconds apart on two processors, may be taken in either order.
 
    Live bytes and peaks are inclusive. Totals and counts are kept for the context alone; whoever reads them adds up. */
 
@@ -42,84 +42,10 @@
 thag_batch thag_open_batch = {.other_word = THAG_NO_WORD};
 thag_lane thag_open_lane = {.contextvars_version = THAG_NO_FLOW};
 
-/* ---- the detached lane ---- */
-
-static void
-counter_raise(_Atomic int64_t *counter, int64_t value)
-{
-    int64_t seen = thag_load(counter);
-    while (value > seen && !atomic_compare_exchange_weak(counter, &seen, value)) {
-    }
-}
-
-static void
-counter_lower(_Atomic int64_t *counter, int64_t value)
-{
-    int64_t seen = thag_load(counter);
-    while (value < seen && !atomic_compare_exchange_weak(counter, &seen, value)) {
-    }
-}
-
-static void
-level_move(thag_level *level, int64_t bytes)
-{
-    int64_t live = atomic_fetch_add(&level->live_bytes, bytes) + bytes;
-    counter_raise(&level->high_bytes, live);
-    counter_lower(&level->low_bytes, live);
-}
-
-void
-thag_charge_detached(thag_context *context, const thag_change *change)
-{
-    thag_share *own = thag_context_touch_share(context);
-    level_move(&own->self, change->live_bytes);
-    (void)thag_add(&own->total_bytes, change->total_bytes);
-    (void)thag_add(&own->allocations, change->allocations);
-    (void)thag_add(&own->frees, change->frees);
-    (void)thag_add(&own->foreign_frees, change->foreign_frees);
-    for (; context != NULL; context = thag_context_parent(context)) {
-        level_move(&thag_context_touch_share(context)->inclusive, change->live_bytes);
-    }
-}
-
-bool
-thag_detached_is_quiet(int64_t begun)
-{
-    return begun == atomic_load(&thag_contexts.detached_begun)
-           && begun == atomic_load(&thag_contexts.detached_finished);
-}
-
-/* ---- the attached lane ---- */
-
 static void
 counter_add(_Atomic int64_t *counter, int64_t value)
 {
     thag_store(counter, thag_load(counter) + value);
-}
-
-static bool
-is_still(thag_movement moved)
-{
-    return (moved.live_bytes | moved.high_bytes | moved.low_bytes) == 0;
-}
-
-/* First the one, then the other. */
-static thag_movement
-then(thag_movement first, thag_movement second)
-{
-    int64_t high = first.live_bytes + second.high_bytes, low = first.live_bytes + second.low_bytes;
-    return (thag_movement){
-        .live_bytes = first.live_bytes + second.live_bytes,
-        .high_bytes = high > first.high_bytes ? high : first.high_bytes,
-        .low_bytes = low < first.low_bytes ? low : first.low_bytes,
-    };
-}
-
-/* All at once. */
-static thag_movement
-straight(int64_t bytes)
-{
-    return (thag_movement){bytes, bytes > 0 ? bytes : 0, bytes < 0 ? bytes : 0};
 }
 
 /* Moves the context's inclusive level, which those above it have heard of, or need not. */
@@ -148,7 +74,7 @@ static void
 level_shift_untold(thag_context *context, thag_movement moved, uint64_t now_ns)
 {
     level_shift(context, moved, now_ns);
-    context->untold = then(context->untold, moved);
+    context->untold = thag_movement_then(context->untold, moved);
 }
 
 /* Comes after level_shift: a bucket that closes there wants the context's own live bytes from before. */
@@ -169,7 +95,7 @@ path_tell(thag_context *context, const thag_context *last, uint64_t now_ns)
     while (context != last) {
         thag_context *parent = thag_context_parent(context);
         thag_movement untold = context->untold;
-        if (!is_still(untold)) {
+        if (!thag_movement_is_still(untold)) {
             context->untold = (thag_movement){0};
             if (parent != NULL) {
                 level_shift_untold(parent, untold, now_ns);
@@ -236,7 +162,8 @@ both_write(thag_batch *batch)
     if (live - freed < batch->joint.low_bytes) {
         batch->joint.low_bytes = live - freed;
     }
-    both_shift(batch->context, batch->earlier, batch->other, straight(-freed), batch->joint, batch->now_ns);
+    both_shift(batch->context, batch->earlier, batch->other, thag_movement_straight(-freed), batch->joint,
+               batch->now_ns);
     counter_add(&batch->other->frees, (int64_t)batch->other_frees);
     counter_add(&batch->other->foreign_frees, (int64_t)batch->other_frees);
     batch->other_bytes = 0;
@@ -258,7 +185,7 @@ batch_write(void)
     }
     else {
         thag_movement moved = batch_movement(batch);
-        if (!is_still(moved) || batch->allocations | batch->frees) {
+        if (!thag_movement_is_still(moved) || batch->allocations | batch->frees) {
             level_shift_untold(own, moved, batch->now_ns);
             self_shift(own, moved);
         }
@@ -298,52 +225,6 @@ thag_batch_close(void)
     other_forget(batch);
 }
 
-/* The extremes start anew from the level read here. If that moves before they are exchanged, they say so: too far, but
-   only until the next time, which finds the attached level where it is now. */
-static thag_movement
-level_take(thag_level *level, int64_t *taken_bytes)
-{
-    int64_t live = atomic_load(&level->live_bytes);
-    int64_t high = atomic_exchange(&level->high_bytes, live);
-    int64_t low = atomic_exchange(&level->low_bytes, live);
-    thag_movement change = {
-        .live_bytes = live - *taken_bytes,
-        .high_bytes = (high > live ? high : live) - *taken_bytes,
-        .low_bytes = (low < live ? low : live) - *taken_bytes,
-    };
-    *taken_bytes = live;
-    return change;
-}
-
-static void
-share_take_over(thag_context *context, thag_share *share, uint64_t now_ns)
-{
-    thag_movement inclusive = level_take(&share->inclusive, &share->taken_bytes);
-    if (!is_still(inclusive)) {
-        /* Not otherwise: a bucket in which nothing happened is not kept. */
-        level_shift(context, inclusive, now_ns);
-    }
-    thag_movement self = level_take(&share->self, &share->self_taken_bytes);
-    self_shift(context, self);
-    counter_add(&context->self_total_bytes, atomic_exchange(&share->total_bytes, 0));
-    counter_add(&context->allocations, atomic_exchange(&share->allocations, 0));
-    counter_add(&context->frees, atomic_exchange(&share->frees, 0));
-    counter_add(&context->foreign_frees, atomic_exchange(&share->foreign_frees, 0));
-}
-
-/* Takes over the shares from `context` up to the root, which have been told everything. */
-static void
-path_take_over(thag_context *context, int64_t finished, uint64_t now_ns)
-{
-    for (; context != NULL && context->path_finished != finished; context = thag_context_parent(context)) {
-        context->path_finished = finished;
-        thag_share *share = thag_context_share(context);
-        if (share != NULL) {
-            share_take_over(context, share, now_ns);
-        }
-    }
-}
-
 /* Some bucket here or above has ended: begins those of now. What is untold belongs to the ones before, and has been told. */
 static void
 path_turn(thag_context *context, uint64_t now_ns)
@@ -365,9 +246,8 @@ static void
 batch_switch(thag_batch *batch, thag_context *context, uint64_t now_ns)
 {
     bool begins_bucket = now_ns >= context->path_end_ns;
-    bool takes_over = context->path_finished != batch->detached_finished;
     if (batch->context != NULL) {
-        const thag_context *last = begins_bucket || takes_over ? NULL : common_ancestor(batch->context, context);
+        const thag_context *last = begins_bucket ? NULL : common_ancestor(batch->context, context);
         path_tell(batch->context, last, batch->now_ns);
     }
     batch->context = context;
@@ -376,9 +256,6 @@ batch_switch(thag_batch *batch, thag_context *context, uint64_t now_ns)
     batch->now_ns = now_ns;
     if (begins_bucket) {
         path_turn(context, now_ns);
-    }
-    if (takes_over) {
-        path_take_over(context, batch->detached_finished, now_ns);
     }
 }
 
@@ -393,11 +270,9 @@ thag_batch_open(thag_context *context, size_t size)
         now_ns = thag_clock_read();
         batch->left_bytes = THAG_BATCH_BYTES - (int64_t)size;
     }
-    int64_t finished = atomic_load(&thag_contexts.detached_finished);
-    if (batch->context != context || batch->detached_finished != finished) {
+    if (batch->context != context) {
         other_forget(batch);
     }
-    batch->detached_finished = finished;
     batch_switch(batch, context, now_ns);
 }
 
@@ -406,10 +281,6 @@ thag_batch_accompany(thag_context *other, uint32_t slot)
 {
     thag_batch *batch = &thag_open_batch;
     batch_write();
-    if (other->path_finished != batch->detached_finished) {
-        path_tell(batch->context, NULL, batch->now_ns);
-        path_take_over(other, batch->detached_finished, batch->now_ns);
-    }
     batch->other = other;
     batch->other_slot = slot;
     batch->other_word = word_of_slot(slot);
@@ -423,10 +294,44 @@ thag_charges_settle(thag_context *context)
     if (batch->context != NULL) {
         path_tell(batch->context, common_ancestor(batch->context, context), batch->now_ns);
     }
-    thag_share *share = thag_context_share(context);
-    if (share != NULL) {
-        share_take_over(context, share, thag_clock_read());
+}
+
+/* What the share holds was told to those above by way of their own shares. */
+static void
+share_take(thag_context *context, const thag_share *share, uint64_t now_ns)
+{
+    if (!thag_movement_is_still(share->inclusive)) {
+        /* Not otherwise: a bucket in which nothing happened is not kept. */
+        level_shift(context, share->inclusive, now_ns);
     }
+    self_shift(context, share->self);
+    counter_add(&context->self_total_bytes, share->total_bytes);
+    counter_add(&context->allocations, share->allocations);
+    counter_add(&context->frees, share->frees);
+    counter_add(&context->foreign_frees, share->foreign_frees);
+}
+
+/* What was charged with the GIL is written before: it was there first. What comes next is later, so the clock is read again. */
+static bool
+shares_take(bool patient)
+{
+    const thag_batch *batch = &thag_open_batch;
+    batch_write();
+    path_tell(batch->context, NULL, batch->now_ns);
+    thag_batch_expire();
+    return thag_detached_take_over(patient, share_take);
+}
+
+bool
+thag_charges_take_over(void)
+{
+    return shares_take(false);
+}
+
+bool
+thag_charges_catch_up(void)
+{
+    return !thag_logs_wait() || shares_take(true);
 }
 
 thag_figures
@@ -450,11 +355,8 @@ move_between(thag_context *owner, int64_t fall, thag_context *context, int64_t r
 {
     thag_batch *batch = thag_batch_for(context, (size_t)rise);
     batch_write();
-    if (owner->path_finished != batch->detached_finished) {
-        path_tell(context, NULL, batch->now_ns);
-        path_take_over(owner, batch->detached_finished, batch->now_ns);
-    }
-    both_shift(context, straight(rise), owner, straight(-fall), straight(rise - fall), batch->now_ns);
+    thag_movement risen = thag_movement_straight(rise), fallen = thag_movement_straight(-fall);
+    both_shift(context, risen, owner, fallen, thag_movement_straight(rise - fall), batch->now_ns);
     counter_add(&owner->frees, 1);
     counter_add(&owner->foreign_frees, 1);
 }

@@ -4,7 +4,9 @@
 #define THAG_CHARGES_H
 
 #include "contexts.h"
+#include "detached.h"
 #include "lane.h"
+#include "logs.h"
 #include "thag.h"
 
 enum {
@@ -29,7 +31,6 @@ typedef struct {
     uint32_t slot;                  /* of its context */
     uint32_t small_word;            /* what the record of a small block of it is, besides its size (see owners.h) */
     thag_context *context;          /* NULL: none */
-    int64_t detached_finished;      /* events, when the shares were last taken over */
     uint64_t now_ns;
     /* The second one: some of its blocks were freed while the first was current. The extremes are those of before its last
        free; the joint ones are of what stands above both. */
@@ -60,8 +61,23 @@ THAG_COLD void thag_batch_open(thag_context *context, size_t size);
 /* Makes `other`, whose blocks' records have the slot, the second context of the open batch. GIL; the lane holds. */
 THAG_COLD void thag_batch_accompany(thag_context *other, uint32_t slot);
 
-/* Brings a context's counters up to date: the open batch, and what happened without the GIL. GIL. */
+/* Brings a context's counters up to date, as far as the open batch is concerned. GIL. */
 void thag_charges_settle(thag_context *context);
+
+/* Takes over what was done without the GIL and is over by now, for all contexts. False if another thread merges at this
+   moment. GIL. */
+THAG_COLD bool thag_charges_take_over(void);
+
+/* The same, for readers: waits for the other one, which needs no GIL. Then none merges what was over by now, so that contexts
+   which no later event names may be forgotten. False if the other one is stopped. GIL. */
+bool thag_charges_catch_up(void);
+
+/* True if all that was over without the GIL is taken over, now if need be, so that an event may be added to the batch. GIL. */
+static inline bool
+thag_charges_are_current(void)
+{
+    return THAG_LIKELY(!thag_logs_wait()) || thag_charges_take_over();
+}
 
 /* A copy of a context's own figures, and of its inclusive live bytes and peak. */
 typedef struct {
@@ -75,44 +91,12 @@ typedef struct {
     int64_t foreign_frees;
 } thag_figures;
 
-/* As of now. GIL. */
+/* As of now; of what was done without the GIL, what was taken over. GIL. */
 thag_figures thag_charges_figures(thag_context *context);
 
 /* A block of `owner` that grew or moved to `context`: the one falls, the other rises, and what both stand under moves only
    by the difference: no timeline sees a fall that did not happen. GIL. */
 void thag_charge_moved(thag_context *owner, size_t old_size, thag_context *context, size_t size);
-
-/* What one event changes. */
-typedef struct {
-    int64_t live_bytes;
-    int64_t total_bytes;
-    int64_t allocations;
-    int64_t frees;
-    int64_t foreign_frees;
-} thag_change;
-
-/* Around a detached event, from before its first write to the owner table or a counter until after its last: so that a
-   reader can tell that it caught none half done. They may nest. Any thread. */
-static inline void
-thag_detached_begin(void)
-{
-    (void)atomic_fetch_add(&thag_contexts.detached_begun, 1);
-}
-
-static inline void
-thag_detached_finish(void)
-{
-    int64_t finished = atomic_fetch_add(&thag_contexts.detached_finished, 1) + 1;
-    assert(finished <= atomic_load(&thag_contexts.detached_begun));
-    (void)finished;
-    thag_lane_leave();      /* the attached lane is to take this over before its next event */
-}
-
-/* True if no detached event is in progress, and none has begun since `begun` was read from the table of contexts. GIL. */
-bool thag_detached_is_quiet(int64_t begun);
-
-/* The detached lane: applies one event, between begin and finish. Any thread, no lock, no GIL. */
-void thag_charge_detached(thag_context *context, const thag_change *change);
 
 /* What an event takes of a reading of the clock. */
 static inline size_t
@@ -128,8 +112,7 @@ thag_batch_for(thag_context *context, size_t size)
     assert(size <= PTRDIFF_MAX);
     thag_batch *batch = &thag_open_batch;
     batch->left_bytes -= (int64_t)thag_event_cost(size);
-    int64_t finished = atomic_load_explicit(&thag_contexts.detached_finished, memory_order_acquire);
-    if (THAG_UNLIKELY(batch->context != context || batch->left_bytes < 0 || batch->detached_finished != finished)) {
+    if (THAG_UNLIKELY(batch->context != context || batch->left_bytes < 0)) {
         thag_batch_open(context, size);
     }
     assert(batch->context == context);

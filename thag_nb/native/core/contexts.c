@@ -31,9 +31,8 @@ thag_context_touch_share(thag_context *context)
     if (THAG_UNLIKELY(share == NULL)) {
         thag_context_chunk *chunk = atomic_load(&thag_contexts.chunks[context->slot >> THAG_CHUNK_SHIFT]);
         share = &chunk->shares[context->slot & (THAG_CHUNK_CONTEXTS - 1)];
-        if (atomic_exchange(&context->share, share) == NULL) {
-            (void)thag_add(&mapped_bytes, (int64_t)sizeof(*share));
-        }
+        atomic_store(&context->share, share);
+        (void)thag_add(&mapped_bytes, (int64_t)sizeof(*share));
     }
     return share;
 }
@@ -188,7 +187,6 @@ thag_context_create(thag_context *parent, bool records, PyObject *label)
     context->started_ns = thag_clock_read();
     thag_context_restart_timeline(context, context->started_ns, 0);
     if (parent != NULL) {
-        context->path_finished = parent->path_finished;
         context->path_end_ns = parent->path_end_ns < context->bucket_end_ns ? parent->path_end_ns : context->bucket_end_ns;
     }
     return context;

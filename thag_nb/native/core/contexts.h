@@ -4,6 +4,7 @@
 #define THAG_CONTEXTS_H
 
 #include "clock.h"
+#include "movement.h"
 #include "thag.h"
 #include "timeline.h"
 
@@ -16,44 +17,29 @@ enum {
     THAG_SLOTS = THAG_CHUNKS << THAG_CHUNK_SHIFT,
 };
 
-/* A sum that threads without the GIL move, and its extremes since the holder of the GIL last took them over. */
+/* What threads without the GIL changed of a context's figures since the holder of the GIL last took that over (see
+   detached.c). Whoever has the right to merge. All zeros is how it begins. */
 typedef struct {
-    _Atomic int64_t live_bytes;
-    _Atomic int64_t high_bytes;
-    _Atomic int64_t low_bytes;
-} thag_level;
-
-/* How far a level moved, and how far up and down on the way, all from where it was before. */
-typedef struct {
-    int64_t live_bytes;
-    int64_t high_bytes;
-    int64_t low_bytes;
-} thag_movement;
-
-/* The share of a context's figures that was written without the GIL (see charges.c). Any thread; atomic read-modify-writes.
-   All zeros is how it begins. */
-typedef struct {
-    thag_level inclusive;
-    thag_level self;
-    _Atomic int64_t total_bytes;    /* these four since they were taken over */
-    _Atomic int64_t allocations;
-    _Atomic int64_t frees;
-    _Atomic int64_t foreign_frees;
-    int64_t taken_bytes;            /* these two belong to the holder of the GIL: what the context's counters include */
-    int64_t self_taken_bytes;
+    thag_movement inclusive;
+    thag_movement self;
+    int64_t total_bytes;
+    int64_t allocations;
+    int64_t frees;
+    int64_t foreign_frees;
+    bool changed;
+    struct thag_context *next_changed;
 } thag_share;
 
 /* Written by the holder of the GIL only, unless a line says otherwise; read by any thread. Never moved; its slot is used again
    when nothing points there any more (see lifecycle.c). */
 typedef struct thag_context {
     /* Touched for every batch of this context and of those below it. */
-    _Atomic int64_t live_bytes;         /* inclusive, like the three below; what shares hold, as of when they were taken */
+    _Atomic int64_t live_bytes;         /* inclusive, like the three below; what shares hold is not in it yet */
     _Atomic int64_t peak_bytes;
     _Atomic int64_t high_bytes;         /* of the timeline's open bucket */
     _Atomic int64_t low_bytes;
     uint64_t bucket_end_ns;
     uint64_t path_end_ns;               /* not after the end of any open bucket, of this context and those above it */
-    int64_t path_finished;              /* detached events whose shares have been taken over, here and above */
     thag_movement untold;               /* what the context moved by and those above it have not heard of (see charges.c) */
     struct thag_context *_Atomic parent;    /* a reset may put the context under one higher up */
     _Atomic(thag_share *) share;        /* NULL until the first event without the GIL */
@@ -98,9 +84,6 @@ typedef struct {
     uint64_t next_id;
     thag_context *root;
     thag_context *system;
-    /* Detached events begun and finished: a reader that sees them differ has caught one half written. */
-    _Atomic int64_t detached_begun;
-    _Atomic int64_t detached_finished;
 } thag_context_table;
 
 extern THAG_HIDDEN thag_context_table thag_contexts;
@@ -139,7 +122,7 @@ void thag_context_restart_timeline(thag_context *context, uint64_t now_ns, int64
 /* Closes the open bucket, at the level that the counters tell, and opens the one of `now_ns`. GIL. */
 THAG_COLD void thag_context_turn_bucket(thag_context *context, uint64_t now_ns);
 
-/* The share, which from now on belongs to the context's figures. Any thread. */
+/* The share, which from now on belongs to the context's figures. Whoever has the right to merge. */
 thag_share *thag_context_touch_share(thag_context *context);
 
 /* Bytes mapped for records, timelines apart. */

@@ -289,6 +289,15 @@ look_up_attached(thag_thread *thread, PyThreadState *tstate)
     return thread->context;
 }
 
+/* All threads would wait for each other if all wrote here for each event. */
+static void
+stale_count(bool is_stale)
+{
+    if (is_stale) {
+        (void)thag_add(&thag_flow_state.stale_lookups, 1);
+    }
+}
+
 static thag_context *
 look_up_without_gil(thag_thread *thread)
 {
@@ -304,10 +313,10 @@ look_up_without_gil(thag_thread *thread)
     /* Not relaxed, as this comes after the beginning of the event: a reset that has not seen the one has moved the other. */
     bool is_known = thread->generation == atomic_load(&thag_contexts_generation);
     if (thread->tstate != own || thread->tstate_id != own->id || !is_known) {
-        (void)thag_add(&thag_flow_state.stale_lookups, own->context != NULL);
+        stale_count(own->context != NULL);
         return own->context == NULL && !thread->native ? thag_contexts.root : foreground;
     }
-    (void)thag_add(&thag_flow_state.stale_lookups, !thag_current_cache_is_valid(thread, own));
+    stale_count(!thag_current_cache_is_valid(thread, own));
     return thread->context;
 }
 

@@ -6,7 +6,8 @@
      in the lane    other sizes, and blocks of other contexts: the flow is known, so the batch takes them in.
      attached       the GIL is held: the context is looked up, a batch opened for whoever is charged, and the lane entered
                     if that is who is current.
-     detached       without the GIL: the share of the context is charged (see charges.c).
+     detached       without the GIL: what is charged to whom is written to a log (see detached.c). So is an attached event at
+                    a moment when the logs cannot be taken over, because another thread merges them.
 
    A record is cleared before the wrapped free or realloc, because another thread may be handed the address in between, and
    written again if the realloc fails. */
@@ -21,23 +22,34 @@ current_cached(const thag_thread *thread, thag_domain domain)
     return thag_current_cached(thread, thag_surely_attached(domain));
 }
 
-/* Who is not attached begins a detached event before anything else: from then on no reset gives a record back that the event
-   may come across, be it of the context that it is charged to or of a block's owner. True for who is. */
-static bool
-event_begin(thag_domain domain)
+THAG_COLD static void
+event_drop(void)
 {
-    bool attached = thag_current_is_attached(thag_surely_attached(domain));
-    if (!attached) {
-        thag_detached_begin();
+    (void)thag_add(&thag_events.dropped, 1);
+}
+
+/* Says how an event is charged: to the batch, or by way of a log. False if there is no memory for a log: then it is dropped.
+   Who is not attached begins a detached event before anything else: from then on no reset gives a record back that the event
+   may come across, be it of the context that it is charged to or of a block's owner. */
+static bool
+event_begin(thag_domain domain, thag_log **log)
+{
+    *log = NULL;
+    if (thag_current_is_attached(thag_surely_attached(domain)) && thag_charges_are_current()) {
+        return true;
     }
-    return attached;
+    *log = thag_detached_begin();
+    if (*log == NULL) {
+        event_drop();
+    }
+    return *log != NULL;
 }
 
 static void
-event_finish(bool attached)
+event_finish(thag_log *log)
 {
-    if (!attached) {
-        thag_detached_finish();
+    if (log != NULL) {
+        thag_detached_finish(log);
     }
 }
 
@@ -54,34 +66,27 @@ is_foreign(const thag_context *owner, thag_context *current)
     return owner != current && current != NULL && owner != thag_context_today(current);
 }
 
-THAG_COLD static void
-event_drop(void)
-{
-    (void)thag_add(&thag_events.dropped, 1);
-}
-
 static void
-owner_repay(thag_context *owner, size_t size, bool foreign, bool attached)
+owner_repay(thag_context *owner, size_t size, bool foreign, thag_log *log)
 {
-    if (attached) {
+    if (log == NULL) {
         thag_charge_free(owner, size, foreign);
     }
     else {
-        thag_change change = {.live_bytes = -(int64_t)size, .frees = 1, .foreign_frees = foreign};
-        thag_charge_detached(owner, &change);
+        thag_log_write(log, owner, foreign ? THAG_FREED_BY_STRANGER : THAG_FREED, -(int64_t)size);
     }
 }
 
 THAG_COLD static void
-stale_settle(thag_owner stale, bool attached)
+stale_settle(thag_owner stale, thag_log *log)
 {
-    owner_repay(thag_context_owner(stale.slot), stale.size, false, attached);
+    owner_repay(thag_context_owner(stale.slot), stale.size, false, log);
     (void)thag_add(&thag_events.stale_records, 1);
 }
 
 /* Writes the record of a block. If there can be none for its address, the event is dropped: false, and counted. */
 static bool
-record_write(void *block, size_t size, const thag_context *context, bool attached)
+record_write(void *block, size_t size, const thag_context *context, thag_log *log)
 {
     assert(size <= PTRDIFF_MAX && context == thag_context_at(context->slot));
     if (THAG_UNLIKELY(!thag_owners_reach(block, size))) {
@@ -90,22 +95,20 @@ record_write(void *block, size_t size, const thag_context *context, bool attache
     }
     thag_owner stale;
     while (THAG_UNLIKELY(thag_owners_take_stale(block, size, &stale))) {
-        stale_settle(stale, attached);
+        stale_settle(stale, log);
     }
     thag_owners_write(block, size, context->slot);
     return true;
 }
 
 static void
-charge_allocation(thag_context *context, size_t size, bool attached)
+charge_allocation(thag_context *context, size_t size, thag_log *log)
 {
-    if (attached) {
+    if (log == NULL) {
         thag_charge_allocation(context, size);
     }
     else {
-        int64_t bytes = (int64_t)size;
-        thag_change change = {.live_bytes = bytes, .total_bytes = bytes, .allocations = 1};
-        thag_charge_detached(context, &change);
+        thag_log_write(log, context, THAG_ALLOCATED, (int64_t)size);
     }
 }
 
@@ -142,7 +145,8 @@ static void
 lane_enter(thag_thread *thread)
 {
     const thag_batch *batch = &thag_open_batch;
-    if (thread->context != batch->context || batch->slot >= THAG_NEAR_SLOTS || !batch->context->records) {
+    if (thread->context != batch->context || batch->slot >= THAG_NEAR_SLOTS || !batch->context->records
+        || thag_logs_wait()) {
         return;
     }
     PyThreadState *tstate = thag_tstate_attached();
@@ -151,49 +155,59 @@ lane_enter(thag_thread *thread)
     }
     atomic_store_explicit(&thag_open_lane.thread, (uintptr_t)thread, memory_order_relaxed);
     atomic_store(&thag_open_lane.contextvars_version, tstate->context_ver);
-    if (atomic_load(&thag_contexts.detached_finished) != batch->detached_finished) {
-        thag_lane_leave();      /* it may have finished before the lane was entered, and left nothing */
+    if (thag_logs_wait()) {
+        thag_lane_leave();      /* a detached event was over before the lane was entered, and found nothing to leave */
     }
 }
 
-/* For when the current context must be looked for, or the GIL is not held. */
+/* For when the current context must be looked for, the GIL is not held, or the logs cannot be taken over. */
 THAG_COLD static void
 allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
-    bool attached = event_begin(domain);
+    thag_log *log;
+    if (!event_begin(domain, &log)) {
+        return;
+    }
     thag_context *context = to_be_charged(look_up(thread, domain));
-    thread->native |= !attached && thread->stateless;       /* one that Python starts only frees before it has a state */
-    if (context != NULL && record_write(block, size, context, attached)) {
-        charge_allocation(context, size, attached);
-        if (attached) {
+    /* One that Python starts only frees before it has a state. */
+    thread->native |= thread->stateless && !thag_current_is_attached(thag_surely_attached(domain));
+    if (context != NULL && record_write(block, size, context, log)) {
+        charge_allocation(context, size, log);
+        if (log == NULL) {
             lane_enter(thread);
         }
     }
-    event_finish(attached);
+    event_finish(log);
 }
 
 THAG_COLD static void
 free_record_slowly(thag_thread *thread, thag_domain domain, const void *block)
 {
-    bool attached = event_begin(domain);
+    thag_log *log;
+    if (!event_begin(domain, &log)) {
+        return;
+    }
     thag_context *current = look_up(thread, domain);
     thag_owner owner = thag_owners_take(block);
     thag_context *context = thag_context_owner(owner.slot);
-    owner_repay(context, owner.size, is_foreign(context, current), attached);
-    if (attached) {
+    owner_repay(context, owner.size, is_foreign(context, current), log);
+    if (log == NULL) {
         lane_enter(thread);
     }
-    event_finish(attached);
+    event_finish(log);
 }
 
 void
 thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
     thag_context *current = current_cached(thread, domain);
-    if (THAG_UNLIKELY(current == NULL)) {
+    if (THAG_LIKELY(current != NULL) && !current->records) {
+        return;
+    }
+    if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
         allocation_record_slowly(thread, domain, block, size);
     }
-    else if (THAG_LIKELY(current->records) && record_write(block, size, current, true)) {
+    else if (THAG_LIKELY(record_write(block, size, current, NULL))) {
         thag_charge_allocation(current, size);
         lane_enter(thread);
     }
@@ -206,7 +220,7 @@ thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *blo
         return;
     }
     thag_context *current = current_cached(thread, domain);
-    if (THAG_UNLIKELY(current == NULL)) {
+    if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
         free_record_slowly(thread, domain, block);
         return;
     }
@@ -309,12 +323,16 @@ thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block
 
 /* ---- reallocations ---- */
 
+/* A block that is left in the table, as there is no log for it, is stale if it moves. */
 thag_claim
 thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *block)
 {
     thag_claim claim = {.owned = thag_owners_has(block)};
     if (claim.owned) {
-        claim.detached = current_cached(thread, domain) == NULL && !event_begin(domain);
+        bool is_known = current_cached(thread, domain) != NULL && thag_charges_are_current();
+        claim.owned = is_known || event_begin(domain, &claim.log);
+    }
+    if (claim.owned) {
         claim.owner = thag_owners_take(block);
     }
     return claim;
@@ -324,29 +342,27 @@ thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *blo
 static void
 owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size)
 {
-    bool attached = !claim.detached;
-    if (!record_write(block, size, owner, attached)) {
-        owner_repay(owner, claim.owner.size, false, attached);
+    if (!record_write(block, size, owner, claim.log)) {
+        owner_repay(owner, claim.owner.size, false, claim.log);
     }
-    else if (attached) {
+    else if (claim.log == NULL) {
         thag_charge_shrunk(owner, claim.owner.size - size);
     }
     else {
-        thag_change change = {.live_bytes = (int64_t)size - (int64_t)claim.owner.size};
-        thag_charge_detached(owner, &change);
+        thag_log_write(claim.log, owner, THAG_SHRUNK, (int64_t)size - (int64_t)claim.owner.size);
     }
 }
 
 /* A block that grew: the owner is repaid and the current context charged. */
 static void
-owner_change(thag_context *owner, size_t old_size, thag_context *context, size_t size, bool attached)
+owner_change(thag_context *owner, size_t old_size, thag_context *context, size_t size, thag_log *log)
 {
-    if (attached) {
+    if (log == NULL) {
         thag_charge_moved(owner, old_size, context, size);
     }
     else {
-        owner_repay(owner, old_size, is_foreign(owner, context), false);
-        charge_allocation(context, size, false);
+        owner_repay(owner, old_size, is_foreign(owner, context), log);
+        charge_allocation(context, size, log);
     }
 }
 
@@ -358,7 +374,6 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
     if (current == NULL) {
         current = look_up(thread, domain);
     }
-    bool attached = !claim.detached;
     assert(claim.owned);
     thag_context *owner = thag_context_owner(claim.owner.slot);
     thag_context *context = outermost ? to_be_charged(current) : NULL;
@@ -368,11 +383,11 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
     else if (size <= claim.owner.size) {
         owner_keep(owner, claim, block, size);
     }
-    else if (context != NULL && record_write(block, size, context, attached)) {
-        owner_change(owner, claim.owner.size, context, size, attached);
+    else if (context != NULL && record_write(block, size, context, claim.log)) {
+        owner_change(owner, claim.owner.size, context, size, claim.log);
     }
     else {
-        owner_repay(owner, claim.owner.size, is_foreign(owner, current), attached);
+        owner_repay(owner, claim.owner.size, is_foreign(owner, current), claim.log);
     }
 }
 
@@ -387,11 +402,12 @@ thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim cl
         }
         return;
     }
-    claim_settle(thread, domain, claim, old_block, block, size, outermost);
-    if (claim.detached) {
-        thag_detached_finish();
+    if (claim.log == NULL && !thag_charges_are_current()) {
+        claim.log = thag_detached_begin();
     }
-    else {
+    claim_settle(thread, domain, claim, old_block, block, size, outermost);
+    if (claim.log == NULL) {
         lane_enter(thread);
     }
+    event_finish(claim.log);
 }

@@ -31,7 +31,7 @@ typedef struct {
     thag_owner owner;
     bool owned;
     bool in_lane;       /* the owner is the open batch's context */
-    bool detached;      /* a detached event has begun, and the settling finishes it */
+    thag_log *log;      /* of a detached event that has begun, and that the settling finishes; NULL: none */
 } thag_claim;
 
 /* Outside of the lane. */

@@ -11,9 +11,9 @@
    looked it up before the reset, is passed on as well.
 
    A reset forgets dropped contexts, and frees their slots, once it has taken care that nothing points to them any more: blocks
-   are renamed to the heir, contexts that stay are put right under a context that stays, no frame is left, and no thread's
-   cache is valid. Threads without the GIL cannot be stopped meanwhile, so nothing is forgotten if any of them was in the
-   middle of an event. */
+   are renamed to the heir, contexts that stay are put right under a context that stays, no frame is left, no thread's
+   cache is valid, and the logs are merged. Threads without the GIL cannot be stopped meanwhile, so nothing is forgotten if
+   any of them was in the middle of an event. */
 
 #include "lifecycle.h"
 
@@ -45,6 +45,7 @@ thag_lifecycle_release(thag_context *context)
     }
     context->ended = true;
     context->ended_ns = thag_clock_read();
+    (void)thag_charges_catch_up();
     context->retained_bytes = thag_charges_figures(context).live_bytes;
 }
 
@@ -166,7 +167,6 @@ put_under(thag_context *context, thag_context *parent)
     atomic_store_explicit(&context->parent, parent, memory_order_relaxed);
     context->depth = parent->depth + 1;
     context->path_end_ns = 0;           /* those above it now are not known to it */
-    context->path_finished = -1;
 }
 
 /* Contexts that stay are put right under the ones that stay above them, and dropped ones point at their last heir. */
@@ -206,13 +206,13 @@ static void
 dropped_forget(void)
 {
     thag_batch_close();
-    int64_t begun = atomic_load(&thag_contexts.detached_begun);
+    uint64_t begun = thag_detached_count();
     if (!thag_detached_is_quiet(begun)) {
         return;
     }
     parents_relink();
     thag_owners_rename(slot_today, slot_is_named);
-    if (!thag_detached_is_quiet(begun)) {
+    if (!thag_detached_is_quiet(begun) || !thag_charges_catch_up()) {
         return;
     }
     /* From here on no event has to do with a dropped context; what those before left there must not go with its record. */
@@ -223,6 +223,7 @@ dropped_forget(void)
 void
 thag_lifecycle_reset(void)
 {
+    (void)thag_charges_catch_up();
     ended_drop();
     survivors_restart();
     thag_contexts_expire_caches();
@@ -257,6 +258,7 @@ int64_t
 thag_lifecycle_forget_blocks(void)
 {
     int64_t forgotten_bytes = 0;
+    (void)thag_charges_catch_up();
     for (uint32_t i = 0; i < thag_contexts.count; i++) {
         thag_context *context = thag_contexts.by_age[i];
         forgotten_bytes += thag_charges_figures(context).self_live_bytes;
@@ -316,10 +318,10 @@ half_events_settle(void)
 void
 thag_lifecycle_after_fork(void)
 {
-    int64_t begun = atomic_load(&thag_contexts.detached_begun);
-    if (begun != atomic_exchange(&thag_contexts.detached_finished, begun)) {
+    if (thag_detached_drop_halves()) {
         half_events_settle();
     }
+    (void)thag_charges_catch_up();
     for (uint32_t i = 0; i < thag_contexts.count; i++) {
         thag_lifecycle_restart(thag_contexts.by_age[i]);
     }

@@ -1,0 +1,218 @@
+/* Events without the GIL.
+
+   Each is written to a log (see logs.c). What stands in the logs is merged into the shares of the contexts: into the one of the
+   context that was charged, and into those of all above it. A share knows how far its context's level moved since it was
+   last taken over by the holder of the GIL, how far up and down on the way, and what was counted.
+
+   One thread at a time has the right to merge. The holder of the GIL wants it before its next event, to take the shares over.
+   A thread that finds its log full wants it as well, so that the logs do not grow for as long as nobody who holds the GIL
+   allocates anything. Neither waits for it: if another has it, the one writes its event to a log like anybody, where it is in
+   the right order, and the other takes another log. Only readers wait. Whoever merges waits for nobody.
+
+   Should threads write faster than one can merge, or whoever merges be stopped, there are soon many full logs. Then they
+   yield before they add another one, a bounded number of times. So logs are few and full, or occupied, and do not grow
+   without end. */
+
+#include "detached.h"
+
+#include "movement.h"
+
+#include <sched.h>
+#include <time.h>
+
+enum {
+    FULL_LOGS = 8,              /* that there may be, so that a thread without a log adds one at once */
+    MOST_FULL_LOGS = 1024,      /* the same after many yields; where there are more, events are dropped */
+    YIELDS = 100,
+    PATIENCE = 20000,           /* naps, of whoever waits for the right to merge: a second */
+    NAP_NS = 50000,
+};
+
+/* All but the right is only touched by whoever has it. */
+static struct {
+    _Alignas(THAG_CACHE_LINE) _Atomic bool right;
+    thag_context *changed;      /* whose shares are to be taken over, linked */
+    /* Entries of one context, one after the other, of which those above it have not heard. */
+    thag_context *context;
+    thag_share *share;
+    thag_movement moved;
+} merging;
+
+/* ---- the right to merge ---- */
+
+static bool
+right_get(void)
+{
+    return !atomic_load_explicit(&merging.right, memory_order_relaxed)
+           && !atomic_exchange_explicit(&merging.right, true, memory_order_acquire);
+}
+
+static void
+right_give_back(void)
+{
+    atomic_store_explicit(&merging.right, false, memory_order_release);
+}
+
+/* False if whoever has it does not give it back: then it is not there any more, or stopped. */
+static bool
+right_wait_for(void)
+{
+    for (int naps = 0; !right_get(); naps++) {
+        if (naps == PATIENCE) {
+            return false;
+        }
+        (void)nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+    }
+    return true;
+}
+
+/* ---- shares ---- */
+
+static thag_share *
+share_change(thag_context *context)
+{
+    thag_share *share = thag_context_touch_share(context);
+    if (!share->changed) {
+        share->changed = true;
+        share->next_changed = merging.changed;
+        merging.changed = context;
+    }
+    return share;
+}
+
+/* Tells all above what the last entries moved. */
+static void
+moved_tell(void)
+{
+    if (merging.context == NULL) {
+        return;
+    }
+    merging.share->self = thag_movement_then(merging.share->self, merging.moved);
+    for (thag_context *context = merging.context; context != NULL; context = thag_context_parent(context)) {
+        thag_share *share = share_change(context);
+        share->inclusive = thag_movement_then(share->inclusive, merging.moved);
+    }
+    merging.context = NULL;
+}
+
+static void
+entry_apply(const thag_log_entry *entry)
+{
+    if (entry->context != merging.context) {
+        moved_tell();
+        merging.context = entry->context;
+        merging.share = share_change(entry->context);
+        merging.moved = (thag_movement){0};
+    }
+    thag_share *share = merging.share;
+    merging.moved = thag_movement_then(merging.moved, thag_movement_straight(entry->live_bytes));
+    share->total_bytes += entry->deed == THAG_ALLOCATED ? entry->live_bytes : 0;
+    share->allocations += entry->deed == THAG_ALLOCATED;
+    share->frees += entry->deed == THAG_FREED || entry->deed == THAG_FREED_BY_STRANGER;
+    share->foreign_frees += entry->deed == THAG_FREED_BY_STRANGER;
+}
+
+static uint64_t
+logs_merge(bool unlist)
+{
+    uint64_t now_ns = thag_logs_merge(unlist, entry_apply);
+    moved_tell();
+    return now_ns;
+}
+
+bool
+thag_detached_take_over(bool patient, thag_share_taker *take)
+{
+    if (!(patient ? right_wait_for() : right_get())) {
+        return false;
+    }
+    uint64_t now_ns = logs_merge(true);
+    while (merging.changed != NULL) {
+        thag_context *context = merging.changed;
+        thag_share *share = thag_context_touch_share(context);
+        merging.changed = share->next_changed;
+        take(context, share, now_ns);
+        *share = (thag_share){0};
+    }
+    right_give_back();
+    return true;
+}
+
+/* ---- events ---- */
+
+static bool
+merge_for_room(void)
+{
+    bool has_right = right_get();
+    if (has_right) {
+        (void)logs_merge(false);
+        right_give_back();
+    }
+    return has_right;
+}
+
+/* Some log that has room, or a new one beside so many full ones at most. NULL if there is neither. */
+static thag_log *
+log_from_all(int most_full)
+{
+    int full;
+    thag_log *log = thag_log_occupy_any(&full);
+    return log == NULL && full < most_full ? thag_log_append() : log;
+}
+
+/* For when the last log of this thread is occupied or full, or there was none. */
+THAG_COLD static thag_log *
+log_find(void)
+{
+    bool may_have_room = thag_log_last_is_full() && merge_for_room();
+    thag_log *log = may_have_room ? thag_log_occupy_last() : NULL;
+    for (int yields = 0; log == NULL && yields <= YIELDS; yields++) {
+        log = log_from_all(yields < YIELDS ? FULL_LOGS : MOST_FULL_LOGS);
+        if (log == NULL) {
+            (void)sched_yield();
+        }
+    }
+    return log;
+}
+
+thag_log *
+thag_detached_begin(void)
+{
+    thag_log *log = thag_log_occupy_last();
+    return THAG_LIKELY(log != NULL) ? log : log_find();
+}
+
+uint64_t
+thag_detached_count(void)
+{
+    bool occupied;
+    return thag_logs_turns(&occupied);
+}
+
+bool
+thag_detached_is_quiet(uint64_t count)
+{
+    bool occupied;
+    return thag_logs_turns(&occupied) == count && !occupied;
+}
+
+bool
+thag_detached_drop_halves(void)
+{
+    bool occupied;
+    (void)thag_logs_turns(&occupied);
+    if (!occupied && right_get()) {
+        right_give_back();
+        return false;
+    }
+    thag_logs_forget();
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_share *share = thag_context_share(thag_contexts.by_age[i]);
+        if (share != NULL) {
+            *share = (thag_share){0};
+        }
+    }
+    merging.changed = merging.context = NULL;
+    right_give_back();
+    return true;
+}

@@ -1,0 +1,38 @@
+/* Events of threads that do not hold the GIL: how they are charged, and taken over. */
+
+#ifndef THAG_DETACHED_H
+#define THAG_DETACHED_H
+
+#include "contexts.h"
+#include "logs.h"
+#include "thag.h"
+
+/* Around a detached event, from before its first look at the owner table until after its last write: so that a reader can tell
+   that it caught none half done. Each has a log of its own, also one inside of another. NULL without memory for one: then the
+   event is to be dropped. Any thread; no lock, no GIL. */
+thag_log *thag_detached_begin(void);
+
+static inline void
+thag_detached_finish(thag_log *log)
+{
+    thag_log_finish(log);
+}
+
+/* How many detached events were begun and over; to be asked again. Any thread. */
+uint64_t thag_detached_count(void);
+
+/* True if no detached event is in progress, and none was between that count and now. GIL. */
+bool thag_detached_is_quiet(uint64_t count);
+
+/* What a context's share holds is charged to it. GIL. */
+typedef void thag_share_taker(thag_context *context, const thag_share *share, uint64_t now_ns);
+
+/* Merges what detached events have logged, and calls `take` for all shares that this and others before it have changed. False
+   if another thread merges at this moment; if `patient`, it is waited for. GIL. */
+bool thag_detached_take_over(bool patient, thag_share_taker *take);
+
+/* In a forked child: drops what threads that are not there have left half done, with all else that was not taken over. True if
+   there was anything like that; else nothing is changed. GIL, no other thread. */
+bool thag_detached_drop_halves(void);
+
+#endif

@@ -1,0 +1,103 @@
+/* Logs: what threads without the GIL charge to contexts, one event after the other, until somebody merges it. */
+
+#ifndef THAG_LOGS_H
+#define THAG_LOGS_H
+
+#include "lane.h"
+#include "thag.h"
+
+struct thag_context;
+
+enum {
+    THAG_CACHE_LINE = 64,
+    THAG_LOG_ENTRIES = 512,             /* a power of two; 16 KiB, all of which a busy log touches */
+    THAG_LOG_ENTRIES_OF_EVENT = 16,     /* that one event writes, at most: each record that it finds in its way is one */
+};
+
+typedef enum {
+    THAG_ALLOCATED,
+    THAG_FREED,
+    THAG_FREED_BY_STRANGER,
+    THAG_SHRUNK,
+} thag_deed;
+
+typedef struct {
+    uint64_t time_ns;                   /* when the event was over */
+    struct thag_context *context;
+    int64_t live_bytes;                 /* by how much they rise */
+    thag_deed deed;
+} thag_log_entry;
+
+/* A ring. Its counts of entries never begin anew. */
+typedef struct thag_log {
+    /* Written by whoever occupies it; only `waits` is cleared by the holder of the GIL. */
+    _Alignas(THAG_CACHE_LINE) _Atomic uint64_t turns;   /* begun and over: odd while it is occupied */
+    _Atomic uint64_t published;         /* entries; what follows may be half written */
+    uint64_t written;
+    uint64_t room_end;                  /* what `written` may become, as far as is known */
+    _Atomic bool waits;                 /* it is in the list of those that have something to be taken over */
+    struct thag_log *next_waiting;
+    /* Written by whoever merges. */
+    _Alignas(THAG_CACHE_LINE) _Atomic uint64_t merged;  /* entries */
+    uint64_t next_entry;                /* to be merged */
+    uint64_t end;                       /* of the entries that this merge knows of */
+    struct thag_log *left, *right;      /* in the heap of a merge */
+    /* Never changes. */
+    _Alignas(THAG_CACHE_LINE) struct thag_log *next;
+    thag_log_entry entries[THAG_LOG_ENTRIES];
+} thag_log;
+
+typedef struct {
+    _Alignas(THAG_CACHE_LINE) _Atomic(thag_log *) all;      /* the newest first; none is ever taken out */
+    _Alignas(THAG_CACHE_LINE) _Atomic(thag_log *) waiting;  /* pushed by any thread, emptied by the holder of the GIL */
+} thag_log_list;
+
+extern THAG_HIDDEN thag_log_list thag_logs;
+
+/* A log with room for an event, occupied for the caller: the one that this thread had last, if that is free; else NULL. */
+thag_log *thag_log_occupy_last(void);
+
+/* The same of any that is free; else NULL, and how many are full. */
+thag_log *thag_log_occupy_any(int *full);
+
+/* True if the one that this thread had last has no room until somebody merges. */
+bool thag_log_last_is_full(void);
+
+/* A new one, occupied for the caller. NULL without memory. Any thread. */
+thag_log *thag_log_append(void);
+
+/* Adds an entry. Whoever occupies the log. */
+static inline void
+thag_log_write(thag_log *log, struct thag_context *context, thag_deed deed, int64_t live_bytes)
+{
+    assert(log->written < log->room_end);
+    thag_log_entry *entry = &log->entries[log->written++ % THAG_LOG_ENTRIES];
+    entry->context = context;
+    entry->live_bytes = live_bytes;
+    entry->deed = deed;
+}
+
+/* The event is over: publishes what it wrote, lets the holder of the GIL know of it, and lets go of the log. */
+void thag_log_finish(thag_log *log);
+
+/* True if something was published that the holder of the GIL has not taken over. Any thread. */
+static inline bool
+thag_logs_wait(void)
+{
+    return atomic_load(&thag_logs.waiting) != NULL;
+}
+
+/* Calls `apply` for what all logs that wait have published until now, in the order of time; `unlist`: they wait no longer.
+   What time it is. Whoever has the right to merge; only the holder of the GIL may unlist. */
+uint64_t thag_logs_merge(bool unlist, void (*apply)(const thag_log_entry *entry));
+
+/* How many turns were begun or over in all logs; `occupied`, whether one was not over. Any thread. */
+uint64_t thag_logs_turns(bool *occupied);
+
+/* Drops all that is in the logs, and frees them. No other thread. */
+void thag_logs_forget(void);
+
+/* Bytes mapped for logs. */
+size_t thag_logs_mapped(void);
+
+#endif
