@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,6 +18,8 @@
 #include <unistd.h>
 
 static void late_finish(void);
+static void meeting_wait(void);
+static void merger_wait(void);
 
 /* ---- the clock ---- */
 
@@ -33,6 +36,8 @@ clock_gettime(clockid_t id, struct timespec *now)
 {
     static int (*real)(clockid_t, struct timespec *);
     late_finish();
+    meeting_wait();
+    merger_wait();
     if (id == CLOCK_MONOTONIC && clock_ns != 0) {
         *now = (struct timespec){.tv_sec = clock_ns / 1000000000, .tv_nsec = clock_ns % 1000000000};
         return 0;
@@ -78,6 +83,22 @@ play(const step *steps, size_t count, void **slots)
     }
 }
 
+static void *
+pair(void *size)
+{
+    raw_free(raw_malloc((size_t)size));
+    return NULL;
+}
+
+/* Takes a block and gives it back, so often. */
+void
+repeat(size_t size, int times)
+{
+    for (int i = 0; i < times; i++) {
+        (void)pair((void *)size);
+    }
+}
+
 /* Takes a block and gives it back, again and again, and counts how often, until it shall stop. */
 void
 churn(size_t size, _Atomic uint64_t *rounds, const _Atomic uint64_t *stop)
@@ -114,6 +135,179 @@ on_native_thread(void (*work)(int round), int rounds)
     if (pthread_create(&thread, NULL, job_run, &run) == 0) {
         pthread_join(thread, NULL);
     }
+}
+
+/* Native threads come one after the other; each takes a block, gives it back, and is gone. To be called without the GIL. */
+void
+come_and_go(int threads, size_t size)
+{
+    for (int i = 0; i < threads; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, pair, (void *)size) == 0) {
+            pthread_join(thread, NULL);
+        }
+    }
+}
+
+typedef struct {
+    size_t size;
+    _Atomic uint64_t *rounds;
+    const _Atomic uint64_t *stop;
+} churning;
+
+static void *
+churning_run(void *data)
+{
+    const churning *run = data;
+    churn(run->size, run->rounds, run->stop);
+    return NULL;
+}
+
+/* The same as `churn` on a native thread, which it waits for. To be called without the GIL. */
+void
+churn_natively(size_t size, _Atomic uint64_t *rounds, const _Atomic uint64_t *stop)
+{
+    pthread_t thread;
+    churning run = {size, rounds, stop};
+    if (pthread_create(&thread, NULL, churning_run, &run) == 0) {
+        pthread_join(thread, NULL);
+    }
+}
+
+/* ---- events of several threads, in an order that is known ---- */
+
+typedef struct {
+    uint64_t thread;
+    uint64_t slot;
+    uint64_t size;
+} turn;
+
+static pthread_barrier_t meeting;
+static _Atomic int met;
+static _Thread_local int meets;
+
+/* So many threads are going to meet. */
+void
+meeting_prepare(unsigned threads)
+{
+    pthread_barrier_init(&meeting, NULL, threads);
+}
+
+/* How many have met. */
+int
+arrived(void)
+{
+    return met;
+}
+
+static void
+meeting_wait(void)
+{
+    if (meets) {
+        meets = 0;
+        pthread_barrier_wait(&meeting);
+    }
+}
+
+/* Takes the turns of one thread: frees what is in the slot and, if the turn has a size, puts a block there. */
+void
+take_turns(uint64_t thread, const turn *turns, size_t count, _Atomic uint64_t *next, void **slots)
+{
+    for (uint64_t now; (now = *next) < count;) {
+        if (turns[now].thread != thread) {
+            sched_yield();
+            continue;
+        }
+        void **slot = &slots[turns[now].slot];
+        if (*slot != NULL) {
+            raw_free(*slot);
+        }
+        *slot = turns[now].size == 0 ? NULL : raw_malloc(turns[now].size);
+        *next = now + 1;
+    }
+}
+
+/* The same of a thread without the GIL, that has met the others before, all in the middle of an event: so their logs differ. */
+void
+take_turns_of_own_log(uint64_t thread, const turn *turns, size_t count, _Atomic uint64_t *next, void **slots)
+{
+    meets = 1;
+    pair((void *)1);
+    met++;
+    take_turns(thread, turns, count, next, slots);
+}
+
+/* ---- a thread that stops in the middle of a merge ---- */
+
+static struct {
+    pthread_t thread;
+    int events;
+    size_t size;
+    void *block;                /* that it keeps */
+    _Atomic int is_there;       /* 1: in the merge; 2: it did not come to that */
+    _Atomic int may_go_on;
+} merger;
+
+static _Thread_local int stops_at_the_clock;
+
+static void
+merger_wait(void)
+{
+    if (stops_at_the_clock) {
+        stops_at_the_clock = 0;
+        merger.is_there = 1;
+        while (!merger.may_go_on) {
+            usleep(100);
+        }
+    }
+}
+
+static void *
+merger_run(void *data)
+{
+    (void)data;
+    merger.block = raw_malloc(merger.size);
+    void *block = NULL;
+    for (int event = 1; event < merger.events; event++) {
+        if (block == NULL) {
+            block = raw_malloc(merger.size);
+        }
+        else {
+            raw_free(block);
+            block = NULL;
+        }
+    }
+    stops_at_the_clock = 1;
+    if (block == NULL) {
+        block = raw_malloc(merger.size);
+    }
+    raw_free(block);
+    merger.is_there = merger.is_there == 0 ? 2 : merger.is_there;
+    return NULL;
+}
+
+/* A native thread is in so many events; the next one it begins with a merge, and is kept waiting there. False if the log was
+   not full by then. To be called without the GIL. */
+int
+merger_begin(int events, size_t size)
+{
+    merger.events = events;
+    merger.size = size;
+    if (pthread_create(&merger.thread, NULL, merger_run, NULL) == 0) {
+        while (merger.is_there == 0) {
+            usleep(100);
+        }
+    }
+    return merger.is_there == 1;
+}
+
+/* Lets it go on, and waits for its end; the block that it kept. To be called without the GIL. */
+void *
+merger_end(void)
+{
+    merger.may_go_on = 1;
+    pthread_join(merger.thread, NULL);
+    return merger.block;
 }
 
 /* ---- in the middle of a look at the pages in use ---- */

@@ -22,7 +22,7 @@
 
 enum {
     FULL_LOGS = 8,              /* that there may be, so that a thread without a log adds one at once */
-    MOST_FULL_LOGS = 1024,      /* the same after many yields; where there are more, events are dropped */
+    MOST_FULL_LOGS = 1024,      /* the same after these yields; where there are more, events are dropped */
     YIELDS = 100,
     PATIENCE = 20000,           /* naps, of whoever waits for the right to merge: a second */
     NAP_NS = 50000,
@@ -160,17 +160,27 @@ log_from_all(int most_full)
     return log == NULL && full < most_full ? thag_log_append() : log;
 }
 
+static void
+merger_yield_to(void)
+{
+    for (int yields = 0; yields < YIELDS && atomic_load_explicit(&merging.right, memory_order_relaxed); yields++) {
+        (void)sched_yield();
+    }
+}
+
 /* For when the last log of this thread is occupied or full, or there was none. */
 THAG_COLD static thag_log *
 log_find(void)
 {
-    bool may_have_room = thag_log_last_is_full() && merge_for_room();
-    thag_log *log = may_have_room ? thag_log_occupy_last() : NULL;
-    for (int yields = 0; log == NULL && yields <= YIELDS; yields++) {
-        log = log_from_all(yields < YIELDS ? FULL_LOGS : MOST_FULL_LOGS);
-        if (log == NULL) {
-            (void)sched_yield();
-        }
+    bool has_room = thag_log_last_is_full() && merge_for_room();
+    thag_log *log = has_room ? thag_log_occupy_last() : NULL;
+    if (log == NULL) {
+        log = log_from_all(FULL_LOGS);
+    }
+    if (log == NULL) {
+        merger_yield_to();
+        (void)merge_for_room();
+        log = log_from_all(MOST_FULL_LOGS);
     }
     return log;
 }
