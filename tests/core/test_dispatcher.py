@@ -53,7 +53,7 @@ def test_an_object_over_512_bytes_is_counted_once(slots):
     stale_records = thag_nb.status().stale_records
     with thag_nb.task("nested"):
         slots[0] = OBJ.malloc(SIZE)
-    assert _native.audit()[of("nested").context_id] == (SIZE, SIZE)
+    assert _native.audit()[of("nested").context_id] == ((SIZE, 1), (SIZE, 1))
     assert thag_nb.status().stale_records == stale_records
     OBJ.free(slots[0])
     assert_sums_hold()
