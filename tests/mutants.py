@@ -1182,9 +1182,9 @@ MUTANTS = [
     Mutant(
         "generator resumed where it is asked",
         _RESUMES,
-        "    PyObject *result = generator_resume(resumes->generator, value, error);\n",
+        "    PySendResult ending = error == NULL ? PyIter_Send(",
         "    (void)thag_current_leave((thag_entering *)entering, true);\n"
-        "    PyObject *result = generator_resume(resumes->generator, value, error);\n",
+        "    PySendResult ending = error == NULL ? PyIter_Send(",
         "a decorated generator's work is its task's",
         (_TASKS + "test_what_a_caller_allocates_between_a_decorated_generators_values_is_the_callers",),
     ),
@@ -1219,6 +1219,30 @@ MUTANTS = [
         "    PyErr_SetObject(PyExc_StopIteration, value);\n    PyObject *stop = NULL;\n",
         "a generator may return a tuple, or an exception",
         (_TASKS + "test_a_decorated_generator_returns_whatever_the_generator_returns",),
+    ),
+    Mutant(
+        "generator that is sent values through a method",
+        _RESUMES,
+        "    .tp_as_async = &resumes_async,\n",
+        "    .tp_as_async = sizeof(resumes_async) == 0 ? &resumes_async : NULL,\n",
+        "on 3.11 a recursive generator gets as deep when values are sent to it",
+        (_TASKS + "test_what_is_decorated_and_recursive_gets_as_deep_as_under_any_decorator",),
+    ),
+    Mutant(
+        "generator whose return is an error when something was thrown",
+        _RESUMES,
+        "    *result = value_of_stop();\n",
+        "    *result = NULL;\n    (void)value_of_stop;\n",
+        "a generator that something is thrown into may return",
+        (_TASKS + "test_a_decorated_generator_that_something_is_thrown_into_returns_whatever_it_returns",),
+    ),
+    Mutant(
+        "generator in a frame for each resume",
+        _RESUMES,
+        "error == NULL ? PyIter_Send(resumes->generator, value, result)",
+        "error == NULL ? (Py_EnterRecursiveCall(\"\") == 0 ? PyIter_Send(resumes->generator, value, result) : PYGEN_ERROR)",
+        "no level of a recursion counts more than under any decorator",
+        (_TASKS + "test_what_is_decorated_and_recursive_gets_as_deep_as_under_any_decorator",),
     ),
     Mutant(
         "native thread with the flow of a thread of Python's",
