@@ -58,6 +58,7 @@ class Mutant(NamedTuple):
 
 _DISPATCHER = "tests/core/test_dispatcher.py::"
 _CHARGES = "tests/core/test_charges.py::"
+_GIVEN_BACK = "tests/core/test_given_back.py::"
 _FAULTS = "tests/core/test_faults.py::"
 _CURRENT = "tests/core/test_current.py::"
 _LIFECYCLE = "tests/core/test_lifecycle.py::"
@@ -70,6 +71,7 @@ _TRIAL = "tests/holders/test_release.py::"
 _WALK = "tests/holders/test_walk.py::"
 _CONTEXTS = "tests/runtime/test_contexts.py::"
 _PROPAGATION = "tests/runtime/test_propagation.py::"
+_STARTED = "tests/runtime/test_dispatcher.py::"
 _TASKS = "tests/runtime/test_tasks.py::"
 _CARRIER = "bindings/carrier.c"
 _GUARD = "bindings/guard.c"
@@ -624,11 +626,35 @@ MUTANTS = [
     ),
     Mutant(
         "an inner realloc of an owned block is not settled",
-        "events.c",
-        "    if (!claim.owned) {\n        if (block != NULL && outermost) {",
-        "    if (!claim.owned || !outermost) {\n        if (block != NULL && outermost) {",
+        "events.h",
+        "    if (!claim.owned) {\n        if (thread->depth == 0) {",
+        "    if (!claim.owned || thread->depth != 0) {\n        if (thread->depth == 0) {",
         "its record was taken, so somebody must put it back or repay",
         (_NUMPY + "test_an_owned_block_that_is_resized_inside_another_call_is_kept_or_repaid",),
+    ),
+    Mutant(
+        "an inner realloc of no block is an allocation of its own",
+        "events.h",
+        "        if (thread->depth == 0) {\n            thag_event_allocated(",
+        "        if (true) {\n            thag_event_allocated(",
+        "what happens inside of another call is not counted once more",
+        (_NUMPY + "test_what_the_wrapped_handler_takes_from_cpython_is_not_counted_once_more",),
+    ),
+    Mutant(
+        "a large block that is resized in the lane is not counted",
+        "events.c",
+        "    thag_batch_resized(&thag_open_batch, claim.owner.size, size);\n",
+        "",
+        "who asks for more is charged for it",
+        (_DISPATCHER + "test_a_block_that_its_own_context_resizes_is_charged_for_what_it_is_now",),
+    ),
+    Mutant(
+        "a large block that moves in the lane keeps its record",
+        "events.c",
+        "        owner = thag_record_take(at, thag_pair_load(at));",
+        "        owner = thag_owners_peek(block);",
+        "another thread may be handed the address in between",
+        (_DISPATCHER + "test_a_record_is_gone_when_the_wrapped_allocator_frees_or_moves_its_block",),
     ),
     Mutant(
         "an inner realloc is charged",
@@ -829,8 +855,8 @@ MUTANTS = [
     Mutant(
         "a child's half events stay half",
         "lifecycle.c",
-        "    thag_store(&context->live_bytes, live_bytes);\n    thag_store(&context->self_live_bytes, self_live_bytes);\n",
-        "    thag_store(&context->live_bytes, live_bytes);\n    (void)self_live_bytes;\n",
+        "    thag_store(&context->self_live_bytes, found->self_bytes);\n",
+        "",
         "the thread that was in the middle of one is not there to finish it",
         (_NUMPY + "test_a_child_forked_in_the_middle_of_an_event_has_sums_that_hold",),
     ),
@@ -1157,9 +1183,9 @@ MUTANTS = [
     Mutant(
         "generator resumed where it is asked",
         _RESUMES,
-        "    PyObject *result = generator_resume(resumes->generator, value, error);\n",
+        "    PySendResult ending = error == NULL ? PyIter_Send(",
         "    (void)thag_current_leave((thag_entering *)entering, true);\n"
-        "    PyObject *result = generator_resume(resumes->generator, value, error);\n",
+        "    PySendResult ending = error == NULL ? PyIter_Send(",
         "a decorated generator's work is its task's",
         (_TASKS + "test_what_a_caller_allocates_between_a_decorated_generators_values_is_the_callers",),
     ),
@@ -1194,6 +1220,30 @@ MUTANTS = [
         "    PyErr_SetObject(PyExc_StopIteration, value);\n    PyObject *stop = NULL;\n",
         "a generator may return a tuple, or an exception",
         (_TASKS + "test_a_decorated_generator_returns_whatever_the_generator_returns",),
+    ),
+    Mutant(
+        "generator that is sent values through a method",
+        _RESUMES,
+        "    .tp_as_async = &resumes_async,\n",
+        "    .tp_as_async = sizeof(resumes_async) == 0 ? &resumes_async : NULL,\n",
+        "on 3.11 a recursive generator gets as deep when values are sent to it",
+        (_TASKS + "test_what_is_decorated_and_recursive_gets_as_deep_as_under_any_decorator",),
+    ),
+    Mutant(
+        "generator whose return is an error when something was thrown",
+        _RESUMES,
+        "    *result = value_of_stop();\n",
+        "    *result = NULL;\n    (void)value_of_stop;\n",
+        "a generator that something is thrown into may return",
+        (_TASKS + "test_a_decorated_generator_that_something_is_thrown_into_returns_whatever_it_returns",),
+    ),
+    Mutant(
+        "generator in a frame for each resume",
+        _RESUMES,
+        "error == NULL ? PyIter_Send(resumes->generator, value, result)",
+        'error == NULL ? (Py_EnterRecursiveCall("") == 0 ? PyIter_Send(resumes->generator, value, result) : PYGEN_ERROR)',
+        "no level of a recursion counts more than under any decorator",
+        (_TASKS + "test_what_is_decorated_and_recursive_gets_as_deep_as_under_any_decorator",),
     ),
     Mutant(
         "native thread with the flow of a thread of Python's",
@@ -1634,6 +1684,134 @@ MUTANTS = [
         "    if (false) {",
         "a mistyped keyword is told",
         (_CONTEXTS + "test_guards_take_keywords_only_and_no_others",),
+    ),
+    Mutant(
+        "old contexts are never given back",
+        "lifecycle.c",
+        "|| thag_contexts.count <= KEPT)",
+        "|| thag_contexts.count <= UINT32_MAX)",
+        "who never resets lives as long",
+        (_GIVEN_BACK + "test_a_day_of_tasks_without_a_reset_takes_no_more_room_than_its_first_hour",),
+    ),
+    Mutant(
+        "only a few contexts are kept",
+        "lifecycle.c",
+        "    KEPT = 1 << 14, ",
+        "    KEPT = 1 << 13, ",
+        "the newest are listed",
+        (_GIVEN_BACK + "test_the_newest_are_listed_and_their_ids_go_on",),
+    ),
+    Mutant(
+        "tasks drive out the cell that started them",
+        "lifecycle.c",
+        "context->depth <= 1 ? &newer_on_top : &newer_below",
+        "context->depth <= 0 ? &newer_on_top : &newer_below",
+        "those right under the root are kept apart",
+        (_GIVEN_BACK + "test_a_cell_is_not_driven_out_by_tasks_of_others",),
+    ),
+    Mutant(
+        "what is above one that is kept is given back",
+        "lifecycle.c",
+        "            need(thag_context_parent(context));\n",
+        "",
+        "what points to a context keeps it",
+        (_GIVEN_BACK + "test_what_is_above_one_that_is_kept_is_kept_as_long",),
+    ),
+    Mutant(
+        "what is needed once is needed for ever",
+        "lifecycle.c",
+        "        context->is_needed = false;\n",
+        "",
+        "what nothing points to any more is given back",
+        (_GIVEN_BACK + "test_what_is_above_one_that_is_kept_is_kept_as_long",),
+    ),
+    Mutant(
+        "who is still inside does not keep it",
+        "lifecycle.c",
+        "    return context->ended && !is_dropped(context) && atomic_load(&context->holds) == 0\n",
+        "    return !is_dropped(context)\n",
+        "what is open is kept",
+        (_GIVEN_BACK + "test_what_is_above_one_that_is_kept_is_kept_as_long",),
+    ),
+    Mutant(
+        "a flow that goes on does not keep it",
+        "lifecycle.c",
+        "           && atomic_load(&context->frames) == 0 && thag_charges_figures(context).live_bytes == 0\n",
+        "           && thag_charges_figures(context).live_bytes == 0\n",
+        "what flows point to is kept",
+        (_GIVEN_BACK + "test_work_that_goes_on_in_an_ended_context_is_charged_to_it",),
+    ),
+    Mutant(
+        "an empty block does not keep it",
+        "lifecycle.c",
+        "           && thag_context_blocks(context) == 0;",
+        "           ;",
+        "records know their owner by its slot, be they of no bytes",
+        (_GIVEN_BACK + "test_what_still_holds_a_block_is_kept_be_it_an_empty_one",),
+    ),
+    Mutant(
+        "an heir does not count the blocks that it took over",
+        "lifecycle.c",
+        "    heir->uncounted_blocks += from->uncounted_blocks;\n",
+        "",
+        "a context's blocks are counted as its bytes are",
+        (_GIVEN_BACK + "test_what_an_heir_took_over_keeps_it",),
+    ),
+    Mutant(
+        "blocks from before a reset are not counted",
+        "lifecycle.c",
+        "    context->uncounted_blocks = thag_context_blocks(context);\n",
+        "",
+        "a context's blocks are counted as its bytes are",
+        (_GIVEN_BACK + "test_blocks_from_before_a_reset_keep_it",),
+    ),
+    Mutant(
+        "what was given back below one that is given back is lost",
+        "lifecycle.c",
+        "    above->total_bytes += below.total_bytes + thag_load(",
+        "    above->total_bytes += thag_load(",
+        "what is above counts those that are not listed",
+        (_GIVEN_BACK + "test_counts_go_up_and_up",),
+    ),
+    Mutant(
+        "the frees of what was given back are lost",
+        "lifecycle.c",
+        "    above->frees += below.frees + thag_load(&context->frees);\n",
+        "",
+        "what is above counts those that are not listed",
+        (_GIVEN_BACK + "test_what_is_above_counts_those_that_are_not_listed",),
+    ),
+    Mutant(
+        "a reset counts what was given back before it",
+        "lifecycle.c",
+        "    context->below = (thag_counts){0};\n",
+        "",
+        "totals of what is open start from zero",
+        (_GIVEN_BACK + "test_a_reset_counts_from_now_on_and_not_what_was_given_back",),
+    ),
+    Mutant(
+        "a thread in the middle of an event does not keep what it found",
+        "lifecycle.c",
+        "    if (!thag_detached_is_quiet(begun) || !thag_charges_catch_up()) {\n        next_look_id",
+        "    if (false) {\n        next_look_id",
+        "nothing is forgotten that a thread without the GIL has looked up",
+        (_GIVEN_BACK + "test_nothing_is_given_back_while_a_thread_without_the_gil_may_have_found_it",),
+    ),
+    Mutant(
+        "blocks that are forgotten are still counted",
+        "lifecycle.c",
+        "    context->uncounted_blocks -= thag_context_blocks(context);\n",
+        "",
+        "a context's blocks are counted as its bytes are",
+        (_STARTED + "test_blocks_from_before_a_restart_are_forgotten_and_never_negative",),
+    ),
+    Mutant(
+        "a forked child counts blocks that its table does not have",
+        "lifecycle.c",
+        "    context->uncounted_blocks += found->blocks - thag_context_blocks(context);\n",
+        "",
+        "a context's blocks are counted as its bytes are",
+        (_NUMPY + "test_a_child_forked_in_the_middle_of_an_event_has_sums_that_hold",),
     ),
     Mutant(
         "a dropped context can be entered",

@@ -291,10 +291,11 @@ def skip_ids(context_id: int) -> None:
 def after_fork() -> None:
     """In a forked child: blocks keep their owners, and every context's figures and timeline start from what is live."""
 
-def audit() -> dict[int, tuple[int, int]]:
-    """Each context's own live bytes, as counted and as added up from the owner table; those that are 0 are left out.
+def audit() -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
+    """What each context holds of its own, in bytes and in blocks: as counted, and as added up from the owner table.
 
-    The two are equal, unless threads without the GIL never leave off meanwhile. Slow: it reads the whole table.
+    Who holds nothing is left out. The two are equal, unless threads without the GIL never leave off meanwhile. Slow: it
+    reads the whole table.
     """
 
 def owner_of(address: int, /) -> tuple[int, int] | None:

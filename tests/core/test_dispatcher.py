@@ -53,7 +53,7 @@ def test_an_object_over_512_bytes_is_counted_once(slots):
     stale_records = thag_nb.status().stale_records
     with thag_nb.task("nested"):
         slots[0] = OBJ.malloc(SIZE)
-    assert _native.audit()[of("nested").context_id] == (SIZE, SIZE)
+    assert _native.audit()[of("nested").context_id] == ((SIZE, 1), (SIZE, 1))
     assert thag_nb.status().stale_records == stale_records
     OBJ.free(slots[0])
     assert_sums_hold()
@@ -73,9 +73,11 @@ def test_free_of_null_and_of_an_unknown_block_do_nothing(slots):
 @pytest.mark.usefixtures("dispatcher")
 @pytest.mark.parametrize("domain", ALL, ids=DOMAINS)
 def test_realloc_of_null_is_an_allocation(domain, slots):
+    stale_records = thag_nb.status().stale_records
     with thag_nb.task("null"):
         slots[0] = domain.realloc(None, SIZE)
     assert of("null").self_live_bytes == SIZE
+    assert thag_nb.status().stale_records == stale_records
     domain.free(slots[0])
 
 
@@ -101,6 +103,21 @@ def test_a_block_that_grows_moves_to_the_current_context(domain, small, large, s
         slots[0] = domain.realloc(slots[0], large)
     assert (of("first").self_live_bytes, of("first").foreign_frees) == (0, 1)
     assert of("second").self_live_bytes == large
+    domain.free(slots[0])
+    assert_sums_hold()
+
+
+@pytest.mark.usefixtures("dispatcher")
+@pytest.mark.parametrize("domain", ALL, ids=DOMAINS)
+@pytest.mark.parametrize("sizes", [*itertools.permutations((10, 100, 600, SIZE), 2)])
+def test_a_block_that_its_own_context_resizes_is_charged_for_what_it_is_now(domain, sizes, slots):
+    with thag_nb.task("own"):
+        slots[0] = domain.malloc(sizes[0])
+        slots[0] = domain.realloc(slots[0], sizes[1])
+    record = of("own")
+    assert record.self_live_bytes == sizes[1]
+    assert max(sizes) <= record.self_peak_bytes < max(sizes) + 1000
+    assert _native.owner_of(slots[0]) == (record.context_id, sizes[1])
     domain.free(slots[0])
     assert_sums_hold()
 

@@ -1,4 +1,4 @@
-"""What threads without the GIL do is in the order in which it was over, whatever log it stands in, and nothing is lost."""
+"""What threads without the GIL do is in the order in which it was over, whatever log it is in, and nothing is lost."""
 
 import random
 import textwrap
@@ -106,7 +106,7 @@ def test_a_hundred_thousand_threads_leave_no_log_behind(interposed):
     code = f"""
         times = {fewer(100_000)}
         thag_nb.start()
-        library_without_gil.come_and_go(10, ctypes.c_size_t(1000))
+        library_without_gil.come_and_go(1000, ctypes.c_size_t(1000))  # more than one log has room for
         _native.audit()  # shares of contexts are mapped when they are first merged into
         before = _native.overhead()
         library_without_gil.come_and_go(times, ctypes.c_size_t(1000))
@@ -158,7 +158,8 @@ def test_figures_of_threads_without_the_gil_are_exact_while_others_have_it(inter
             assert record.allocations - record.frees == record.live_bytes // size, record
         rounds = end()
         record = of("worked")
-        assert (record.allocations, record.frees, record.total_bytes) == (rounds, rounds, rounds * size), (rounds, record)
+        assert (record.allocations, record.frees) == (rounds, rounds), (rounds, record)
+        assert record.total_bytes == rounds * size
         assert record.foreign_frees == 0 == record.live_bytes
         assert size <= record.peak_bytes == record.self_peak_bytes <= threads * size, record
         assert_sums_hold()

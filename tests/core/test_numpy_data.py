@@ -37,7 +37,7 @@ def test_what_the_wrapped_handler_takes_from_cpython_is_not_counted_once_more(ha
         for call in (lambda: handler.malloc(HERE, SIZE), lambda: handler.calloc(THERE, 10, SIZE)):
             handler.during = lambda: inner.append(RAW.malloc(SIZE))
             call()
-        handler.during = lambda: inner.append(RAW.malloc(SIZE))
+        handler.during = lambda: inner.append(RAW.realloc(None, SIZE))
         handler.realloc(HERE, HERE, 3 * SIZE)
     assert [_native.owner_of(block) for block in inner] == [None] * 3
     assert 13 * SIZE <= of("nested").self_live_bytes < 14 * SIZE

@@ -278,7 +278,7 @@ class Machine(RuleBasedStateMachine):
             flow.do(guard.enter)
             self.guards.append((guard, self.model.enter(flow, context.id)))
             return
-        with pytest.raises(ValueError, match="dropped by a reset"):
+        with pytest.raises(ValueError, match="not known any more"):
             flow.do(guard.enter)
 
     @precondition(lambda self: self.guards)

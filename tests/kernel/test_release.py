@@ -270,4 +270,4 @@ def test_each_line_frees_what_it_says(executed, kind):
         assert count <= MOST
         assert fell >= 0.9 * held_bytes, (line, held_bytes, fell)
         share += held_bytes / before
-    assert share > 0.4 or kind in NOTHING_TO_SAY
+    assert share > 0.2 or kind in NOTHING_TO_SAY

@@ -459,7 +459,7 @@ def test_a_guard_that_is_closed_instead_of_entered_ends_its_context_and_can_stil
     guard.close()
     assert states("closed") == ["ended"]
     thag_nb.reset()
-    with pytest.raises(ValueError, match=f"the context {guard.context.id} has been dropped by a reset"):
+    with pytest.raises(ValueError, match=f"the context {guard.context.id} is not known any more"):
         guard.enter()
     assert guard.context.name == "closed"
 

@@ -14,6 +14,7 @@ import types
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -949,31 +950,165 @@ def test_no_frame_of_ours_is_around_what_runs_in_a_with_block():
         assert not any(frame.f_globals["__name__"].startswith("thag_nb") for frame, _ in traceback.walk_stack(None))
 
 
-def plainly(function: Callable[..., Iterator[int]]) -> Callable[..., Iterator[int]]:
+class Recursion:
+    """Functions of each kind that call themselves until they cannot, and note in `depths` how deep they are."""
+
+    def __init__(self, decorate: Callable[..., Callable[..., Any]]) -> None:
+        self.depths: deque[int] = deque(maxlen=1)
+        self.decorate = decorate
+
+    def function(self) -> None:
+        @self.decorate
+        def walk(depth: int) -> int:
+            self.depths.append(depth)
+            return walk(depth + 1)
+
+        walk(0)
+
+    def generator(self) -> Iterator[int]:
+        @self.decorate
+        def walk(depth: int) -> Iterator[int]:
+            self.depths.append(depth)
+            yield depth
+            yield from walk(depth + 1)
+
+        return walk(0)
+
+    def iterated(self) -> None:
+        deque(self.generator(), maxlen=0)
+
+    def sent_to(self) -> None:
+        generator = self.generator()
+        next(generator)
+        while True:
+            generator.send("a value")
+
+    def coroutine(self) -> None:
+        @self.decorate
+        async def walk(depth: int) -> int:
+            self.depths.append(depth)
+            return await walk(depth + 1)
+
+        walk(0).send(None)
+
+    def async_generator(self) -> None:
+        @self.decorate
+        async def walk(depth: int) -> AsyncIterator[int]:
+            self.depths.append(depth)
+            yield depth
+            async for deeper in walk(depth + 1):
+                yield deeper
+
+        async def main() -> None:
+            async for _ in walk(0):
+                pass
+
+        main().send(None)
+
+
+def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As most decorators do, with a wrapper of the same kind."""
+
     @functools.wraps(function)
-    def call(*args: int) -> Iterator[int]:
-        yield from function(*args)
+    def call(*args: int) -> Any:
+        return function(*args)
 
-    return call
+    @functools.wraps(function)
+    def generate(*args: int) -> Iterator[int]:
+        return (yield from function(*args))
+
+    @functools.wraps(function)
+    async def wait(*args: int) -> Any:
+        return await function(*args)
+
+    @functools.wraps(function)
+    async def generate_async(*args: int) -> AsyncIterator[int]:
+        async for value in function(*args):
+            yield value
+
+    if inspect.isgeneratorfunction(function):
+        return generate
+    if inspect.isasyncgenfunction(function):
+        return generate_async
+    return wait if inspect.iscoroutinefunction(function) else call
 
 
-def deepest(decorate: Callable[..., Callable[..., Iterator[int]]]) -> int:
-    """How deep a recursive generator gets."""
+RECURSIONS = ["function", "iterated", "sent_to", "coroutine", "async_generator"]
+
+
+def deepest(decorate: Callable[..., Callable[..., Any]], kind: str) -> int:
+    recursion = Recursion(decorate)
+    with pytest.raises(RecursionError):
+        getattr(recursion, kind)()
+    return recursion.depths[0]
+
+
+@pytest.mark.parametrize("kind", RECURSIONS)
+def test_what_is_decorated_and_recursive_gets_as_deep_as_under_any_decorator(kind):
+    assert deepest(thag_nb.task("walk"), kind) >= 0.95 * deepest(plainly, kind)
+
+
+@pytest.mark.parametrize("kind", RECURSIONS)
+def test_each_level_of_a_recursion_is_a_task_and_has_ended_after_the_deepest(kind):
+    depth = deepest(thag_nb.task("walk"), kind)
+    records = thag_nb.read().find_all("walk")
+    assert len(records) >= depth
+    assert {record.state for record in records} == {"ended"}
+    assert thag_nb.current_context().name == "root"
+
+
+def catches_what_is_thrown(decorate: Callable[..., Callable[..., Any]], depth: int) -> bool:
+    """Whether the innermost of so many generators is told."""
 
     @decorate
-    def walk(depth: int) -> Iterator[int]:
-        yield depth
-        yield from walk(depth + 1)
+    def walk(left: int) -> Iterator[str]:
+        if left:
+            yield from walk(left - 1)
+        try:
+            yield "waiting"
+        except LookupError:
+            yield "caught"
 
-    depths: deque[int] = deque(maxlen=1)
-    with pytest.raises(RecursionError):
-        depths.extend(walk(0))
-    return depths[0]
+    generator = walk(depth)
+    next(generator)
+    return generator.throw(LookupError()) == "caught"
 
 
-def test_a_decorated_recursive_generator_gets_as_deep_as_under_any_decorator():
-    assert deepest(thag_nb.task("walk")) >= 0.9 * deepest(plainly)
-    assert all(record.state == "ended" for record in thag_nb.read().find_all("walk"))
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_what_is_thrown_into_a_deep_recursive_generator_reaches_the_innermost(share):
+    depth = int(share * deepest(plainly, "iterated"))
+    assert catches_what_is_thrown(plainly, depth)
+    assert catches_what_is_thrown(thag_nb.task("walk"), depth)
+    assert {record.state for record in thag_nb.read().find_all("walk")} == {"ended"}
+
+
+@pytest.mark.parametrize("value", [None, 3, (1, 2), KeyError("a value")], ids=repr)
+def test_a_decorated_generator_that_something_is_thrown_into_returns_whatever_it_returns(value):
+    @thag_nb.task("returning")
+    def returning():
+        try:
+            yield "waiting"
+        except LookupError:
+            return value
+
+    generator = returning()
+    next(generator)
+    with pytest.raises(StopIteration) as stop:
+        generator.throw(LookupError())
+    assert stop.value.value is value
+
+
+@pytest.mark.parametrize("value", [None, 3, (1, 2), KeyError("a value")], ids=repr)
+def test_a_decorated_generator_that_is_sent_a_value_may_return_it(value):
+    @thag_nb.task("returning")
+    def returning():
+        return (yield "waiting")
+
+    generator = returning()
+    next(generator)
+    with pytest.raises(StopIteration) as stop:
+        generator.send(value)
+    assert stop.value.value is value
 
 
 def test_a_decorated_generator_that_cannot_be_made_ends_its_task():

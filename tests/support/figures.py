@@ -9,8 +9,8 @@ def of(name: str) -> ContextRecord:
 
 
 def assert_sums_hold() -> None:
-    """Self live bytes of all contexts are those of the owner table, context by context, and the root has their sum."""
-    audit = _native.audit()
-    assert {context_id: counts for context_id, counts in audit.items() if counts[0] != counts[1]} == {}
+    """What all contexts hold of their own is what the owner table has, and the root has the sum of their bytes."""
+    uneven = {key: (counted, found) for key, (counted, found) in _native.audit().items() if counted != found}
+    assert uneven == {}
     contexts = thag_nb.read().contexts
     assert contexts[0].live_bytes == sum(record.self_live_bytes for record in contexts)

@@ -287,6 +287,8 @@ class Status(NamedTuple):
     ``threads`` says whether contexts follow work into threads and pools. ``reattached`` counts domains that were hooked
     again after somebody had removed us: what happened in between was not seen.
     ``forgotten_bytes`` were live when the dispatcher stopped and are no longer followed since it started again.
+    ``given_back`` counts contexts that had ended, held nothing and are not kept any more, as there were very many: what
+    they cost is still in the figures of those above them.
     ``cleaned_names`` counts names that were given with what cannot be shown in them, or too long, and were mended.
     """
 
@@ -303,6 +305,7 @@ class Status(NamedTuple):
     failed_restores: int
     coarse_buckets: int
     reattached: int
+    given_back: int
     forgotten_bytes: int
     cleaned_names: int
     seen: str

@@ -83,7 +83,7 @@ class ContextRegistry:
         return _native.open_context(allocator is Allocator.TASK_AWARE, name_from(name), kind, parent_id)
 
     def __getitem__(self, context_id: int) -> AllocatorContext:
-        """Raises `UnknownContextError` for what is not an id, never was one, or has been dropped by a reset."""
+        """Raises `UnknownContextError` for what is not an id, never was one, or is not known any more."""
         description = self._find(context_id)
         if description is None:
             raise UnknownContextError(context_id, [f"{len(self)} ids from {_native.ROOT_ID} on"])

@@ -10,7 +10,8 @@ thag_context_to_enter(PyObject *id)
 {
     thag_context *context = thag_context_argument(id);
     if (context != NULL && atomic_load(&context->heir) != NULL) {
-        return PyErr_Format(PyExc_ValueError, "the context %S has been dropped by a reset", id), NULL;
+        return PyErr_Format(PyExc_ValueError, "the context %S is not known any more: a reset dropped it, or it had "
+                            "ended and held nothing", id), NULL;
     }
     return context;
 }

@@ -82,6 +82,7 @@ parent_from(PyObject *parent_id)
 static thag_context *
 context_new(thag_context *parent, bool records, PyObject *label)
 {
+    thag_lifecycle_make_room();
     if (thag_contexts_exhausted()) {
         (void)thag_add(&thag_events.dropped, 1);
         return records ? parent : thag_contexts.system;

@@ -187,12 +187,12 @@ static PyObject *
 native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_load(&thag_events.dropped), "stale_records",
+        "{s:L,s:L,s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_load(&thag_events.dropped), "stale_records",
         (long long)thag_load(&thag_events.stale_records), "stale_lookups",
         (long long)thag_load(&thag_flow_state.stale_lookups), "orphaned_guards",
         (long long)thag_load(&thag_flow_state.orphans), "failed_restores",
         (long long)thag_load(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser(),
-        "reattached", (long long)reattached);
+        "reattached", (long long)reattached, "given_back", (long long)thag_contexts.given_back);
 }
 
 static PyObject *

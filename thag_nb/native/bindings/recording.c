@@ -28,8 +28,15 @@ rows_copy(context_row *rows)
     thag_lifecycle_pass_on_late_charges();
     for (uint32_t i = 0; i < thag_contexts.count; i++) {
         thag_figures own = thag_charges_figures(thag_contexts.by_age[i]);
-        rows[thag_contexts.by_age[i]->slot] =
-            (context_row){own, own.self_live_bytes, own.self_total_bytes, own.allocations, own.frees, own.foreign_frees};
+        thag_counts below = thag_contexts.by_age[i]->below;
+        rows[thag_contexts.by_age[i]->slot] = (context_row){
+            .own = own,
+            .live_bytes = own.self_live_bytes,
+            .total_bytes = own.self_total_bytes + below.total_bytes,
+            .allocations = own.allocations + below.allocations,
+            .frees = own.frees + below.frees,
+            .foreign_frees = own.foreign_frees + below.foreign_frees,
+        };
     }
 }
 
@@ -200,14 +207,18 @@ native_read(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t 
 
 /* What each context holds, as counted and as found in the table; by slot. */
 typedef struct {
-    int64_t counted;
-    int64_t found;
+    int64_t counted_bytes;
+    int64_t found_bytes;
+    int64_t counted_blocks;
+    int64_t found_blocks;
 } audit_row;
 
 static void
 audit_count(uint32_t slot, size_t size, void *data)
 {
-    ((audit_row *)data)[thag_context_owner(slot)->slot].found += (int64_t)size;
+    audit_row *row = &((audit_row *)data)[thag_context_owner(slot)->slot];
+    row->found_bytes += (int64_t)size;
+    row->found_blocks++;
 }
 
 static void
@@ -219,7 +230,8 @@ audit_copy(audit_row *rows)
     thag_lifecycle_pass_on_late_charges();
     for (uint32_t i = 0; i < thag_contexts.count; i++) {
         thag_context *context = thag_contexts.by_age[i];
-        rows[context->slot].counted = thag_charges_figures(context).self_live_bytes;
+        rows[context->slot].counted_bytes = thag_charges_figures(context).self_live_bytes;
+        rows[context->slot].counted_blocks = thag_context_blocks(context);
     }
 }
 
@@ -246,11 +258,12 @@ audit_dict(const audit_row *rows)
     for (uint32_t i = 0; dict != NULL && i < thag_contexts.count; i++) {
         const thag_context *context = thag_contexts.by_age[i];
         const audit_row *row = &rows[context->slot];
-        if (row->counted == 0 && row->found == 0) {
+        if ((row->counted_bytes | row->found_bytes | row->counted_blocks | row->found_blocks) == 0) {
             continue;
         }
         PyObject *key = PyLong_FromUnsignedLongLong(context->id);
-        PyObject *value = Py_BuildValue("LL", (long long)row->counted, (long long)row->found);
+        PyObject *value = Py_BuildValue("(LL)(LL)", (long long)row->counted_bytes, (long long)row->counted_blocks,
+                                        (long long)row->found_bytes, (long long)row->found_blocks);
         if (key == NULL || value == NULL || PyDict_SetItem(dict, key, value) < 0) {
             Py_CLEAR(dict);
         }

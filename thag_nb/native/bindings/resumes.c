@@ -42,36 +42,68 @@ returned(PyObject *value)
     return NULL;
 }
 
-/* What the generator yields next, or NULL with what it raised, StopIteration if it returned. */
+/* What a generator returned that has raised StopIteration; else NULL, and what it raised stays. */
 static PyObject *
-generator_resume(PyObject *generator, PyObject *value, PyObject *error)
+value_of_stop(void)
 {
-    if (error != NULL) {
-        return PyObject_CallMethod(generator, "throw", "(O)", error);
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return NULL;
     }
-    PyObject *result = NULL;
-    PySendResult ending = PyIter_Send(generator, value, &result);
-    return ending == PYGEN_RETURN ? returned(result) : result;
+    PyObject *type, *stop, *traceback;
+    PyErr_Fetch(&type, &stop, &traceback);
+    PyErr_NormalizeException(&type, &stop, &traceback);
+    PyObject *value = PyObject_GetAttrString(stop, "value");    /* without memory it is another exception, and has none */
+    Py_XDECREF(type);
+    Py_XDECREF(stop);
+    Py_XDECREF(traceback);
+    return value;
 }
 
-static PyObject *
-resumes_send(PyObject *self, PyObject *value)
+static PySendResult
+generator_throw(PyObject *generator, PyObject *error, PyObject **result)
+{
+    *result = PyObject_CallMethod(generator, "throw", "(O)", error);
+    if (*result != NULL) {
+        return PYGEN_NEXT;
+    }
+    *result = value_of_stop();
+    return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+}
+
+/* The wrapper's `yield from` comes here on 3.11. As a method, `send` would be one more call for each level of a recursive
+   generator, and there such calls count like frames. */
+static PySendResult
+resumes_resume(PyObject *self, PyObject *value, PyObject **result)
 {
     thag_resumes *resumes = (thag_resumes *)self;
-    PyObject *entering = resumes->generator == NULL ? NULL : thag_current_enter(resumes->context, THAG_ENTER_NESTED);
+    if (resumes->generator == NULL) {
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;        /* it has ended */
+    }
+    *result = NULL;
+    PyObject *entering = thag_current_enter(resumes->context, THAG_ENTER_NESTED);
     if (entering == NULL) {
-        return NULL;        /* it has ended, or there is no memory */
+        return PYGEN_ERROR;         /* there is no memory */
     }
     PyObject *error = resumes->error;
     resumes->error = NULL;
-    PyObject *result = generator_resume(resumes->generator, value, error);
+    PySendResult ending = error == NULL ? PyIter_Send(resumes->generator, value, result)
+                                        : generator_throw(resumes->generator, error, result);
     Py_XDECREF(error);
     (void)thag_current_leave((thag_entering *)entering, true);
     Py_DECREF(entering);
-    if (result == NULL) {
+    if (ending != PYGEN_NEXT) {
         resumes_end(resumes);
     }
-    return result;
+    return ending;
+}
+
+/* And here, or to `send`, on later versions. */
+static PyObject *
+resumes_send(PyObject *self, PyObject *value)
+{
+    PyObject *result;
+    return resumes_resume(self, value, &result) == PYGEN_RETURN ? returned(result) : result;
 }
 
 static PyObject *
@@ -122,6 +154,10 @@ static PyMethodDef resumes_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyAsyncMethods resumes_async = {
+    .am_send = resumes_resume,
+};
+
 static PyTypeObject resumes_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "thag_nb._native.Resumes",
@@ -130,6 +166,7 @@ static PyTypeObject resumes_type = {
     .tp_traverse = resumes_traverse,
     .tp_clear = resumes_clear,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .tp_as_async = &resumes_async,
     .tp_iter = PyObject_SelfIter,
     .tp_iternext = resumes_next,
     .tp_methods = resumes_methods,

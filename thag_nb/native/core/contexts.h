@@ -30,6 +30,14 @@ typedef struct {
     struct thag_context *next_changed;
 } thag_share;
 
+/* What happened, in all. */
+typedef struct {
+    int64_t total_bytes;
+    int64_t allocations;
+    int64_t frees;
+    int64_t foreign_frees;
+} thag_counts;
+
 /* Written by the holder of the GIL only, unless a line says otherwise; read by any thread. Never moved; its slot is used again
    when nothing points there any more (see lifecycle.c). */
 typedef struct thag_context {
@@ -58,6 +66,8 @@ typedef struct thag_context {
     bool entered;                       /* at least once */
     bool ended;
     bool named_by_records;              /* owner records that could not be given to the heir. Of a dropped one */
+    bool is_needed;                     /* by one that is kept, while the others are given back */
+    bool given_back;                    /* about to be forgotten */
     _Atomic int32_t holds;              /* any thread: guards and others that keep the context open */
     _Atomic int32_t frames;             /* frames that point here, in whatever flow */
     /* Touched when a bucket closes, or never. */
@@ -67,6 +77,8 @@ typedef struct thag_context {
     uint64_t started_ns;
     uint64_t ended_ns;
     int64_t retained_bytes;
+    thag_counts below;                  /* of those that were under it and were given back */
+    int64_t uncounted_blocks;           /* live ones that allocations less frees do not tell of */
 } thag_context;
 
 /* Contexts and, behind them, their detached shares, most of which are never touched. */
@@ -77,11 +89,12 @@ typedef struct {
 
 typedef struct {
     thag_context_chunk *_Atomic chunks[THAG_CHUNKS];
-    uint64_t used[THAG_SLOTS / 64];     /* a bit for each slot. GIL, like the four below */
+    uint64_t used[THAG_SLOTS / 64];     /* a bit for each slot. GIL, like the five below */
     uint32_t slots_end;                 /* one more than the largest slot ever used */
     uint32_t count;
     thag_context **by_age;              /* `count` of them, oldest first */
     uint64_t next_id;
+    uint64_t given_back;                /* contexts that were forgotten without a reset */
     thag_context *root;
     thag_context *system;
 } thag_context_table;
@@ -173,6 +186,14 @@ static inline thag_context *
 thag_context_owner(uint32_t slot)
 {
     return thag_context_today(thag_context_at(slot));
+}
+
+/* How many blocks it has of its own. GIL; its figures are up to date. */
+static inline int64_t
+thag_context_blocks(const thag_context *context)
+{
+    return context->uncounted_blocks + atomic_load_explicit(&context->allocations, memory_order_relaxed)
+           - atomic_load_explicit(&context->frees, memory_order_relaxed);
 }
 
 /* The detached share, usually none. */

@@ -323,10 +323,19 @@ thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block
 
 /* ---- reallocations ---- */
 
-/* A block that is left in the table, as there is no log for it, is stale if it moves. */
+/* Not a small block of the lane's context, or not in the lane. A block that is left in the table, as there is no log for it, is
+   stale if it moves. */
 thag_claim
 thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *block)
 {
+    thag_entry *at = thag_lane_finds(thread, domain, block);
+    thag_owner owner = {.slot = 0};
+    if (at != NULL) {
+        owner = thag_record_take(at, thag_pair_load(at));
+    }
+    if (owner.slot != 0) {
+        return (thag_claim){.owner = owner, .owned = true, .in_lane = owner.slot == thag_open_batch.slot};
+    }
     thag_claim claim = {.owned = thag_owners_has(block)};
     if (claim.owned) {
         bool is_known = current_cached(thread, domain) != NULL && thag_charges_are_current();
@@ -391,21 +400,30 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
     }
 }
 
+/* A block of any size that was the lane's context's, and is. */
+static bool
+lane_resized_other(thag_thread *thread, thag_domain domain, thag_claim claim, const void *block, size_t size)
+{
+    thag_entry *at = thag_lane_claimed(thread, domain, claim, block);
+    if (at == NULL || !thag_record_write(at, size, thag_open_batch.slot)) {
+        return false;
+    }
+    lane_take_time(thread, size);
+    thag_batch_resized(&thag_open_batch, claim.owner.size, size);
+    return true;
+}
+
 void
 thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block,
                           size_t size)
 {
-    bool outermost = thread->depth == 0;
-    if (!claim.owned) {
-        if (block != NULL && outermost) {
-            thag_event_allocated_slowly(thread, domain, block, size);
-        }
+    if (lane_resized_other(thread, domain, claim, block, size)) {
         return;
     }
     if (claim.log == NULL && !thag_charges_are_current()) {
         claim.log = thag_detached_begin();
     }
-    claim_settle(thread, domain, claim, old_block, block, size, outermost);
+    claim_settle(thread, domain, claim, old_block, block, size, thread->depth == 0);
     if (claim.log == NULL) {
         lane_enter(thread);
     }

@@ -158,7 +158,13 @@ thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
 static inline thag_claim
 thag_event_claim(thag_thread *thread, thag_domain domain, const void *block)
 {
+    if (block == NULL) {
+        return (thag_claim){.owned = false};
+    }
     thag_entry *at = thag_lane_finds(thread, domain, block);
+    if (at != NULL && thag_entry_load(at) == 0) {
+        return (thag_claim){.owned = false};
+    }
     if (at == NULL || !thag_is_small(thag_lane_size(at))) {
         return thag_event_claim_slowly(thread, domain, block);
     }
@@ -168,34 +174,51 @@ thag_event_claim(thag_thread *thread, thag_domain domain, const void *block)
     return claim;
 }
 
-/* What has become of it: a small block of the lane's context again? */
-static inline bool
-thag_lane_resized(const thag_thread *thread, thag_domain domain, thag_claim claim, const void *block, size_t size)
+/* The entries of a resized block, if it is a matter of the lane's context alone; else NULL. */
+static inline thag_entry *
+thag_lane_claimed(const thag_thread *thread, thag_domain domain, thag_claim claim, const void *block)
 {
-    thag_batch *batch = &thag_open_batch;
-    size_t old_size = claim.owner.size;
-    if (block == NULL || !claim.in_lane || !thag_is_small(size) || thread->depth != 0
-        || !thag_lane_holds(thread, domain) || claim.owner.slot != batch->slot) {
-        return false;
+    if (block == NULL || !claim.in_lane || thread->depth != 0 || !thag_lane_holds(thread, domain)
+        || claim.owner.slot != thag_open_batch.slot) {
+        return NULL;
     }
-    thag_entry *at = thag_owners_find((uintptr_t)block);
-    if (THAG_UNLIKELY(at == NULL || thag_pair_load(at) != 0 || !thag_batch_affords(batch, THAG_SMALL_BYTES))) {
-        return false;
-    }
-    thag_pair_store(at, batch->small_word + (uint32_t)size);
+    return thag_owners_find((uintptr_t)block);
+}
+
+static inline void
+thag_batch_resized(thag_batch *batch, size_t old_size, size_t size)
+{
     if (size <= old_size) {
         thag_batch_fall(batch, (int64_t)(old_size - size));
     }
     else {
         thag_batch_grown(batch, old_size, size);
     }
+}
+
+/* What has become of it: a small block of the lane's context again? */
+static inline bool
+thag_lane_resized(const thag_thread *thread, thag_domain domain, thag_claim claim, const void *block, size_t size)
+{
+    thag_batch *batch = &thag_open_batch;
+    thag_entry *at = thag_is_small(size) ? thag_lane_claimed(thread, domain, claim, block) : NULL;
+    if (at == NULL || thag_pair_load(at) != 0 || !thag_batch_affords(batch, THAG_SMALL_BYTES)) {
+        return false;
+    }
+    thag_pair_store(at, batch->small_word + (uint32_t)size);
+    thag_batch_resized(batch, claim.owner.size, size);
     return true;
 }
 
 static inline void
 thag_event_resized(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block, size_t size)
 {
-    if (!thag_lane_resized(thread, domain, claim, block, size)) {
+    if (!claim.owned) {
+        if (thread->depth == 0) {
+            thag_event_allocated(thread, domain, block, size);
+        }
+    }
+    else if (!thag_lane_resized(thread, domain, claim, block, size)) {
         thag_event_resized_slowly(thread, domain, claim, old_block, block, size);
     }
 }

@@ -10,6 +10,11 @@
    owner's id, frames of flows that go on, contexts started under it. What a thread without the GIL charges it for, having
    looked it up before the reset, is passed on as well.
 
+   Who never resets lives as long. So of contexts that have ended and hold nothing, neither bytes nor a block, and that nothing
+   else points to, only the newest are kept, and those right under the root apart: a million tasks do not drive out the cell
+   that started them. Older ones are given back: their counts go to the context above, which tells them with what is below it,
+   and they are dropped and forgotten at once. Live bytes, peaks and timelines of what is above have them included anyway.
+
    A reset forgets dropped contexts, and frees their slots, once it has taken care that nothing points to them any more: blocks
    are renamed to the heir, contexts that stay are put right under a context that stays, no frame is left, no thread's
    cache is valid, and the logs are merged. Threads without the GIL cannot be stopped meanwhile, so nothing is forgotten if
@@ -52,6 +57,8 @@ thag_lifecycle_release(thag_context *context)
 static void
 counts_zero(thag_context *context)
 {
+    context->uncounted_blocks = thag_context_blocks(context);
+    context->below = (thag_counts){0};
     thag_store(&context->self_total_bytes, 0);
     thag_store(&context->allocations, 0);
     thag_store(&context->frees, 0);
@@ -111,6 +118,8 @@ context_pass_on(thag_context *from)
     }
     thag_store(&from->self_live_bytes, 0);
     counts_zero(from);
+    heir->uncounted_blocks += from->uncounted_blocks;
+    from->uncounted_blocks = 0;
     thag_timeline_clear(&from->timeline);
 }
 
@@ -230,6 +239,93 @@ thag_lifecycle_reset(void)
     dropped_forget();
 }
 
+/* ---- given back ---- */
+
+enum {
+    KEPT = 1 << 14,             /* that have ended, right under the root and elsewhere */
+    OFTEN = KEPT / 4,           /* new ones, at least, until old ones are looked for again */
+    SOON = 64,                  /* if that could not be done now */
+};
+
+static bool
+holds_nothing(thag_context *context)
+{
+    return context->ended && !is_dropped(context) && atomic_load(&context->holds) == 0
+           && atomic_load(&context->frames) == 0 && thag_charges_figures(context).live_bytes == 0
+           && thag_context_blocks(context) == 0;
+}
+
+static void
+context_give_back(thag_context *context)
+{
+    thag_context *parent = thag_context_parent(context);
+    thag_counts *above = &parent->below, below = context->below;
+    above->total_bytes += below.total_bytes + thag_load(&context->self_total_bytes);
+    above->allocations += below.allocations + thag_load(&context->allocations);
+    above->frees += below.frees + thag_load(&context->frees);
+    above->foreign_frees += below.foreign_frees + thag_load(&context->foreign_frees);
+    atomic_store(&context->heir, parent);
+    thag_timeline_clear(&context->timeline);
+    Py_CLEAR(context->label);
+    context->given_back = true;
+    thag_contexts.given_back++;
+}
+
+static void
+need(thag_context *context)
+{
+    if (context != NULL) {
+        context->is_needed = true;
+    }
+}
+
+/* Youngest first: what is needed is always older than who needs it. */
+static void
+old_give_back(void)
+{
+    uint32_t newer_on_top = 0, newer_below = 0;
+    for (uint32_t i = thag_contexts.count; i-- > 0;) {
+        thag_context *context = thag_contexts.by_age[i];
+        uint32_t *newer = context->depth <= 1 ? &newer_on_top : &newer_below;
+        bool is_old = *newer >= KEPT;
+        *newer += !is_dropped(context);
+        if (is_old && !context->is_needed && holds_nothing(context)) {
+            context_give_back(context);
+        }
+        else {
+            need(thag_context_parent(context));
+            need(atomic_load(&context->heir));
+        }
+        context->is_needed = false;
+    }
+}
+
+static bool
+is_given_back(const thag_context *context)
+{
+    return context->given_back;
+}
+
+void
+thag_lifecycle_make_room(void)
+{
+    static uint64_t next_look_id = KEPT;
+    if (thag_contexts.next_id < next_look_id || thag_contexts.count <= KEPT) {
+        return;
+    }
+    uint64_t begun = thag_detached_count();
+    thag_contexts_expire_caches();
+    if (!thag_detached_is_quiet(begun) || !thag_charges_catch_up()) {
+        next_look_id = thag_contexts.next_id + SOON;
+        return;
+    }
+    /* Who begins from here on finds none of those that nothing points to. */
+    thag_batch_close();
+    old_give_back();
+    thag_contexts_reclaim(is_given_back);
+    next_look_id = thag_contexts.next_id + (thag_contexts.count > 8 * OFTEN ? thag_contexts.count / 8 : OFTEN);
+}
+
 /* ---- blocks ---- */
 
 uint64_t
@@ -249,6 +345,7 @@ context_forget_live(thag_context *context)
     }
     thag_store(&context->live_bytes, 0);
     thag_store(&context->self_live_bytes, 0);
+    context->uncounted_blocks -= thag_context_blocks(context);
     if (thag_load(&context->low_bytes) > 0) {
         thag_store(&context->low_bytes, 0);
     }
@@ -270,34 +367,45 @@ thag_lifecycle_forget_blocks(void)
 
 /* ---- after a fork ---- */
 
+/* What the table says that a context has. */
+typedef struct {
+    int64_t self_bytes;
+    int64_t blocks;
+    int64_t bytes;              /* with those of the contexts below */
+} found_live;
+
 static void
-owner_count(uint32_t slot, size_t size, void *self_live_bytes)
+owner_count(uint32_t slot, size_t size, void *found)
 {
-    ((int64_t *)self_live_bytes)[slot_today(slot)] += (int64_t)size;
+    found_live *of_owner = &((found_live *)found)[slot_today(slot)];
+    of_owner->self_bytes += (int64_t)size;
+    of_owner->blocks++;
 }
 
 static void
-context_set_live(thag_context *context, int64_t live_bytes, int64_t self_live_bytes)
+context_set_live(thag_context *context, const found_live *found)
 {
     thag_charges_settle(context);
-    thag_store(&context->live_bytes, live_bytes);
-    thag_store(&context->self_live_bytes, self_live_bytes);
+    thag_store(&context->live_bytes, found->bytes);
+    thag_store(&context->self_live_bytes, found->self_bytes);
+    context->uncounted_blocks += found->blocks - thag_context_blocks(context);
 }
 
-/* Both by slot. A parent is always older than its children: from the youngest on, each has its sum when it is added to its
+/* By slot. A parent is always older than its children: from the youngest on, each has its sum when it is added to its
    parent's. */
 static void
-live_from_table(int64_t *self, int64_t *inclusive)
+live_from_table(found_live *found)
 {
-    thag_owners_walk(owner_count, self);
+    thag_owners_walk(owner_count, found);
     for (uint32_t i = thag_contexts.count; i-- > 0;) {
         thag_context *context = thag_contexts.by_age[i];
         const thag_context *parent = thag_context_parent(context);
-        inclusive[context->slot] += self[context->slot];
+        found_live *own = &found[context->slot];
+        own->bytes += own->self_bytes;
         if (parent != NULL) {
-            inclusive[parent->slot] += inclusive[context->slot];
+            found[parent->slot].bytes += own->bytes;
         }
-        context_set_live(context, inclusive[context->slot], self[context->slot]);
+        context_set_live(context, own);
     }
 }
 
@@ -306,13 +414,11 @@ live_from_table(int64_t *self, int64_t *inclusive)
 static void
 half_events_settle(void)
 {
-    int64_t *self = calloc(thag_contexts.slots_end, sizeof(*self));
-    int64_t *inclusive = calloc(thag_contexts.slots_end, sizeof(*inclusive));
-    if (self != NULL && inclusive != NULL) {
-        live_from_table(self, inclusive);
+    found_live *found = calloc(thag_contexts.slots_end, sizeof(*found));
+    if (found != NULL) {
+        live_from_table(found);
     }
-    free(self);
-    free(inclusive);
+    free(found);
 }
 
 void

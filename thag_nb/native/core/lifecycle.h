@@ -1,4 +1,4 @@
-/* What becomes of a context: it is held open, ends, is dropped by a reset, and at last forgotten. */
+/* What becomes of a context: it is held open, ends, is dropped by a reset or given back, and at last forgotten. */
 
 #ifndef THAG_LIFECYCLE_H
 #define THAG_LIFECYCLE_H
@@ -15,6 +15,9 @@ void thag_lifecycle_restart(thag_context *context);
 
 /* Drops the contexts that have ended, and starts the figures of the others anew. GIL. */
 void thag_lifecycle_reset(void);
+
+/* Before a new context: forgets old ones that have ended and hold nothing, if there are many. GIL. */
+void thag_lifecycle_make_room(void);
 
 /* Passes on what dropped contexts were charged for by threads that had looked them up just before. GIL. */
 void thag_lifecycle_pass_on_late_charges(void);

@@ -1,0 +1,237 @@
+"""Contexts that have ended and hold nothing: the newest are kept, and older ones are counted in what is above them."""
+
+import contextvars
+import ctypes
+from collections.abc import Iterator
+
+import pytest
+from blocks import RAW, SIZE
+from figures import assert_sums_hold, of
+
+import thag_nb
+from thag_nb import _native
+from thag_nb.errors import UnknownContextError
+from thag_nb.runtime.contexts import registry
+
+KEPT = 1 << 14
+ENOUGH = KEPT * 3 // 2  # that older ones are surely looked for
+
+
+def burn(contexts: int = ENOUGH) -> None:
+    for _ in range(contexts):
+        with thag_nb.task("burnt"):
+            RAW.free(RAW.malloc(SIZE))
+            block = RAW.malloc(1)
+        RAW.free(block)
+
+
+def burn_everywhere() -> None:
+    with thag_nb.task("around"):
+        burn()
+    burn()
+
+
+@pytest.fixture
+def slots() -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * 4)()
+
+
+pytestmark = pytest.mark.usefixtures("dispatcher")
+
+
+@pytest.fixture(autouse=True)
+def around_a_reset() -> Iterator[None]:
+    thag_nb.reset()
+    yield
+    assert_sums_hold()
+    thag_nb.reset()
+
+
+def assert_counts(context_id: int, burnt: int, *, nothing_else: bool) -> None:
+    """What is below the context is so many burnt ones, each like the others, most of which are not listed.
+
+    A loop around them takes some bytes of its own, which are not told any more if that was given back too.
+    """
+    recording = thag_nb.read()
+    record, each = recording.find(context_id), recording.find_all("burnt")[-2]
+    others = [child for child in recording.contexts if child.context_id > context_id and child.name != "burnt"]
+    own_total_bytes = record.self_total_bytes + sum(child.self_total_bytes for child in others)
+    assert sum(child.name == "burnt" for child in recording.contexts) < burnt
+    below = record.total_bytes - own_total_bytes
+    assert below == burnt * each.total_bytes if nothing_else else 0 <= below - burnt * each.total_bytes < burnt * 300
+    assert burnt * each.allocations <= record.allocations < 3 * burnt * each.allocations
+    assert abs(record.allocations - record.frees) < 100
+    assert each.foreign_frees * burnt <= record.foreign_frees < (each.foreign_frees + 2) * burnt
+
+
+def test_a_day_of_tasks_without_a_reset_takes_no_more_room_than_its_first_hour():
+    burn(2 * KEPT)
+    with thag_nb.untracked():
+        most = _native.overhead()
+    before = thag_nb.status().given_back
+    burn(8 * KEPT)
+    with thag_nb.untracked():
+        after = _native.overhead()
+    assert (after["contexts"], after["timelines"]) <= (most["contexts"], most["timelines"])
+    assert len(registry) < 1.5 * KEPT
+    status = thag_nb.status()
+    assert status.given_back - before > 7 * KEPT
+    assert f"{status.given_back:,} old contexts that held nothing are not listed any more" in str(status)
+
+
+def test_the_newest_are_listed_and_their_ids_go_on():
+    burn()
+    with thag_nb.task("burnt") as last:
+        pass
+    ids = list(thag_nb.contexts().index)
+    assert ids[-KEPT:] == list(range(last.id - KEPT + 1, last.id + 1))
+    assert ids == sorted(set(ids))
+
+
+def test_what_is_above_counts_those_that_are_not_listed():
+    with thag_nb.task("around") as around:
+        RAW.free(RAW.malloc(SIZE))
+        with thag_nb.task("part"):
+            burn()
+    assert_counts(around.id, ENOUGH, nothing_else=True)
+    record = thag_nb.read().find(around.id)
+    assert record.self_total_bytes < 2 * SIZE <= 2 * record.peak_bytes < 4 * SIZE
+
+
+def test_a_reset_counts_from_now_on_and_not_what_was_given_back():
+    with thag_nb.task("around"):
+        burn()
+        thag_nb.reset()
+        record = of("around")
+    assert record.total_bytes < SIZE
+
+
+def test_counts_go_up_and_up():
+    """What was given back below a context that is given back itself is counted above both."""
+    with thag_nb.task("around") as around:
+        with thag_nb.task("between"):
+            for _ in range(2):
+                with thag_nb.task("among"):
+                    burn(ENOUGH // 2)
+        burn()
+    with pytest.raises(UnknownContextError):
+        of("between")
+    assert_counts(around.id, 2 * ENOUGH, nothing_else=False)
+
+
+def test_a_cell_is_not_driven_out_by_tasks_of_others():
+    with thag_nb.task("cell"):
+        pass
+    with thag_nb.task("next cell"):
+        burn()
+    assert of("cell").state == "ended"
+
+
+def test_what_still_holds_a_block_is_kept_be_it_an_empty_one(slots):
+    for slot, size in enumerate((SIZE, 0)):
+        with thag_nb.task(f"holds {size}"):
+            slots[slot] = RAW.malloc(size)
+        assert _native.owner_of(slots[slot]) is not None
+    with thag_nb.task("held"):
+        slots[2] = RAW.malloc(SIZE)
+    RAW.free(slots[2])
+    burn()
+    assert [of(name).state for name in (f"holds {SIZE}", "holds 0")] == ["ended", "ended"]
+    with pytest.raises(UnknownContextError):
+        thag_nb.read().find("held")
+    for slot in slots[:2]:
+        RAW.free(slot)
+    burn()
+    with pytest.raises(UnknownContextError):
+        thag_nb.read().find(f"holds {SIZE}")
+
+
+def test_what_an_heir_took_over_keeps_it(slots):
+    with thag_nb.task("heir"):
+        with thag_nb.task("dropped"):
+            slots[0] = RAW.malloc(0)
+        thag_nb.reset()
+    burn()
+    assert _native.owner_of(slots[0]) == (of("heir").context_id, 0)
+    RAW.free(slots[0])
+
+
+def test_blocks_from_before_a_reset_keep_it(slots):
+    with thag_nb.task("open"):
+        slots[0] = RAW.malloc(0)
+        thag_nb.reset()
+    burn()
+    assert _native.owner_of(slots[0]) == (of("open").context_id, 0)
+    RAW.free(slots[0])
+
+
+def test_what_is_above_one_that_is_kept_is_kept_as_long():
+    above = registry.open("above", "task")
+    between = registry.open("between", "task", parent_id=above.id)
+    inside = registry.open("inside", "task", parent_id=between.id)
+    for context in above, between, inside:
+        _native.hold(context.id)
+    _native.release(above.id)
+    _native.release(between.id)
+    burn_everywhere()
+    assert [of(name).state for name in ("above", "between", "inside")] == ["ended", "ended", "open"]
+    assert registry[inside.id].parent_id == between.id
+    _native.release(inside.id)
+    burn_everywhere()
+    assert {above.id, between.id, inside.id}.isdisjoint(_native.context_ids())
+
+
+def test_work_that_goes_on_in_an_ended_context_is_charged_to_it(slots):
+    work = contextvars.copy_context()
+    guard = thag_nb.ContextGuard(registry.open("handed on", "task"))
+    work.run(guard.enter)
+    later = work.copy()
+    work.run(guard.close)
+    burn()
+    assert of("handed on").live_bytes == 0
+    slots[0] = later.run(RAW.malloc, SIZE)
+    assert SIZE <= of("handed on").live_bytes < 2 * SIZE
+    RAW.free(slots[0])
+
+
+def test_who_asks_for_one_that_is_not_known_any_more_is_told():
+    with thag_nb.task("once") as once:
+        pass
+    burn()
+    assert once.id not in registry
+    with pytest.raises(ValueError, match=f"the context {once.id} is not known any more: .* ended and held nothing"):
+        thag_nb.ContextGuard(once).enter()
+    with pytest.raises(UnknownContextError):
+        thag_nb.read().find(once)
+
+
+def test_nothing_is_given_back_while_a_thread_without_the_gil_may_have_found_it(interposed):
+    """It has looked its context up and not yet charged it."""
+    code = """
+        def burn():
+            for _ in range(30_000):
+                thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "burnt").close()
+
+        library.late_begin.argtypes = [ctypes.c_size_t]
+        library.late_finish_within.argtypes = [ctypes.py_object]
+        library.late_finish_within.restype = ctypes.py_object
+        library.late_block.restype = ctypes.c_void_p
+
+        thag_nb.start()
+        guard = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "late")
+        _native.set_foreground(guard.context.id)
+        library.late_begin(200 << 20)
+        guard.close()
+        burn()
+        assert thag_nb.status().given_back == 0
+        library.late_finish_within(_native.now)
+        burn()
+        assert thag_nb.status().given_back > 0
+        assert _native.owner_of(library.late_block()) == (guard.context.id, 200 << 20)
+        assert_sums_hold()
+        RAW.free(library.late_block())
+        burn()
+        assert _native.context(guard.context.id) is None
+        assert_sums_hold()
+    """
+    assert interposed(code) == ""
