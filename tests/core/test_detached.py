@@ -1,4 +1,4 @@
-"""The right to merge: who does not get it goes on, who reads waits for it, and a child is not left with half a merge."""
+"""The right to merge: who does not get it goes on, who reads waits for it, and no child is left with half a merge."""
 
 import textwrap
 
@@ -117,7 +117,7 @@ def test_who_reads_beside_a_thread_that_is_stopped_in_a_merge_is_not_stopped_as_
 
 
 def test_a_child_forked_in_the_middle_of_a_merge_has_what_is_live_and_goes_on(interposed):
-    """Before, the thread merged another time, which nobody has taken over; and an event was under way in a third one."""
+    """Before, the thread merged another time, which nobody has taken over; and an event was under way in a third."""
     code = MERGER + textwrap.dedent("""
         def burn():
             for _ in range(2 * 4096):
