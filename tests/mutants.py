@@ -58,9 +58,11 @@ class Mutant(NamedTuple):
 
 _DISPATCHER = "tests/core/test_dispatcher.py::"
 _CHARGES = "tests/core/test_charges.py::"
+_DETACHED = "tests/core/test_detached.py::"
 _GIVEN_BACK = "tests/core/test_given_back.py::"
 _FAULTS = "tests/core/test_faults.py::"
 _CURRENT = "tests/core/test_current.py::"
+_LOGS = "tests/core/test_logs.py::"
 _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
 _OWNERS = "tests/core/test_owners.py::"
@@ -1508,6 +1510,78 @@ MUTANTS = [
         "        if (false) {",
         "CPython 3.11 shows the state of whoever holds the GIL",
         (_CURRENT + "test_without_the_gil_a_thread_is_charged_to_its_own_context_while_another_one_has_it",),
+    ),
+    Mutant(
+        "logs one after the other",
+        "logs.c",
+        "    thag_log *top = log_time(other) < log_time(one) ? other : one;",
+        "    thag_log *top = one;",
+        "peaks are those of the order in which events were over",
+        (_LOGS + "test_peaks_of_threads_that_take_turns_are_exact_in_every_order",),
+    ),
+    Mutant(
+        "a log goes on when the other is the older one",
+        "logs.c",
+        "    } while (log->next_entry != log->end && log_time(log) <= until_ns);",
+        "    } while (log->next_entry != log->end);",
+        "peaks are those of the order in which events were over",
+        (_LOGS + "test_what_one_thread_allocates_and_another_frees_is_merged_in_turns_and_not_thread_by_thread",),
+    ),
+    Mutant(
+        "a log writes over what is not merged",
+        "logs.c",
+        "    return log->written + THAG_LOG_ENTRIES_OF_EVENT <= log->room_end;",
+        "    return true;",
+        "what is not merged is not lost",
+        (_LOGS + "test_figures_of_threads_without_the_gil_are_exact_while_others_have_it",),
+    ),
+    Mutant(
+        "what is published waits for nobody",
+        "logs.c",
+        "    atomic_store(&log->published, log->written);\n    log_wait(log);",
+        "    atomic_store(&log->published, log->written);",
+        "whoever reads finds it",
+        (_LOGS + "test_figures_of_threads_without_the_gil_are_exact_while_others_have_it",),
+    ),
+    Mutant(
+        "only the holder of the GIL merges",
+        "detached.c",
+        "        (void)logs_merge(false);",
+        "        ;",
+        "logs do not grow as long as nobody with the GIL allocates",
+        (_DETACHED + "test_a_log_that_is_full_is_merged_and_used_again_though_nobody_with_the_gil_looks",),
+    ),
+    Mutant(
+        "full logs without end",
+        "detached.c",
+        "log == NULL && full < most_full ?",
+        "log == NULL ?",
+        "logs are bounded",
+        (_DETACHED + "test_where_nobody_merges_any_more_logs_do_not_grow_without_end_and_what_is_dropped_is_counted",),
+    ),
+    Mutant(
+        "who reads waits for ever",
+        "detached.c",
+        "        if (naps == PATIENCE) {",
+        "        if (false) {",
+        "a thread may be stopped in the middle of a merge",
+        (_DETACHED + "test_who_reads_beside_a_thread_that_is_stopped_in_a_merge_is_not_stopped_as_well",),
+    ),
+    Mutant(
+        "a child has the logs of its parent",
+        "detached.c",
+        "    thag_logs_forget();\n",
+        "",
+        "who was in the middle of an event is not there",
+        (_DETACHED + "test_a_child_forked_in_the_middle_of_a_merge_has_what_is_live_and_goes_on",),
+    ),
+    Mutant(
+        "a share is taken twice",
+        "detached.c",
+        "        take(context, share, now_ns);\n        *share = (thag_share){0};\n",
+        "        take(context, share, now_ns);\n        share->changed = false;\n",
+        "what was taken over is not taken once more",
+        (_LOGS + "test_figures_of_threads_without_the_gil_are_exact_while_others_have_it",),
     ),
     Mutant(
         "detached events leave the lane open",

@@ -209,21 +209,44 @@ meeting_wait(void)
     }
 }
 
+/* ThreadSanitizer knows nothing of what this file's own atomics order, as it is compiled without: it is told, if it is there. */
+void __tsan_acquire(void *address) __attribute__((weak));
+void __tsan_release(void *address) __attribute__((weak));
+
+/* Waits until it is the thread's turn; which one, or `count` when there are no more. */
+static uint64_t
+turn_wait(uint64_t thread, const turn *turns, size_t count, _Atomic uint64_t *next)
+{
+    uint64_t now;
+    while ((now = *next) < count && turns[now].thread != thread) {
+        sched_yield();
+    }
+    if (__tsan_acquire != NULL) {
+        __tsan_acquire((void *)next);
+    }
+    return now;
+}
+
+static void
+turn_pass(_Atomic uint64_t *next, uint64_t now)
+{
+    if (__tsan_release != NULL) {
+        __tsan_release((void *)next);
+    }
+    *next = now + 1;
+}
+
 /* Takes the turns of one thread: frees what is in the slot and, if the turn has a size, puts a block there. */
 void
 take_turns(uint64_t thread, const turn *turns, size_t count, _Atomic uint64_t *next, void **slots)
 {
-    for (uint64_t now; (now = *next) < count;) {
-        if (turns[now].thread != thread) {
-            sched_yield();
-            continue;
-        }
+    for (uint64_t now; (now = turn_wait(thread, turns, count, next)) < count;) {
         void **slot = &slots[turns[now].slot];
         if (*slot != NULL) {
             raw_free(*slot);
         }
         *slot = turns[now].size == 0 ? NULL : raw_malloc(turns[now].size);
-        *next = now + 1;
+        turn_pass(next, now);
     }
 }
 
