@@ -261,6 +261,19 @@ def test_what_is_allocated_after_a_spike_without_the_gil_is_not_put_on_top_of_it
     RAW.free(slots[0])
 
 
+def test_a_spike_without_the_gil_is_put_on_top_of_what_was_allocated_before_it(slots):
+    """Though that is in a batch that is still open, and nobody looks in between."""
+    with thag_nb.task("around"), thag_nb.task("both"):
+        RAW.free(RAW.malloc(1))  # opens the batch
+        slots[0] = RAW.malloc(SMALL)
+        RAW_WITHOUT_GIL.free(RAW_WITHOUT_GIL.malloc(LARGE))
+        recording = thag_nb.read()
+    both, around = recording.find("both"), recording.find("around")
+    for peak_bytes in (both.peak_bytes, both.self_peak_bytes, around.peak_bytes):
+        assert SMALL + LARGE <= peak_bytes < SMALL + LARGE + NOISE
+    RAW.free(slots[0])
+
+
 def test_how_far_events_without_the_gil_went_up_and_down_is_known_to_who_looks_afterwards(interposed):
     """No event with the GIL comes in between, so that only the ends of the way could be seen."""
     code = """

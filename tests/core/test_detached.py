@@ -3,15 +3,21 @@
 import textwrap
 
 MERGER = """
+from array import array
+
 FULL, TWICE_FULL = 497, 994  # events of one thread that fill its log, if all was merged before
 SIZE, NOISE = 300_000, 2_000
 
-library.merger_end.restype = ctypes.c_void_p
 library_without_gil.merger_end.restype = ctypes.c_void_p
 
 def merger_begin(events):
     _native.audit()
-    assert library_without_gil.merger_begin(events, ctypes.c_size_t(1000))
+    library_without_gil.merger_begin(events, ctypes.c_size_t(1000))
+
+def merger_end():
+    block = library_without_gil.merger_end()
+    assert block, "it was not in a merge"
+    return block
 
 thag_nb.start()
 RAW_WITHOUT_GIL.free(RAW_WITHOUT_GIL.malloc(1))
@@ -30,7 +36,7 @@ def test_an_event_with_the_gil_is_in_the_right_order_also_while_another_thread_m
             RAW.free(block)
             RAW_WITHOUT_GIL.free(RAW_WITHOUT_GIL.malloc(SIZE))
             block = RAW.malloc(SIZE)
-            RAW.free(library_without_gil.merger_end())
+            RAW.free(merger_end())
             record = of("both")
         assert SIZE + 100 <= record.peak_bytes < SIZE + NOISE, record
         assert SIZE + 100 <= record.self_peak_bytes < SIZE + NOISE, record
@@ -44,12 +50,14 @@ def test_an_event_with_the_gil_is_in_the_right_order_also_while_another_thread_m
 
 def test_threads_go_on_in_other_logs_while_one_merges_and_do_not_write_over_what_is_not_merged(interposed):
     code = MERGER + textwrap.dedent("""
+        # Wait, slot, size: each frees the block of the one before it.
+        steps = array("Q", [0, 0, SIZE] * 2_500 + [0, 0, SIZE // 2] * 2_500 + [0, 0, 0])
+        slots = (ctypes.c_void_p * 1)()
         with thag_nb.task("worked"):
             RAW.free(RAW.malloc(1))
             merger_begin(FULL)
-            library_without_gil.repeat(ctypes.c_size_t(SIZE), 2_500)
-            library_without_gil.repeat(ctypes.c_size_t(SIZE // 2), 2_500)
-            RAW.free(library_without_gil.merger_end())
+            library_without_gil.play(ctypes.c_void_p(steps.buffer_info()[0]), ctypes.c_size_t(5_001), slots)
+            RAW.free(merger_end())
             record = of("worked")
         assert 5_000 <= min(record.allocations, record.frees), record
         assert max(record.allocations, record.frees) < 5_100, record
@@ -89,7 +97,7 @@ def test_where_nobody_merges_any_more_logs_do_not_grow_without_end_and_what_is_d
             library_without_gil.repeat(ctypes.c_size_t(1000), 260_000)
             logs = _native.overhead()["logs"]
             assert logs < 20 << 20, logs
-            RAW.free(library_without_gil.merger_end())
+            RAW.free(merger_end())
             record, dropped = of("worked"), _native.health()["dropped"]
         assert dropped > 0
         assert 250_000 < record.allocations, record
@@ -110,7 +118,7 @@ def test_who_reads_beside_a_thread_that_is_stopped_in_a_merge_is_not_stopped_as_
         recording = thag_nb.read()
         before = recording.contexts[0].live_bytes
         assert before == sum(record.self_live_bytes for record in recording.contexts)
-        RAW.free(library_without_gil.merger_end())
+        RAW.free(merger_end())
         assert of("root").live_bytes >= SIZE
         assert_sums_hold()
         RAW.free(block)
@@ -119,7 +127,7 @@ def test_who_reads_beside_a_thread_that_is_stopped_in_a_merge_is_not_stopped_as_
 
 
 def test_a_child_forked_in_the_middle_of_a_merge_has_what_is_live_and_goes_on(interposed):
-    """Before, the thread merged another time, which nobody has taken over; and an event was under way in a third."""
+    """Before, the thread merged another time, which nobody has taken over."""
     code = MERGER + textwrap.dedent("""
         def burn():
             for _ in range(2 * 4096):
@@ -132,6 +140,10 @@ def test_a_child_forked_in_the_middle_of_a_merge_has_what_is_live_and_goes_on(in
         if child == 0:
             assert_sums_hold()
             assert of("root").live_bytes >= SIZE
+            RAW.free(kept)
+            kept = RAW_WITHOUT_GIL.malloc(2 * SIZE)
+            assert of("root").live_bytes >= 2 * SIZE
+            assert_sums_hold()
             with thag_nb.task("child's") as task:
                 RAW.free(RAW.malloc(1))
                 library_without_gil.repeat(ctypes.c_size_t(SIZE), 1_000)
@@ -144,7 +156,7 @@ def test_a_child_forked_in_the_middle_of_a_merge_has_what_is_live_and_goes_on(in
             assert_sums_hold()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        RAW.free(library_without_gil.merger_end())
+        RAW.free(merger_end())
         assert_sums_hold()
         RAW.free(kept)
     """)

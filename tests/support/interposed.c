@@ -267,15 +267,17 @@ static struct {
     int events;
     size_t size;
     void *block;                /* that it keeps */
-    _Atomic int is_there;       /* 1: in the merge; 2: it did not come to that */
+    _Atomic int is_there;
+    int has_merged;
     _Atomic int may_go_on;
 } merger;
 
-static _Thread_local int stops_at_the_clock;
+static _Thread_local int stops_at_the_clock, looks_at_the_clock;
 
 static void
 merger_wait(void)
 {
+    looks_at_the_clock++;
     if (stops_at_the_clock) {
         stops_at_the_clock = 0;
         merger.is_there = 1;
@@ -300,18 +302,25 @@ merger_run(void *data)
             block = NULL;
         }
     }
+    looks_at_the_clock = 0;
     stops_at_the_clock = 1;
     if (block == NULL) {
         block = raw_malloc(merger.size);
     }
-    raw_free(block);
-    merger.is_there = merger.is_there == 0 ? 2 : merger.is_there;
+    else {
+        raw_free(block);
+        block = NULL;
+    }
+    merger.has_merged = looks_at_the_clock == 2;    /* for the merge, and at the end of the event */
+    if (block != NULL) {
+        raw_free(block);
+    }
     return NULL;
 }
 
-/* A native thread is in so many events; the next one it begins with a merge, and is kept waiting there. False if the log was
-   not full by then. To be called without the GIL. */
-int
+/* A native thread is in so many events; the next one shall begin with a merge, in which it is kept waiting. To be called
+   without the GIL. */
+void
 merger_begin(int events, size_t size)
 {
     merger.events = events;
@@ -321,16 +330,16 @@ merger_begin(int events, size_t size)
             usleep(100);
         }
     }
-    return merger.is_there == 1;
 }
 
-/* Lets it go on, and waits for its end; the block that it kept. To be called without the GIL. */
+/* Lets it go on, and waits for its end; the block that it kept, or NULL if it was not in a merge. To be called without the
+   GIL. */
 void *
 merger_end(void)
 {
     merger.may_go_on = 1;
     pthread_join(merger.thread, NULL);
-    return merger.block;
+    return merger.has_merged ? merger.block : NULL;
 }
 
 /* ---- in the middle of a look at the pages in use ---- */
