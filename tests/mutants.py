@@ -1221,7 +1221,7 @@ MUTANTS = [
         "    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);\n",
         "    PyErr_SetObject(PyExc_StopIteration, value);\n    PyObject *stop = NULL;\n",
         "a generator may return a tuple, or an exception",
-        (_TASKS + "test_a_decorated_generator_returns_whatever_the_generator_returns",),
+        (_TASKS + "test_what_a_wrapper_yields_from_returns_whatever_the_generator_returns_on_each_way",),
     ),
     Mutant(
         "generator that is sent values through a method",
@@ -1238,14 +1238,6 @@ MUTANTS = [
         "    *result = NULL;\n    (void)value_of_stop;\n",
         "a generator that something is thrown into may return",
         (_TASKS + "test_a_decorated_generator_that_something_is_thrown_into_returns_whatever_it_returns",),
-    ),
-    Mutant(
-        "generator in a frame for each resume",
-        _RESUMES,
-        "error == NULL ? PyIter_Send(resumes->generator, value, result)",
-        'error == NULL ? (Py_EnterRecursiveCall("") == 0 ? PyIter_Send(resumes->generator, value, result) : PYGEN_ERROR)',
-        "no level of a recursion counts more than under any decorator",
-        (_TASKS + "test_what_is_decorated_and_recursive_gets_as_deep_as_under_any_decorator",),
     ),
     Mutant(
         "native thread with the flow of a thread of Python's",

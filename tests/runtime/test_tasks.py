@@ -1137,6 +1137,25 @@ def test_a_decorated_generator_returns_whatever_the_generator_returns(value):
     assert returned == [value]
 
 
+@pytest.mark.parametrize("value", [None, 3, (1, 2), KeyError("a value")], ids=repr)
+@pytest.mark.parametrize("resume", [next, lambda inside: inside.send("a value")], ids=["next", "send"])
+def test_what_a_wrapper_yields_from_returns_whatever_the_generator_returns_on_each_way(value, resume):
+    """Versions of Python take different ways."""
+
+    def returning():
+        yield
+        return value
+
+    inside = _native.resumes(thag_nb.task("returning").guard(), returning)
+    assert next(inside) is None
+    with pytest.raises(StopIteration) as stop:
+        resume(inside)
+    assert stop.value.value is value
+    with pytest.raises(StopIteration):
+        resume(inside)
+    assert of("returning").state == "ended"
+
+
 @pytest.mark.parametrize("in_a_cycle", [False, True])
 def test_a_decorated_generator_that_is_dropped_is_closed_in_its_task(in_a_cycle):
     closed = []
