@@ -744,8 +744,8 @@ MUTANTS = [
     Mutant(
         "without the GIL there is no highest point",
         "detached.c",
-        "    merging.moved = thag_movement_then(merging.moved, thag_movement_straight(entry->live_bytes));",
-        "    merging.moved = thag_movement_straight(merging.moved.live_bytes + entry->live_bytes);",
+        "        merging.moved = thag_movement_then(merging.moved, thag_movement_straight(entry->live_bytes));",
+        "        merging.moved = thag_movement_straight(merging.moved.live_bytes + entry->live_bytes);",
         "a spike that is over before anybody looks would be in no peak",
         (_CHARGES + "test_how_far_events_without_the_gil_went_up_and_down_is_known_to_who_looks_afterwards",),
     ),
@@ -1598,6 +1598,22 @@ MUTANTS = [
         "        take(context, share, now_ns);\n        share->changed = false;\n",
         "what was taken over is not taken once more",
         (_LOGS + "test_figures_of_threads_without_the_gil_are_exact_while_others_have_it",),
+    ),
+    Mutant(
+        "the lane is entered where no batch is open",
+        "events.c",
+        "    if (batch->context == NULL || thread->context",
+        "    if (thread->context",
+        "a thread that never looked up has no context either",
+        (_DISPATCHER + "test_a_realloc_that_fails_after_stop_where_nothing_was_ever_charged_changes_nothing",),
+    ),
+    Mutant(
+        "without the GIL, what grows is gone first",
+        "events.c",
+        "    else if (owner == context) {\n        thag_log_write(",
+        "    else if (false) {\n        thag_log_write(",
+        "no timeline sees a fall that did not happen",
+        (_DISPATCHER + "test_a_block_that_grows_where_it_is_owned_never_seems_to_be_gone",),
     ),
     Mutant(
         "detached events leave the lane open",

@@ -4,6 +4,7 @@ import gc
 import itertools
 import sys
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -437,3 +438,46 @@ def test_nothing_is_recorded_after_the_stop_though_the_hooks_are_still_called_an
     finally:
         tracemalloc.stop()
     thag_nb.start()
+
+
+@pytest.mark.parametrize("domain", [RAW, RAW_WITHOUT_GIL], ids=["attached", "detached"])
+@pytest.mark.usefixtures("dispatcher")
+def test_a_block_that_grows_where_it_is_owned_never_seems_to_be_gone(domain, slots):
+    with thag_nb.task("growing") as context:
+        slots[0] = domain.malloc(SIZE)
+        for times in range(2, 5):
+            time.sleep(0.005)  # into another bucket
+            slots[0] = domain.realloc(slots[0], times * SIZE)
+    recording = thag_nb.read()
+    record, buckets = recording.find(context.id), recording.timeline(context.id)
+    reached = [bucket for bucket in buckets if bucket.high_bytes >= SIZE][1:]
+    assert reached
+    assert min(bucket.low_bytes for bucket in reached) >= SIZE
+    assert 4 * SIZE <= record.peak_bytes < 5 * SIZE
+    assert (2 + 3 + 4 + 1) * SIZE <= record.total_bytes < 11 * SIZE
+    domain.free(slots[0])
+    assert_sums_hold()
+
+
+def test_a_realloc_that_fails_after_stop_where_nothing_was_ever_charged_changes_nothing():
+    """Somebody on top of the hooks still calls them; a reset has closed what was open."""
+    code = """
+        import ctypes, threading, tracemalloc
+        import thag_nb
+        from thag_nb import _native
+        thag_nb.start()
+        malloc, realloc = ctypes.pythonapi.PyMem_Malloc, ctypes.pythonapi.PyMem_Realloc
+        malloc.restype = realloc.restype = ctypes.c_void_p
+        malloc.argtypes, realloc.argtypes = [ctypes.c_size_t], [ctypes.c_void_p, ctypes.c_size_t]
+        block = malloc(100_000)
+        tracemalloc.start()
+        _native.stop()
+        def fail():
+            _native.reset()
+            print(realloc(block, 1 << 60))
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        print(_native.owner_of(block)[1])
+    """
+    assert python(code).split() == ["None", "100000"]

@@ -66,6 +66,7 @@ thag_guard_forget_label(void)
 static thag_context *
 parent_from(PyObject *parent_id)
 {
+    thag_lifecycle_make_room();         /* first: it may give back the one that is meant */
     thag_context *parent = parent_id == Py_None ? thag_current_parent() : thag_context_argument(parent_id);
     if (parent == NULL) {
         return NULL;
@@ -82,7 +83,6 @@ parent_from(PyObject *parent_id)
 static thag_context *
 context_new(thag_context *parent, bool records, PyObject *label)
 {
-    thag_lifecycle_make_room();
     if (thag_contexts_exhausted()) {
         (void)thag_add(&thag_events.dropped, 1);
         return records ? parent : thag_contexts.system;

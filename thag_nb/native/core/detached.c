@@ -105,11 +105,14 @@ entry_apply(const thag_log_entry *entry)
         merging.moved = (thag_movement){0};
     }
     thag_share *share = merging.share;
-    merging.moved = thag_movement_then(merging.moved, thag_movement_straight(entry->live_bytes));
-    share->total_bytes += entry->deed == THAG_ALLOCATED ? entry->live_bytes : 0;
-    share->allocations += entry->deed == THAG_ALLOCATED;
-    share->frees += entry->deed == THAG_FREED || entry->deed == THAG_FREED_BY_STRANGER;
-    share->foreign_frees += entry->deed == THAG_FREED_BY_STRANGER;
+    thag_deed deed = entry->deed;
+    if (deed != THAG_TOTAL) {
+        merging.moved = thag_movement_then(merging.moved, thag_movement_straight(entry->live_bytes));
+    }
+    share->total_bytes += deed == THAG_ALLOCATED || deed == THAG_GROWN || deed == THAG_TOTAL ? entry->live_bytes : 0;
+    share->allocations += deed == THAG_ALLOCATED || deed == THAG_GROWN;
+    share->frees += deed == THAG_FREED || deed == THAG_FREED_BY_STRANGER || deed == THAG_GROWN;
+    share->foreign_frees += deed == THAG_FREED_BY_STRANGER;
 }
 
 static uint64_t

@@ -145,7 +145,7 @@ static void
 lane_enter(thag_thread *thread)
 {
     const thag_batch *batch = &thag_open_batch;
-    if (thread->context != batch->context || batch->slot >= THAG_NEAR_SLOTS || !batch->context->records
+    if (batch->context == NULL || thread->context != batch->context || batch->slot >= THAG_NEAR_SLOTS || !batch->context->records
         || thag_logs_wait()) {
         return;
     }
@@ -368,6 +368,10 @@ owner_change(thag_context *owner, size_t old_size, thag_context *context, size_t
 {
     if (log == NULL) {
         thag_charge_moved(owner, old_size, context, size);
+    }
+    else if (owner == context) {
+        thag_log_write(log, owner, THAG_GROWN, (int64_t)(size - old_size));
+        thag_log_write(log, owner, THAG_TOTAL, (int64_t)old_size);
     }
     else {
         owner_repay(owner, old_size, is_foreign(owner, context), log);

@@ -19,6 +19,8 @@ typedef enum {
     THAG_FREED,
     THAG_FREED_BY_STRANGER,
     THAG_SHRUNK,
+    THAG_GROWN,         /* a block that stays its owner's, by this much */
+    THAG_TOTAL,         /* no move: what else counts as allocated of it */
 } thag_deed;
 
 typedef struct {
