@@ -214,19 +214,19 @@ def test_who_asks_for_one_that_is_not_known_any_more_is_told():
 
 def test_a_parent_that_has_just_been_given_back_is_none():
     """Whichever of the new ones it is before which old ones are looked for."""
-    old = [ended("old") for _ in itertools.repeat(None, 6000)]
+    old = [ended("old").id for _ in itertools.repeat(None, 6000)]
     burn(KEPT - 100)
     above = thag_nb.current_context().id
-    parents = [registry.open("child", "task", parent_id=parent_id).parent_id for parent_id in old]
+    parents = [ended("child", parent_id).parent_id for parent_id in old]
     assert all(found in (parent_id, above) for parent_id, found in zip(old, parents, strict=True))
     assert above in parents
 
 
-def ended(name: str) -> int:
-    context_id = registry.open(name, "task").id
-    _native.hold(context_id)
-    _native.release(context_id)
-    return context_id
+def ended(name: str, parent_id: int | None = None) -> thag_nb.AllocatorContext:
+    context = registry.open(name, "task", parent_id=parent_id)
+    _native.hold(context.id)
+    _native.release(context.id)
+    return context
 
 
 def test_nothing_is_given_back_while_a_thread_without_the_gil_may_have_found_it(interposed):
