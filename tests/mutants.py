@@ -1861,7 +1861,7 @@ MUTANTS = [
         "    heir->uncounted_blocks += from->uncounted_blocks;\n",
         "",
         "a context's blocks are counted as its bytes are",
-        (_GIVEN_BACK + "test_what_an_heir_took_over_keeps_it",),
+        (_GIVEN_BACK + "test_an_empty_block_keeps_it_after_a_reset_as_well",),
     ),
     Mutant(
         "blocks from before a reset are not counted",
@@ -1869,7 +1869,7 @@ MUTANTS = [
         "    context->uncounted_blocks = thag_context_blocks(context);\n",
         "",
         "a context's blocks are counted as its bytes are",
-        (_GIVEN_BACK + "test_blocks_from_before_a_reset_keep_it",),
+        (_GIVEN_BACK + "test_an_empty_block_keeps_it_after_a_reset_as_well",),
     ),
     Mutant(
         "what was given back below one that is given back is lost",

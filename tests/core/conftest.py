@@ -23,7 +23,10 @@ from thag_nb.runtime.contexts import registry
 
 library, library_without_gil = ctypes.PyDLL(None), ctypes.CDLL(None)
 library.clock_set.argtypes = [ctypes.c_int64]
-library.allocated_meanwhile.restype = ctypes.c_void_p
+library.allocated_meanwhile.restype = library.late_block.restype = ctypes.c_void_p
+library.late_begin.argtypes = [ctypes.c_size_t]
+library.late_finish_within.argtypes = [ctypes.py_object]
+library.late_finish_within.restype = ctypes.py_object
 """
 
 

@@ -6,7 +6,7 @@ MERGER = """
 from array import array
 
 FULL, TWICE_FULL = 497, 994  # events of one thread that fill its log, if all was merged before
-SIZE, NOISE = 300_000, 8_000  # what Python takes meanwhile, on some versions more than on others
+SIZE, NOISE = 300_000, 4_000  # what Python takes meanwhile, on some versions more than on others
 
 library_without_gil.merger_end.restype = ctypes.c_void_p
 

@@ -1,5 +1,6 @@
 """Contexts that have ended and hold nothing: the newest are kept, and older ones are counted in what is above them."""
 
+import contextlib
 import contextvars
 import ctypes
 import itertools
@@ -153,19 +154,11 @@ def test_what_still_holds_a_block_is_kept_be_it_an_empty_one(slots):
         thag_nb.read().find(f"holds {SIZE}")
 
 
-def test_what_an_heir_took_over_keeps_it(slots):
-    with thag_nb.task("heir"):
-        with thag_nb.task("dropped"):
-            slots[0] = RAW.malloc(0)
-        thag_nb.reset()
-    burn()
-    assert _native.owner_of(slots[0]) == (of("heir").context_id, 0)
-    RAW.free(slots[0])
-
-
-def test_blocks_from_before_a_reset_keep_it(slots):
+@pytest.mark.parametrize("taken_over", [False, True], ids=["from before a reset", "taken over"])
+def test_an_empty_block_keeps_it_after_a_reset_as_well(taken_over, slots):
     with thag_nb.task("open"):
-        slots[0] = RAW.malloc(0)
+        with thag_nb.task("dropped") if taken_over else contextlib.nullcontext():
+            slots[0] = RAW.malloc(0)
         thag_nb.reset()
     burn()
     assert _native.owner_of(slots[0]) == (of("open").context_id, 0)
@@ -235,11 +228,6 @@ def test_nothing_is_given_back_while_a_thread_without_the_gil_may_have_found_it(
         def burn():
             for _ in range(30_000):
                 thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "burnt").close()
-
-        library.late_begin.argtypes = [ctypes.c_size_t]
-        library.late_finish_within.argtypes = [ctypes.py_object]
-        library.late_finish_within.restype = ctypes.py_object
-        library.late_block.restype = ctypes.c_void_p
 
         thag_nb.start()
         flow = contextvars.copy_context()

@@ -127,11 +127,6 @@ def test_what_a_thread_without_the_gil_charges_a_context_for_that_was_just_dropp
             for _ in range(2 * 4096):
                 thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "burnt").close()
 
-        library.late_begin.argtypes = [ctypes.c_size_t]
-        library.late_finish_within.argtypes = [ctypes.py_object]
-        library.late_finish_within.restype = ctypes.py_object
-        library.late_block.restype = ctypes.c_void_p
-
         thag_nb.start()
         burn()
         guard = thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "dropped")

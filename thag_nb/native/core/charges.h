@@ -168,6 +168,18 @@ thag_batch_grown(thag_batch *batch, size_t old_size, size_t size)
     thag_batch_rise(batch, (int64_t)(size - old_size));
 }
 
+/* A block of the batch's context that is of another size now. */
+static inline void
+thag_batch_resized(thag_batch *batch, size_t old_size, size_t size)
+{
+    if (size <= old_size) {
+        thag_batch_fall(batch, (int64_t)(old_size - size));
+    }
+    else {
+        thag_batch_grown(batch, old_size, size);
+    }
+}
+
 /* Puts the extremes so far aside. */
 static inline void
 thag_batch_fold(thag_batch *batch)

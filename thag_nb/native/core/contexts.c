@@ -76,7 +76,6 @@ thag_context_restart_timeline(thag_context *context, uint64_t now_ns, int64_t li
 /* ---- slots ---- */
 
 static bool touched[THAG_CHUNKS];       /* since the pages of the chunk were last given back */
-/* ---- slots ---- */
 static uint32_t first_free_word;        /* no slot is free in those before it */
 
 static bool

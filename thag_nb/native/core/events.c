@@ -145,8 +145,8 @@ static void
 lane_enter(thag_thread *thread)
 {
     const thag_batch *batch = &thag_open_batch;
-    if (batch->context == NULL || thread->context != batch->context || batch->slot >= THAG_NEAR_SLOTS || !batch->context->records
-        || thag_logs_wait()) {
+    if (batch->context == NULL || thread->context != batch->context || batch->slot >= THAG_NEAR_SLOTS
+        || !batch->context->records || thag_logs_wait()) {
         return;
     }
     PyThreadState *tstate = thag_tstate_attached();

@@ -185,17 +185,6 @@ thag_lane_claimed(const thag_thread *thread, thag_domain domain, thag_claim clai
     return thag_owners_find((uintptr_t)block);
 }
 
-static inline void
-thag_batch_resized(thag_batch *batch, size_t old_size, size_t size)
-{
-    if (size <= old_size) {
-        thag_batch_fall(batch, (int64_t)(old_size - size));
-    }
-    else {
-        thag_batch_grown(batch, old_size, size);
-    }
-}
-
 /* What has become of it: a small block of the lane's context again? */
 static inline bool
 thag_lane_resized(const thag_thread *thread, thag_domain domain, thag_claim claim, const void *block, size_t size)
