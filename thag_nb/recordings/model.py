@@ -315,4 +315,9 @@ class Status(NamedTuple):
         """Whether everything is seen, then a line of details, and one for each thing worth saying."""
         hooks = ", ".join(f"{domain} {hook}" for domain, hook in self.hooks.items())
         followed = "followed" if self.threads else "not followed"
-        return "\n".join((self.seen, f"state: {self.state}; hooks: {hooks}; threads: {followed}", *self.notes))
+        details = [f"state: {self.state}; hooks: {hooks}; threads: {followed}"]
+        if self.given_back:  # which makes no figure less than complete
+            details.append(
+                f"{self.given_back:,} old contexts that held nothing are only counted in those above them now"
+            )
+        return "\n".join((self.seen, *details, *self.notes))

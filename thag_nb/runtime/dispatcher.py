@@ -157,7 +157,6 @@ _IMPERFECTIONS = {
     "orphaned_guards": "{:,} guards were closed while another one was innermost",
     "failed_restores": "{:,} guards could not restore the context before them for lack of memory",
     "coarse_buckets": "{:,} stretches of timelines are drawn coarser for lack of memory; their heights are right",
-    "given_back": "{:,} old contexts that held nothing are not listed any more, only counted in the one above them",
 }
 
 
