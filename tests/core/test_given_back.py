@@ -76,7 +76,7 @@ def test_a_day_of_tasks_without_a_reset_takes_no_more_room_than_its_first_hour()
     status = thag_nb.status()
     assert status.given_back - before > 7 * KEPT
     assert f"{status.given_back:,} old contexts that held nothing are only counted in those above them" in str(status)
-    assert status.notes == ()
+    assert not any("contexts" in note for note in status.notes)  # which are what to doubt
 
 
 def test_the_newest_are_listed_and_their_ids_go_on():
