@@ -1,0 +1,342 @@
+/* Loaded objects and their slots.
+
+   A shared library calls a function of another one through a slot, a word in its own data that the dynamic linker has
+   filled in. So whoever writes another address there is called instead, without a byte of code being changed, and whoever
+   writes the first address back was never there.
+
+     library ──► slot ──► malloc           before
+     library ──► slot ──► hook ──► malloc  while redirected
+
+   Slots are named in the library's relocations: JUMP_SLOT for calls, GLOB_DAT for addresses that code loads, and plain words
+   in tables of functions. A slot is written only if it is known what it is:
+
+     it holds the function itself, and is redirected;
+     or it was never called yet (lazy binding) and points back into its own library, which does not define the function;
+     anything else is a function of the same name that is somebody's own, whose blocks are not the C library's: left alone.
+
+   A program that is linked to fixed addresses has an entry of its own for a function whose address it takes; all libraries
+   that load the address then hold that entry, so that the function has one address everywhere. It is as good as the function,
+   and is what such a slot gets back.
+
+   Nothing is remembered of a slot: what is to be restored is found by what it holds. So libraries may be closed and loaded
+   meanwhile. Most have their slots on pages that the linker has made read-only (RELRO); they are made so again. */
+
+#define _GNU_SOURCE
+
+#include "objects.h"
+
+#if defined(__linux__) && defined(__GLIBC__) && (defined(__x86_64__) || defined(__aarch64__))
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+enum { JUMP_SLOT = R_X86_64_JUMP_SLOT, GLOB_DAT = R_X86_64_GLOB_DAT, PLAIN_WORD = R_X86_64_64 };
+#else
+enum { JUMP_SLOT = R_AARCH64_JUMP_SLOT, GLOB_DAT = R_AARCH64_GLOB_DAT, PLAIN_WORD = R_AARCH64_ABS64 };
+#endif
+
+/* What an object says of itself to the dynamic linker. */
+typedef struct {
+    const struct dl_phdr_info *info;
+    const ElfW(Sym) *symbols;
+    const char *names;
+    const ElfW(Rela) *relocations, *calls;      /* of the object's data, and of what it calls */
+    size_t relocations_bytes, calls_bytes;
+    uintptr_t read_only, read_only_end;         /* whole pages */
+} dynamics;
+
+typedef struct {
+    const thag_redirection *redirections;
+    int count;
+    unsigned (*wanted)(const thag_object *object);
+    unsigned groups;        /* of the object that is looked at */
+    bool restores;
+    thag_redirected found;
+} exchange;
+
+/* ---- one slot ---- */
+
+static const thag_redirection *
+redirection_of(const exchange *all, const char *name)
+{
+    for (int i = 0; i < all->count; i++) {
+        const thag_redirection *redirection = &all->redirections[i];
+        if (redirection->name[0] == name[0] && strcmp(redirection->name, name) == 0) {
+            return redirection->real != NULL && (redirection->group & all->groups) != 0 ? redirection : NULL;
+        }
+    }
+    return NULL;
+}
+
+/* Not by dladdr, which takes a lock that must not be taken while the linker's list is read. */
+static bool
+is_within(const struct dl_phdr_info *info, const void *address)
+{
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        if (part->p_type == PT_LOAD && (uintptr_t)address - (info->dlpi_addr + part->p_vaddr) < part->p_memsz) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* True if the slot of a call was never used: it points to code of its own object, which has no such function. */
+static bool
+is_unbound(const dynamics *object, unsigned type, const ElfW(Sym) *symbol, const void *held)
+{
+    return type == JUMP_SLOT && symbol->st_shndx == SHN_UNDEF && is_within(object->info, held);
+}
+
+static void
+slot_redirect(exchange *all, const dynamics *object, unsigned type, const ElfW(Sym) *symbol, void **slot,
+              const thag_redirection *redirection)
+{
+    void *held = __atomic_load_n(slot, __ATOMIC_RELAXED);
+    if (held == redirection->hook) {
+        all->found.redirected++;
+    }
+    else if (held == redirection->real || held == redirection->of_program || is_unbound(object, type, symbol, held)) {
+        __atomic_store_n(slot, redirection->hook, __ATOMIC_RELEASE);
+        all->found.redirected++;
+    }
+    else {
+        all->found.foreign++;
+    }
+}
+
+static void
+slot_restore(unsigned type, void **slot, const thag_redirection *redirection)
+{
+    if (__atomic_load_n(slot, __ATOMIC_RELAXED) == redirection->hook) {
+        __atomic_store_n(slot, type == JUMP_SLOT ? redirection->real : redirection->of_program, __ATOMIC_RELEASE);
+    }
+}
+
+static void
+relocation_exchange(exchange *all, const dynamics *object, const ElfW(Rela) *relocation)
+{
+    unsigned type = ELF64_R_TYPE(relocation->r_info), index = ELF64_R_SYM(relocation->r_info);
+    if (index == 0 || relocation->r_addend != 0 || (type != JUMP_SLOT && type != GLOB_DAT && type != PLAIN_WORD)) {
+        return;
+    }
+    const ElfW(Sym) *symbol = &object->symbols[index];
+    const thag_redirection *redirection = redirection_of(all, object->names + symbol->st_name);
+    if (redirection == NULL) {
+        return;
+    }
+    void **slot = (void **)(object->info->dlpi_addr + relocation->r_offset);
+    if (all->restores) {
+        slot_restore(type, slot, redirection);
+    }
+    else {
+        slot_redirect(all, object, type, symbol, slot, redirection);
+    }
+}
+
+/* ---- one object ---- */
+
+static void
+dynamics_read(dynamics *object, const ElfW(Dyn) *entry)
+{
+    for (; entry->d_tag != DT_NULL; entry++) {
+        switch (entry->d_tag) {
+        case DT_SYMTAB:
+            object->symbols = (const void *)entry->d_un.d_ptr;
+            break;
+        case DT_STRTAB:
+            object->names = (const void *)entry->d_un.d_ptr;
+            break;
+        case DT_RELA:
+            object->relocations = (const void *)entry->d_un.d_ptr;
+            break;
+        case DT_RELASZ:
+            object->relocations_bytes = entry->d_un.d_val;
+            break;
+        case DT_JMPREL:
+            object->calls = (const void *)entry->d_un.d_ptr;
+            break;
+        case DT_PLTRELSZ:
+            object->calls_bytes = entry->d_un.d_val;
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static bool
+object_read(const struct dl_phdr_info *info, dynamics *object)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    *object = (dynamics){.info = info};
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + part->p_vaddr;
+        if (part->p_type == PT_DYNAMIC) {
+            dynamics_read(object, (const void *)start);
+        }
+        else if (part->p_type == PT_GNU_RELRO) {
+            object->read_only = start & ~(page - 1);
+            object->read_only_end = (start + part->p_memsz) & ~(page - 1);
+        }
+    }
+    return object->symbols != NULL && object->names != NULL;
+}
+
+/* True if the pages can be written now, or are to be read only again and are. */
+static bool
+read_only_set(const dynamics *object, bool writable)
+{
+    size_t bytes = object->read_only_end - object->read_only;
+    return bytes == 0 || mprotect((void *)object->read_only, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ) == 0;
+}
+
+static void
+slots_exchange(exchange *all, const dynamics *object)
+{
+    for (size_t i = 0; i < object->relocations_bytes / sizeof(ElfW(Rela)); i++) {
+        relocation_exchange(all, object, &object->relocations[i]);
+    }
+    for (size_t i = 0; i < object->calls_bytes / sizeof(ElfW(Rela)); i++) {
+        relocation_exchange(all, object, &object->calls[i]);
+    }
+}
+
+/* The linker itself must go on with its own functions; the kernel's object has none. */
+static bool
+is_of_the_system(const char *path)
+{
+    return strstr(path, "/ld-linux") != NULL || strstr(path, "linux-vdso") != NULL;
+}
+
+static int
+object_exchange(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size;
+    exchange *all = data;
+    dynamics object;
+    if (is_of_the_system(info->dlpi_name) || !object_read(info, &object)) {
+        return 0;
+    }
+    thag_object seen = {
+        .path = info->dlpi_name,
+        .has_python = is_within(info, (void *)PyObject_Malloc),
+        .is_ours = is_within(info, (void *)thag_objects_redirect),
+    };
+    all->groups = all->restores ? ~0u : all->wanted(&seen);
+    if (all->groups == 0) {
+        return 0;
+    }
+    if (!read_only_set(&object, true)) {
+        all->found.unwritable++;
+        return 0;
+    }
+    slots_exchange(all, &object);
+    (void)read_only_set(&object, false);
+    return 0;
+}
+
+/* ---- all objects ---- */
+
+static int
+changes_read(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size;
+    *(uint64_t *)data = info->dlpi_adds + info->dlpi_subs;
+    return 1;
+}
+
+uint64_t
+thag_objects_changes(void)
+{
+    uint64_t changes = 0;
+    (void)dl_iterate_phdr(changes_read, &changes);
+    return changes;
+}
+
+/* True for what is no function, but the program's own entry for one that it does not define. */
+static bool
+is_entry(void *function)
+{
+    Dl_info where;
+    const ElfW(Sym) *symbol = NULL;
+    return dladdr1(function, &where, (void **)&symbol, RTLD_DL_SYMENT) != 0 && symbol != NULL
+           && symbol->st_shndx == SHN_UNDEF;
+}
+
+bool
+thag_objects_find(thag_redirection *redirections, int count)
+{
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    if (libc == NULL) {
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        void *everywhere = dlsym(RTLD_DEFAULT, redirections[i].name);
+        redirections[i].of_program = everywhere;
+        redirections[i].real = everywhere != NULL && is_entry(everywhere) ? dlsym(libc, redirections[i].name) : everywhere;
+    }
+    (void)dlclose(libc);
+    return true;
+}
+
+static void
+exchange_all(exchange *all)
+{
+    (void)dl_iterate_phdr(object_exchange, all);
+}
+
+thag_redirected
+thag_objects_redirect(const thag_redirection *redirections, int count, unsigned (*wanted)(const thag_object *object))
+{
+    exchange all = {.redirections = redirections, .count = count, .wanted = wanted};
+    exchange_all(&all);
+    return all.found;
+}
+
+void
+thag_objects_restore(const thag_redirection *redirections, int count)
+{
+    exchange all = {.redirections = redirections, .count = count, .restores = true};
+    exchange_all(&all);
+}
+
+#else
+
+bool
+thag_objects_find(thag_redirection *redirections, int count)
+{
+    (void)redirections;
+    (void)count;
+    return false;
+}
+
+thag_redirected
+thag_objects_redirect(const thag_redirection *redirections, int count, unsigned (*wanted)(const thag_object *object))
+{
+    (void)redirections;
+    (void)count;
+    (void)wanted;
+    return (thag_redirected){0};
+}
+
+void
+thag_objects_restore(const thag_redirection *redirections, int count)
+{
+    (void)redirections;
+    (void)count;
+}
+
+uint64_t
+thag_objects_changes(void)
+{
+    return 0;
+}
+
+#endif

@@ -1,0 +1,45 @@
+/* Loaded objects (the program and its shared libraries), and the slots through which they call each other's functions. */
+
+#ifndef THAG_OBJECTS_H
+#define THAG_OBJECTS_H
+
+#include "thag.h"
+
+/* A function that objects call by its name, and what they shall call instead. */
+typedef struct {
+    const char *name;
+    void *hook;
+    void *real;             /* as libraries find it; NULL where there is none */
+    void *of_program;       /* as it is found by its address: the program's own entry for it, in some; else the same */
+    unsigned group;         /* a bit; see `wanted` */
+} thag_redirection;
+
+/* An object, as far as one must know it to say which of its slots are to be redirected. */
+typedef struct {
+    const char *path;       /* empty for the program itself */
+    bool has_python;        /* it holds CPython's own allocators */
+    bool is_ours;
+} thag_object;
+
+/* What was found in all objects. */
+typedef struct {
+    int redirected;         /* slots that lead to a hook now */
+    int foreign;            /* slots that lead to a function of the same name that is somebody's own: left alone */
+    int unwritable;         /* objects whose slots the system does not let us change */
+} thag_redirected;
+
+/* Finds the functions of these names. False where there are no such slots to be exchanged. GIL. */
+bool thag_objects_find(thag_redirection *redirections, int count);
+
+/* Lets all slots of what is loaded now lead to the hooks, of those groups that `wanted` says for an object. What was loaded
+   since the last time is found as well. GIL. */
+thag_redirected thag_objects_redirect(const thag_redirection *redirections, int count,
+                                      unsigned (*wanted)(const thag_object *object));
+
+/* Lets all slots that lead to a hook lead to where they led. GIL. */
+void thag_objects_restore(const thag_redirection *redirections, int count);
+
+/* A number that moves when an object was loaded or closed. Any thread. */
+uint64_t thag_objects_changes(void);
+
+#endif
