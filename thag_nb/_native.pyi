@@ -54,7 +54,7 @@ def now() -> int:
 
 def is_recording() -> bool: ...
 def hooks() -> dict[str, str]:
-    """For raw, mem, obj and numpy: "on top", "wrapped" or "absent". Probes each domain with an allocation."""
+    """For raw, mem, obj, numpy and native: "on top", "wrapped" or "absent". Probes each domain with an allocation."""
 
 def allocators() -> tuple[tuple[int, int, int, int, int], ...]:
     """For raw, mem and obj the addresses of the installed allocator: context word, malloc, calloc, realloc, free."""
@@ -64,6 +64,15 @@ def attach_numpy(api: object, /) -> bool:
 
     Raises ValueError if the handler is not what we know.
     """
+
+def attach_native() -> bool:
+    """Hook what loaded objects ask of the C library. False where that cannot be; nothing is changed then."""
+
+def detach_native() -> None:
+    """Let loaded objects call the C library again, as before `attach_native`. Twice is once."""
+
+def slots() -> dict[str, int]:
+    """How many slots were redirected, foreign, and how many objects unwritable, when they were last looked at."""
 
 def describe_as(
     context_type: type[tuple[object, ...]], recorded_allocator: object, system_allocator: object, /

@@ -366,6 +366,26 @@ def test_unloading_turns_off_what_marks_collections():
     assert [found.error for found in cells] == [None] * len(cells)
 
 
+def test_what_libraries_ask_for_is_recorded_where_that_is_configured():
+    cells = kernels.run(
+        "import sqlite3\nrows = [(i, 'x' * 50) for i in range(20_000)]\n"
+        "def fill():\n    base = sqlite3.connect(':memory:')\n    base.execute('create table t(a, b)')\n"
+        "    base.executemany('insert into t values(?, ?)', rows)\n    return base",
+        LOAD,
+        "%%thag_task before -q\nbefore = fill()",
+        "%config ThagNb.native = True",
+        "%%thag_task during -q\nduring = fill()",
+        "%thag_status",
+        "%config ThagNb.native = False",
+        "%%thag_task after -q\nafter = fill()",
+        "kept = [thag_nb.read().find(name).self_live_bytes for name in ('before', 'during', 'after')]\n"
+        "assert kept[1] > 1_000_000 > 10 * max(kept[0], kept[2]), kept",
+        "%unload_ext thag_nb",
+    )
+    assert [found.error for found in cells] == [None] * len(cells)
+    assert "of what other libraries ask the C library for" in cells[5].text
+
+
 def test_reset_forgets_earlier_cells():
     cells = kernels.run(LOAD, "%%thag_task old -q\npass", "%thag_reset", NAMES)
     assert [name for _, name, *_ in kernels.value(cells[-1])] == ["root", "system", "In[3]", "In[4]"]

@@ -11,7 +11,7 @@ from traitlets import TraitError
 
 from thag_nb.notebook.magics import ThagNb
 from thag_nb.recordings.model import work_names
-from thag_nb.runtime import dispatcher, hooks, marks
+from thag_nb.runtime import dispatcher, hooks, marks, native_memory
 from thag_nb.runtime.tasks import untracked
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ class _Extension:
             self.shell.strdispatchers["complete_command"].strs.pop(command, None)
         marks.show_collections(False)
         dispatcher.stop()
+        native_memory.forget()
         hooks.accompany(self.companion)
         with untracked():
             self.magics.report(to_report)  # last: whatever goes wrong with it, nothing of ours is left

@@ -33,7 +33,7 @@ from thag_nb.mimebundle import Bundle
 from thag_nb.notebook.cells import Cells
 from thag_nb.notebook.progress import Progress
 from thag_nb.recordings.model import Recording
-from thag_nb.runtime import dispatcher, marks
+from thag_nb.runtime import dispatcher, marks, native_memory
 from thag_nb.runtime.contexts import AllocatorContext
 from thag_nb.runtime.tasks import task, untracked
 from thag_nb.units import cut, visible
@@ -63,6 +63,7 @@ class ThagNb(Magics):
     quiet = Bool(False, help="Show nothing below the cells of tasks.").tag(config=True)
     live = Bool(False, help="Show a live view of every cell while it runs.").tag(config=True)
     collections = Bool(False, help="Mark runs of the garbage collector on the timeline.").tag(config=True)
+    native = Bool(False, help="Record as well what libraries ask of the C library.").tag(config=True)
     live_interval = Float(0.125, min=0.02, help="Seconds between two pictures of a live view.").tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -261,6 +262,12 @@ class ThagNb(Magics):
     def _show_collections(self, _change: object) -> None:
         with untracked():
             marks.show_collections(self.collections)
+
+    @observe("native")
+    def _record_native(self, _change: object) -> None:
+        with untracked():
+            native_memory.want(self.native)
+            native_memory.follow()
 
     def load_live(self, execution: ExecutionInfo) -> None:
         """pre_run_cell, before the cell has its context: loading what a live view needs is not the cell's time."""

@@ -6,11 +6,11 @@ import sys
 
 from thag_nb import _native
 from thag_nb.recordings.model import ContextRecord, Recording, Status
-from thag_nb.runtime import hooks, marks, numpy_hook, propagation, rss
+from thag_nb.runtime import hooks, marks, native_memory, numpy_hook, propagation, rss
 from thag_nb.runtime.contexts import Allocator, cleaned_names, push_allocator_context, unrecorded
 
 
-def start(*, threads: bool = True) -> None:
+def start(*, threads: bool = True, native: bool | None = None) -> None:
     """Hook CPython's allocators and NumPy's, and record. Twice is once.
 
     Contexts also follow work that is handed to threads, thread pools and executors: until `stop`, ``Thread.start``,
@@ -18,8 +18,15 @@ def start(*, threads: bool = True) -> None:
     that must not have them wrapped. What was said last also holds where opening a task starts the recording, in a
     library for example; until something was said, that is as `start` by itself.
 
+    With ``native=True``, what loaded libraries ask of the C library (malloc, mmap and their like) is recorded as well:
+    what pandas, lxml, Pillow, sqlite3, matplotlib and torch take past Python's allocators. The bytes are those asked
+    for, which may never all be touched. Linux with glibc only; elsewhere `status` says so, and the rest is recorded.
+    ``None`` leaves that as it was said last; at first the environment's ``THAG_NB_NATIVE=1`` says it. With
+    ``THAG_NB_NATIVE=0`` it is never done.
+
     Raises `DispatcherError` if a domain cannot be hooked, and where the GIL is off.
     """
+    native_memory.want(native)
     hooks.accompany(_follow_threads if threads else None)
     if not threads:
         propagation.remove()
@@ -100,14 +107,19 @@ def _seen(reached: dict[str, str], recording: bool, health: dict[str, int]) -> s
         return "Not recording. Nothing is seen until thag_nb.start() or the next task."
     missed = health["dropped"] or health["reattached"]
     how_much = "Not everything" if _removed(reached) else "Nearly everything" if missed else "Everything"
-    hidden = "NumPy's arrays, Arrow" if numpy_hook.problem() else "Arrow"
-    of_what = "Python" if numpy_hook.problem() else "Python and NumPy"
-    return f"Recording. {how_much} of {of_what} is seen; {hidden}, Polars and other native code are not."
+    python = "Python" if numpy_hook.problem() else "Python and NumPy"
+    arrays = "NumPy's arrays, " if numpy_hook.problem() else ""
+    if reached["native"] == "absent":
+        return f"Recording. {how_much} of {python} is seen; {arrays}Arrow, Polars and other native code are not."
+    return (
+        f"Recording. {how_much} of {python} is seen, and of what other libraries ask the C library for; "
+        f"{arrays}the pools of Arrow, Polars and DuckDB are not."
+    )
 
 
 def _removed(reached: dict[str, str]) -> list[str]:
     """The domains of CPython's in which we are not called any more."""
-    return [domain for domain, hook in reached.items() if hook == "absent" and domain != "numpy"]
+    return [domain for domain, hook in reached.items() if hook == "absent" and domain not in ("numpy", "native")]
 
 
 def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> list[str]:
@@ -138,9 +150,7 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
             "threads are followed because Python hands them their starter's contextvars (thread_inherit_context); "
             "a pool's threads stay where the pool was first used, which start() alone would change"
         )
-    problem = numpy_hook.problem()
-    if problem is not None:
-        notes.append(problem)
+    notes += [problem for problem in (numpy_hook.problem(), native_memory.problem()) if problem is not None]
     notes += [sentence.format(health[count]) for count, sentence in _IMPERFECTIONS.items() if health[count]]
     return notes
 

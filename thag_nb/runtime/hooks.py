@@ -9,7 +9,7 @@ import sys
 from thag_nb import _native
 from thag_nb.errors import DispatcherError
 from thag_nb.light_typing import TYPE_CHECKING
-from thag_nb.runtime import numpy_hook
+from thag_nb.runtime import native_memory, numpy_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,7 @@ def start() -> None:
         os.register_at_fork(after_in_child=_native.after_fork)
         _State.exit_registered = True
     numpy_hook.attach()
+    native_memory.attach()
     if _State.companion is not None:
         _State.companion()
 

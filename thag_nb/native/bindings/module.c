@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "current.h"
 #include "dispatcher.h"
+#include "heap.h"
 #include "lifecycle.h"
 #include "logs.h"
 #include "owners.h"
@@ -63,7 +64,8 @@ static int
 hooks_put(void)
 {
     int hooked = thag_dispatcher_hook();
-    reattached += thag_is_recording() && hooked > 0 ? hooked : 0;
+    bool regained = thag_heap_update();
+    reattached += thag_is_recording() ? (hooked > 0 ? hooked : 0) + regained : 0;
     return hooked;
 }
 
@@ -97,6 +99,7 @@ static PyObject *
 native_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     thag_contexts_record(false);
+    thag_heap_detach();
     int reached = thag_dispatcher_unhook();
     if (reached < THAG_CPYTHON_DOMAINS) {
         (void)thag_numpy_detach();
@@ -135,9 +138,10 @@ hook_name(thag_hook hook)
 static PyObject *
 native_hooks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("{s:s,s:s,s:s,s:s}", "raw", hook_name(thag_dispatcher_hook_of(THAG_RAW)), "mem",
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:s}", "raw", hook_name(thag_dispatcher_hook_of(THAG_RAW)), "mem",
                          hook_name(thag_dispatcher_hook_of(THAG_MEM)), "obj",
-                         hook_name(thag_dispatcher_hook_of(THAG_OBJ)), "numpy", hook_name(thag_numpy_hook()));
+                         hook_name(thag_dispatcher_hook_of(THAG_OBJ)), "numpy", hook_name(thag_numpy_hook()),
+                         "native", hook_name(thag_heap_hook()));
 }
 
 static PyObject *
@@ -181,6 +185,27 @@ native_attach_numpy(PyObject *Py_UNUSED(module), PyObject *api)
     return PyBool_FromLong(thag_numpy_attach(handler));
 }
 
+static PyObject *
+native_attach_native(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(thag_heap_attach());
+}
+
+static PyObject *
+native_detach_native(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    thag_heap_detach();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+native_slots(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    thag_redirected found = thag_heap_found();
+    return Py_BuildValue("{s:i,s:i,s:i}", "redirected", found.redirected, "foreign", found.foreign, "unwritable",
+                         found.unwritable);
+}
+
 /* ---- how it goes ---- */
 
 static PyObject *
@@ -213,6 +238,9 @@ static PyMethodDef module_methods[] = {
     {"hooks", native_hooks, METH_NOARGS, NULL},
     {"allocators", native_allocators, METH_NOARGS, NULL},
     {"attach_numpy", native_attach_numpy, METH_O, NULL},
+    {"attach_native", native_attach_native, METH_NOARGS, NULL},
+    {"detach_native", native_detach_native, METH_NOARGS, NULL},
+    {"slots", native_slots, METH_NOARGS, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"overhead", native_overhead, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -433,3 +433,18 @@ thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim cl
     }
     event_finish(claim.log);
 }
+
+void
+thag_event_split(thag_domain domain, const void *block, void *part, size_t size)
+{
+    thag_log *log;
+    if (!event_begin(domain, &log)) {
+        return;
+    }
+    thag_owner owner = thag_owners_peek(block);
+    thag_context *context = owner.slot == 0 ? NULL : thag_context_owner(owner.slot);
+    if (context != NULL && record_write(part, size, context, log)) {
+        charge_allocation(context, size, log);
+    }
+    event_finish(log);
+}

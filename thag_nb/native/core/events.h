@@ -16,6 +16,7 @@ typedef enum {
     THAG_MEM = PYMEM_DOMAIN_MEM,
     THAG_OBJ = PYMEM_DOMAIN_OBJ,
     THAG_NUMPY,
+    THAG_NATIVE,
     THAG_CPYTHON_DOMAINS = THAG_NUMPY,
 } thag_domain;
 
@@ -40,6 +41,10 @@ THAG_APART void thag_event_freed_slowly(thag_thread *thread, thag_domain domain,
 THAG_APART thag_claim thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *block);
 THAG_APART void thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block,
                                           void *block, size_t size);
+
+/* A part of what was a recorded block, whose record no longer covers it, is a block of its own, of the same owner. Whoever holds
+   both. */
+THAG_COLD void thag_event_split(thag_domain domain, const void *block, void *part, size_t size);
 
 /* In the lane, but not a small block of the lane's context, or something is in the way, or no time is left in the batch. */
 THAG_APART void thag_lane_allocated_other(thag_thread *thread, thag_domain domain, void *block, size_t size, thag_entry *at);

@@ -19,7 +19,9 @@
    and is what such a slot gets back.
 
    Nothing is remembered of a slot: what is to be restored is found by what it holds. So libraries may be closed and loaded
-   meanwhile. Most have their slots on pages that the linker has made read-only (RELRO); they are made so again. */
+   meanwhile. Most have their slots on pages that the linker makes read-only (RELRO) when it is done with the library; they are
+   made so again. Before it is done, they must not be: so an exchange looks first for the libraries that have something to be
+   written, then waits for whoever is loading one, and then writes in those that it had found. */
 
 #define _GNU_SOURCE
 
@@ -30,6 +32,7 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -50,12 +53,25 @@ typedef struct {
     uintptr_t read_only, read_only_end;         /* whole pages */
 } dynamics;
 
+/* The objects that have something to be written, in the order of the linker's list. */
+typedef struct {
+    struct {
+        ElfW(Addr) base;
+        const char *path;
+    } *objects;
+    size_t count, room;
+    size_t next;            /* the first that was not met again */
+} due_list;
+
 typedef struct {
     const thag_redirection *redirections;
     int count;
     unsigned (*wanted)(const thag_object *object);
-    unsigned groups;        /* of the object that is looked at */
     bool restores;
+    bool writes;            /* else it is only found out what there is to be written */
+    unsigned groups;        /* of the object that is looked at */
+    bool is_due;            /* that object has something to be written */
+    due_list due;
     thag_redirected found;
 } exchange;
 
@@ -93,29 +109,27 @@ is_unbound(const dynamics *object, unsigned type, const ElfW(Sym) *symbol, const
     return type == JUMP_SLOT && symbol->st_shndx == SHN_UNDEF && is_within(object->info, held);
 }
 
-static void
-slot_redirect(exchange *all, const dynamics *object, unsigned type, const ElfW(Sym) *symbol, void **slot,
-              const thag_redirection *redirection)
+/* What a slot shall hold that holds `held` now. */
+static void *
+word_redirected(exchange *all, const dynamics *object, unsigned type, const ElfW(Sym) *symbol, void *held,
+                const thag_redirection *redirection)
 {
-    void *held = __atomic_load_n(slot, __ATOMIC_RELAXED);
-    if (held == redirection->hook) {
-        all->found.redirected++;
+    bool is_known = held == redirection->hook || held == redirection->real || held == redirection->of_program
+                    || is_unbound(object, type, symbol, held);
+    if (!all->writes) {
+        all->found.redirected += is_known;
+        all->found.foreign += !is_known;
     }
-    else if (held == redirection->real || held == redirection->of_program || is_unbound(object, type, symbol, held)) {
-        __atomic_store_n(slot, redirection->hook, __ATOMIC_RELEASE);
-        all->found.redirected++;
-    }
-    else {
-        all->found.foreign++;
-    }
+    return is_known ? redirection->hook : held;
 }
 
-static void
-slot_restore(unsigned type, void **slot, const thag_redirection *redirection)
+static void *
+word_restored(unsigned type, void *held, const thag_redirection *redirection)
 {
-    if (__atomic_load_n(slot, __ATOMIC_RELAXED) == redirection->hook) {
-        __atomic_store_n(slot, type == JUMP_SLOT ? redirection->real : redirection->of_program, __ATOMIC_RELEASE);
+    if (held != redirection->hook) {
+        return held;
     }
+    return type == JUMP_SLOT ? redirection->real : redirection->of_program;
 }
 
 static void
@@ -131,11 +145,12 @@ relocation_exchange(exchange *all, const dynamics *object, const ElfW(Rela) *rel
         return;
     }
     void **slot = (void **)(object->info->dlpi_addr + relocation->r_offset);
-    if (all->restores) {
-        slot_restore(type, slot, redirection);
-    }
-    else {
-        slot_redirect(all, object, type, symbol, slot, redirection);
+    void *held = __atomic_load_n(slot, __ATOMIC_RELAXED);
+    void *word = all->restores ? word_restored(type, held, redirection)
+                               : word_redirected(all, object, type, symbol, held, redirection);
+    all->is_due |= word != held;
+    if (all->writes && word != held) {
+        __atomic_store_n(slot, word, __ATOMIC_RELEASE);
     }
 }
 
@@ -208,6 +223,59 @@ slots_exchange(exchange *all, const dynamics *object)
     }
 }
 
+/* False without memory. */
+static bool
+due_append(due_list *due, const struct dl_phdr_info *info)
+{
+    if (due->count == due->room) {
+        size_t room = due->room == 0 ? 64 : 2 * due->room;
+        void *more = realloc(due->objects, room * sizeof(*due->objects));
+        if (more == NULL) {
+            return false;
+        }
+        due->objects = more;
+        due->room = room;
+    }
+    due->objects[due->count].base = info->dlpi_addr;
+    due->objects[due->count++].path = info->dlpi_name;
+    return true;
+}
+
+/* True if the object is among those that were found to be due. */
+static bool
+due_meet(due_list *due, const struct dl_phdr_info *info)
+{
+    for (size_t i = due->next; i < due->count; i++) {
+        if (due->objects[i].base == info->dlpi_addr && due->objects[i].path == info->dlpi_name) {
+            due->next = i + 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void
+slots_write(exchange *all, const dynamics *object)
+{
+    if (!due_meet(&all->due, object->info)) {
+        return;
+    }
+    if (!read_only_set(object, true)) {
+        all->found.unwritable++;
+        return;
+    }
+    slots_exchange(all, object);
+    (void)read_only_set(object, false);
+}
+
+static bool
+slots_look(exchange *all, const dynamics *object)
+{
+    all->is_due = false;
+    slots_exchange(all, object);
+    return !all->is_due || due_append(&all->due, object->info);
+}
+
 /* The linker itself must go on with its own functions; the kernel's object has none. */
 static bool
 is_of_the_system(const char *path)
@@ -227,19 +295,18 @@ object_exchange(struct dl_phdr_info *info, size_t size, void *data)
     thag_object seen = {
         .path = info->dlpi_name,
         .has_python = is_within(info, (void *)PyObject_Malloc),
+        .has_real = is_within(info, all->redirections[0].real),
         .is_ours = is_within(info, (void *)thag_objects_redirect),
     };
     all->groups = all->restores ? ~0u : all->wanted(&seen);
     if (all->groups == 0) {
         return 0;
     }
-    if (!read_only_set(&object, true)) {
-        all->found.unwritable++;
+    if (all->writes) {
+        slots_write(all, &object);
         return 0;
     }
-    slots_exchange(all, &object);
-    (void)read_only_set(&object, false);
-    return 0;
+    return slots_look(all, &object) ? 0 : -1;
 }
 
 /* ---- all objects ---- */
@@ -286,10 +353,26 @@ thag_objects_find(thag_redirection *redirections, int count)
     return true;
 }
 
+/* Returns when all that was being loaded is: the linker does one at a time. */
+static void
+loading_wait(void)
+{
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    if (libc != NULL) {
+        (void)dlclose(libc);
+    }
+}
+
 static void
 exchange_all(exchange *all)
 {
     (void)dl_iterate_phdr(object_exchange, all);
+    if (all->due.count > 0) {
+        loading_wait();
+        all->writes = true;
+        (void)dl_iterate_phdr(object_exchange, all);
+    }
+    free(all->due.objects);
 }
 
 thag_redirected

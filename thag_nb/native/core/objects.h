@@ -18,6 +18,7 @@ typedef struct {
 typedef struct {
     const char *path;       /* empty for the program itself */
     bool has_python;        /* it holds CPython's own allocators */
+    bool has_real;          /* it holds a function that others are redirected from */
     bool is_ours;
 } thag_object;
 

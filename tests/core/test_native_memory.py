@@ -1,0 +1,476 @@
+"""What libraries ask of the C library, through the slots they call it by."""
+
+import _ctypes
+import ctypes
+import gc
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from figures import assert_sums_hold, of
+from processes import python
+
+import thag_nb
+from thag_nb import _native
+
+SUPPORT = Path(__file__).parents[1] / "support"
+SIZE = 5120
+PAGE = mmap.PAGESIZE
+DIVISOR = int(os.environ.get("THAG_TESTS_DIVISOR", "1"))
+UNDER_SANITIZER = "san.so" in os.environ.get("LD_PRELOAD", "")  # it has a strdup of its own, for one
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a compiler"
+)
+
+POINTERS = (
+    "take", "take_zeros", "take_aligned", "take_aligned_c11", "take_memalign", "take_valloc", "take_pvalloc", "resize",
+    "resize_array", "copy", "take_by_address", "map", "map_reserved", "map_over", "remap",
+)  # fmt: skip
+
+
+class Library:
+    """slots.c, called with the GIL or without."""
+
+    def __init__(self, path: Path, *, gil: bool, mode: int = os.RTLD_NOW) -> None:
+        self.path = path
+        self.dll = (ctypes.PyDLL if gil else ctypes.CDLL)(str(path), mode=mode)
+        for name in POINTERS:
+            if hasattr(self.dll, name):
+                getattr(self.dll, name).restype = ctypes.c_void_p
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        function = getattr(self.dll, name)
+        return lambda *numbers: function(*(n if isinstance(n, bytes) else ctypes.c_size_t(n) for n in numbers))
+
+    def close(self) -> None:
+        handle = self.dll._handle
+        del self.dll
+        _ctypes.dlclose(handle)
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Compiles a file of support/ with the flags; always the same file of its own for the same."""
+    folder = tmp_path_factory.mktemp("slots")
+
+    def built(source: str, *flags: str) -> Path:
+        path = folder / f"{source}{''.join(flags).replace(',', '').replace('/', '')}.so"
+        if not path.exists():
+            subprocess.run(["cc", "-shared", "-fPIC", "-O1", *flags, "-o", path, SUPPORT / f"{source}.c"], check=True)
+        return path
+
+    return built
+
+
+@pytest.fixture(params=["gil", "no gil"])
+def library(request: pytest.FixtureRequest, build: Callable[..., Path]) -> Iterator[Library]:
+    found = Library(build("slots", "-Wl,-z,now"), gil=request.param == "gil")
+    thag_nb.start(native=True)
+    yield found
+    thag_nb.stop()
+    thag_nb.start(native=False)
+    thag_nb.stop()
+
+
+def owner(address: int) -> tuple[int, int] | None:
+    return _native.owner_of(address)
+
+
+WAYS = {
+    "malloc": lambda library: library.take(SIZE),
+    "calloc": lambda library: library.take_zeros(SIZE // 8, 8),
+    "posix_memalign": lambda library: library.take_aligned(64, SIZE),
+    "aligned_alloc": lambda library: library.take_aligned_c11(64, SIZE),
+    "memalign": lambda library: library.take_memalign(64, SIZE),
+    "valloc": lambda library: library.take_valloc(SIZE),
+    "pvalloc": lambda library: library.take_pvalloc(SIZE),
+    "realloc": lambda library: library.resize(0, SIZE),
+    "reallocarray": lambda library: library.resize_array(0, SIZE // 8, 8),
+    "strdup": lambda library: library.copy(b"x" * (SIZE - 1)),
+}
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "strdup" or not UNDER_SANITIZER])
+def test_a_block_is_charged_to_the_byte_and_repaid(library: Library, way: str):
+    with thag_nb.task("asker") as task:
+        block = WAYS[way](library)
+    assert owner(block) == (task.id, SIZE)
+    before = of("asker")
+    library.give_back(block)
+    after = of("asker")
+    assert owner(block) is None
+    assert before.self_live_bytes - after.self_live_bytes == SIZE
+    assert after.frees - before.frees == 1
+    assert_sums_hold()
+
+
+def test_a_block_that_grows_is_whoever_makes_it_grow(library: Library):
+    with thag_nb.task("first") as first:
+        block = library.take(SIZE)
+    with thag_nb.task("second") as second:
+        block = library.resize(block, 100 * SIZE)
+        assert owner(block) == (second.id, 100 * SIZE)
+        block = library.resize(block, SIZE)
+    assert owner(block) == (second.id, SIZE)
+    assert first.id != second.id
+    assert of("second").self_peak_bytes >= 100 * SIZE
+    assert library.resize(block, 0) is None
+    assert owner(block) is None
+    assert_sums_hold()
+
+
+def test_a_realloc_that_fails_leaves_the_block_its_owners(library: Library):
+    with thag_nb.task("holder") as task:
+        block = library.take(SIZE)
+        assert library.resize(block, sys.maxsize) is None
+        assert library.resize_array(block, sys.maxsize, 16) is None
+    assert owner(block) == (task.id, SIZE)
+    library.give_back(block)
+    assert_sums_hold()
+
+
+def test_a_mapping_is_a_block_if_it_can_be_written_to(library: Library):
+    with thag_nb.task("mapper") as task:
+        block, reserved = library.map(8 * PAGE), library.map_reserved(8 * PAGE)
+    assert owner(block) == (task.id, 8 * PAGE)
+    assert owner(reserved) is None
+    library.unmap(block, 8 * PAGE)
+    library.unmap(reserved, 8 * PAGE)
+    assert owner(block) is None
+    assert_sums_hold()
+
+
+def live(name: str) -> int:
+    return of(name).self_live_bytes
+
+
+def test_what_remains_of_a_mapping_stays_its_owners(library: Library):
+    with thag_nb.task("mapper") as task:
+        block = library.map(8 * PAGE)
+    whole = live("mapper")
+    with thag_nb.task("another"):
+        library.unmap(block, PAGE)
+        assert (owner(block), owner(block + PAGE)) == (None, (task.id, 7 * PAGE))
+        library.unmap(block + 7 * PAGE, PAGE)
+        assert owner(block + PAGE) == (task.id, 6 * PAGE)
+        library.unmap(block + 3 * PAGE, 2 * PAGE)
+    assert owner(block + PAGE) == (task.id, 2 * PAGE)
+    assert owner(block + 5 * PAGE) == (task.id, 2 * PAGE)
+    assert whole - live("mapper") == 4 * PAGE
+    library.unmap(block, 8 * PAGE)
+    assert (owner(block + PAGE), owner(block + 5 * PAGE)) == (None, None)
+    assert whole - live("mapper") == 8 * PAGE
+    assert_sums_hold()
+
+
+def test_one_call_may_unmap_the_end_of_one_mapping_and_all_of_the_next(library: Library):
+    with thag_nb.task("mapper") as task:
+        room = library.map_reserved(16 * PAGE)
+        first, second = library.map_over(room, 4 * PAGE), library.map_over(room + 4 * PAGE, 4 * PAGE)
+    whole = live("mapper")
+    library.unmap(room + 3 * PAGE, 5 * PAGE)
+    assert (owner(first), owner(second)) == ((task.id, 3 * PAGE), None)
+    assert whole - live("mapper") == 5 * PAGE
+    library.unmap(room, 16 * PAGE)
+    assert_sums_hold()
+
+
+def test_a_mapping_over_another_one_takes_its_place(library: Library):
+    with thag_nb.task("below") as below:
+        block = library.map(4 * PAGE)
+    whole = live("below")
+    with thag_nb.task("above") as above:
+        library.map_over(block + PAGE, PAGE)
+    assert [owner(block + page * PAGE) for page in range(3)] == [
+        (below.id, PAGE),
+        (above.id, PAGE),
+        (below.id, 2 * PAGE),
+    ]
+    assert whole - live("below") == PAGE
+    library.unmap(block, 4 * PAGE)
+    assert whole - live("below") == 4 * PAGE
+    assert_sums_hold()
+
+
+def test_a_mapping_that_is_remapped_is_resized(library: Library):
+    with thag_nb.task("mapper") as task:
+        block = library.remap(library.map(4 * PAGE), 4 * PAGE, 4096 * PAGE)
+        assert owner(block) == (task.id, 4096 * PAGE)
+        block = library.remap(block, 4096 * PAGE, PAGE)
+    assert owner(block) == (task.id, PAGE)
+    library.unmap(block, PAGE)
+    assert_sums_hold()
+
+
+def test_an_odd_size_is_unmapped_by_its_pages(library: Library):
+    with thag_nb.task("mapper") as task:
+        block = library.map(2 * PAGE + 100)
+    assert owner(block) == (task.id, 2 * PAGE + 100)
+    block = library.remap(block, 3 * PAGE, 3 * PAGE + 100)
+    root = thag_nb.current_context()
+    assert owner(block) == (root.id, 3 * PAGE + 100)
+    library.unmap(block + 3 * PAGE, 100)
+    assert owner(block) == (root.id, 3 * PAGE)
+    library.unmap(block, 3 * PAGE)
+    assert owner(block) is None
+    assert_sums_hold()
+
+
+def test_functions_that_ctypes_finds_by_name_are_seen(library: Library):
+    del library
+    c = ctypes.CDLL(None)
+    c.malloc.restype = ctypes.c_void_p
+    with thag_nb.task("by name") as task:
+        block = c.malloc(ctypes.c_size_t(SIZE))
+    assert owner(block) == (task.id, SIZE)
+    c.free(ctypes.c_void_p(block))
+    assert owner(block) is None
+
+
+def test_functions_that_are_called_by_their_addresses_are_seen(library: Library):
+    with thag_nb.task("by address") as task:
+        block = library.take_by_address(SIZE)
+    assert owner(block) == (task.id, SIZE)
+    library.give_back(block)
+    assert owner(block) is None
+
+
+def test_the_interpreters_own_slots_are_left_alone():
+    """Its allocators are hooked where they are: only `dlopen` is redirected there."""
+    output = python("""
+        import ctypes, re, sys, sysconfig
+        from pathlib import Path
+        from thag_nb import _native
+        def words():
+            found = {}
+            for line in Path("/proc/self/maps").read_text().splitlines():
+                if re.search(r"libpython[^/]*$|/python[0-9.]*$", line) and line.split()[1] == "r--p":
+                    start, end = (int(edge, 16) for edge in line.split()[0].split("-"))
+                    found[start] = ctypes.string_at(start, end - start)
+            return found
+        before = words()
+        assert _native.attach_native()
+        after = words()
+        changed = [
+            (start, i) for start in before for i in range(0, len(before[start]), 8)
+            if before[start][i : i + 8] != after[start][i : i + 8]
+        ]
+        print(len(before) > 0, len(changed) <= 1)
+    """)
+    assert output.split() == ["True", "True"]
+
+
+def words_of(path: Path) -> dict[str, tuple[str, bytes]]:
+    """What is in the library's mapped pages that are its data, with their protections, by where they are."""
+    found = {}
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(str(path)) and "x" not in line.split()[1]:
+            span, protection = line.split()[:2]
+            start, end = (int(edge, 16) for edge in span.split("-"))
+            found[span] = (protection, ctypes.string_at(start, end - start))
+    return found
+
+
+@pytest.mark.parametrize("binding", ["now", "lazy"])
+def test_after_stop_every_slot_and_every_page_is_what_it_was(build: Callable[..., Path], binding: str):
+    library = Library(build("slots", f"-Wl,-z,{binding}", "-Wl,-z,relro"), gil=True, mode=os.RTLD_LAZY)
+    for way in WAYS.values():
+        library.give_back(way(library))  # so that the linker has bound all that it binds when it is called
+    library.unmap(library.remap(library.map(PAGE), PAGE, PAGE), PAGE)
+    before = words_of(library.path)
+    thag_nb.start(native=True)
+    try:
+        during = words_of(library.path)
+        assert [protection for protection, _ in during.values()] == [protection for protection, _ in before.values()]
+        assert during != before
+    finally:
+        thag_nb.stop()
+        thag_nb.start(native=False)
+        thag_nb.stop()
+    assert words_of(library.path) == before
+
+
+def test_slots_that_were_never_used_are_redirected_and_usable_afterwards(build: Callable[..., Path]):
+    library = Library(build("slots", "-Wl,-z,lazy", "-DFRESH"), gil=True, mode=os.RTLD_LAZY)
+    thag_nb.start(native=True)
+    try:
+        with thag_nb.task("asker") as task:
+            block = library.take(SIZE)
+        assert owner(block) == (task.id, SIZE)
+    finally:
+        thag_nb.stop()
+        thag_nb.start(native=False)
+        thag_nb.stop()
+    library.give_back(library.take(SIZE))
+    library.give_back(block)
+
+
+def test_what_is_loaded_while_recording_is_seen_from_the_next_task_on(library: Library, build: Callable[..., Path]):
+    del library
+    loaded = Library(build("slots", "-Wl,-z,now", "-DLATE"), gil=True)
+    with thag_nb.task("asker") as task:
+        block = loaded.take(SIZE)
+    assert owner(block) == (task.id, SIZE)
+    loaded.give_back(block)
+    loaded.close()
+    gc.collect()
+    again = Library(build("slots", "-Wl,-z,now", "-DLATE"), gil=True)
+    with thag_nb.task("asker again") as task:
+        block = again.take(SIZE)
+    assert owner(block) == (task.id, SIZE)
+    again.give_back(block)
+
+
+@pytest.mark.skipif(UNDER_SANITIZER, reason="sanitizers forbid RTLD_DEEPBIND")
+def test_a_malloc_of_a_librarys_own_is_left_alone(library: Library, build: Callable[..., Path]):
+    del library
+    own = Library(build("own_malloc", "-Wl,-z,now"), gil=True, mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+    with thag_nb.task("own"):
+        block = own.take(SIZE)
+    assert owner(block) is None
+    own.give_back(block)
+    assert _native.slots()["foreign"] >= 2
+
+
+def test_nothing_is_counted_twice(library: Library):
+    del library
+    numpy = pytest.importorskip("numpy")
+    with thag_nb.task("array"):
+        array = numpy.ones(1_000_000)
+    assert 8_000_000 <= live("array") < 8_100_000
+    del array
+    assert_sums_hold()
+
+
+def test_a_record_is_gone_when_another_thread_is_handed_the_block(build: Callable[..., Path]):
+    path = build("slots", "-Wl,-z,now", "-pthread")
+    code = f"""
+        import ctypes, thag_nb
+        from thag_nb import _native
+        library = ctypes.CDLL({str(path)!r})
+        library.churn.argtypes = [ctypes.c_size_t]
+        thag_nb.start(native=True)
+        with thag_nb.task("churn"):
+            assert library.churn({200_000 // DIVISOR}) == 0
+        status, contexts = thag_nb.status(), thag_nb.read().contexts
+        frees = sum(context.frees for context in contexts)
+        print(status.stale_records, status.dropped, frees >= 3 * {200_000 // DIVISOR})
+        print({{key for key, (counted, there) in _native.audit().items() if counted != there}})
+    """
+    settings = {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+    assert python(code, **settings).splitlines() == ["0 0 True", "set()"]
+
+
+def test_memray_takes_the_slots_and_gives_them_back(build: Callable[..., Path]):
+    pytest.importorskip("memray")
+    path = build("slots", "-Wl,-z,now", "-pthread")
+    code = f"""
+        import ctypes, memray, os, tempfile, thag_nb
+        from thag_nb import _native
+        library = ctypes.CDLL({str(path)!r})
+        library.take.restype = ctypes.c_void_p
+        def seen():
+            with thag_nb.task("taker"):
+                block = library.take(ctypes.c_size_t({SIZE}))
+            owner = _native.owner_of(block)
+            library.give_back(ctypes.c_void_p(block))
+            return owner is not None
+        def tracker():
+            return memray.Tracker(os.path.join(tempfile.mkdtemp(), "results"))
+        thag_nb.start(native=True)
+        print("before", seen())
+        with tracker():
+            print("around", seen(), [note for note in thag_nb.status().notes if "memray" in note] != [])
+        print("after", seen(), thag_nb.status().reattached)
+        thag_nb.stop()
+        with tracker():
+            thag_nb.start(native=True)
+            print("started in it", seen())
+        print("after", seen())
+        thag_nb.stop()
+    """
+    assert python(code).splitlines() == [
+        "before True",
+        "around False True",
+        "after True 1",
+        "started in it False",
+        "after True",
+    ]
+
+
+def test_hooks_may_come_and_go_while_threads_allocate(library: Library):
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            for block in [library.take(size) for size in range(1, 2000, 7)]:
+                library.give_back(block)
+
+    threads = [threading.Thread(target=churn) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(50):
+            _native.detach_native()
+            assert _native.hooks()["native"] == "absent"
+            assert _native.attach_native()
+            assert _native.hooks()["native"] == "on top"
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert_sums_hold()
+
+
+def test_a_child_that_is_forked_while_threads_allocate_goes_on(library: Library):
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            for block in [library.take(size) for size in range(1, 2000, 7)]:
+                library.give_back(block)
+
+    threads = [threading.Thread(target=churn) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            pid = os.fork()
+            if pid == 0:
+                block = library.take(SIZE)
+                seen = owner(block)
+                library.give_back(block)
+                os._exit(0 if seen is not None and seen[1] == SIZE else 3)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_it_is_only_done_when_it_is_asked_for():
+    asked = """
+        import thag_nb
+        thag_nb.start({arguments})
+        status = thag_nb.status()
+        print(status.hooks["native"], "ask the C library for" in str(status), status.notes)
+        thag_nb.stop()
+        print(thag_nb.status().hooks["native"])
+    """
+
+    def hooks(arguments: str, switch: str) -> list[str]:
+        return python(asked.format(arguments=arguments), THAG_NB_NATIVE=switch).splitlines()
+
+    seen, unseen = ["on top True ()", "absent"], ["absent False ()", "absent"]
+    assert hooks("", "") == unseen
+    assert hooks("", "1") == seen
+    assert hooks("native=True", "") == seen
+    assert hooks("native=False", "1") == unseen
+    assert hooks("native=True", "0") == unseen

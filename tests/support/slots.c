@@ -1,0 +1,56 @@
+/* A library that asks the C library for memory in every way, through slots. */
+
+#define _GNU_SOURCE
+#include <malloc.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+void *take(size_t size) { return malloc(size); }
+void *take_zeros(size_t count, size_t size) { return calloc(count, size); }
+void *take_aligned(size_t alignment, size_t size) { void *block = NULL; return posix_memalign(&block, alignment, size) ? NULL : block; }
+void *take_aligned_c11(size_t alignment, size_t size) { return aligned_alloc(alignment, size); }
+void *take_memalign(size_t alignment, size_t size) { return memalign(alignment, size); }
+void *take_valloc(size_t size) { return valloc(size); }
+void *take_pvalloc(size_t size) { return pvalloc(size); }
+typedef void *taker(size_t size);
+taker *const takers[] = {malloc, valloc};
+void *take_by_address(size_t size) { return takers[0](size); }
+void *resize(void *block, size_t size) { return realloc(block, size); }
+void *resize_array(void *block, size_t count, size_t size) { return reallocarray(block, count, size); }
+void *copy(const char *text) { return strdup(text); }
+void give_back(void *block) { free(block); }
+void *map(size_t size) { return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
+void *map_reserved(size_t size) { return mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
+void *map_over(void *start, size_t size)
+{
+    return mmap(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+void *remap(void *start, size_t size, size_t new_size) { return mremap(start, size, new_size, MREMAP_MAYMOVE); }
+int unmap(void *start, size_t size) { return munmap(start, size); }
+
+static void *churn_alone(void *rounds)
+{
+    for (size_t i = 0; i < *(size_t *)rounds; i++) {
+        void *volatile block = malloc(2000 + i % 8 * 16);
+        free(block);
+    }
+    return NULL;
+}
+
+/* Threads of its own take and give back the same few sizes, so that one is handed what another has just freed. */
+int churn(size_t rounds)
+{
+    enum { THREADS = 3 };
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        if (pthread_create(&threads[i], NULL, churn_alone, &rounds) != 0) {
+            return -1;
+        }
+    }
+    for (int i = 0; i < THREADS; i++) {
+        (void)pthread_join(threads[i], NULL);
+    }
+    return 0;
+}

@@ -1,0 +1,470 @@
+/* The native domain.
+
+   Most of a process's memory never passes Python's allocators: libraries ask the C library for it, or the system. They call
+   it through slots (see objects.h), which lead here while we are attached. A hook forwards, and then tells what it saw as the
+   others do, so that such blocks have the same records, owners and peaks; a free tells first.
+
+     library ─► slot ─► hook ─► malloc, mmap, ...
+                          └──► owner table, counters, timeline
+
+   A block is recorded once. The object that holds CPython's allocators keeps its own slots, since they are hooked already;
+   what they, or NumPy's handler, ask of others on the way is told by the thread's depth. The C library's malloc does not call
+   itself through slots, and the mappings of an allocator that is seen from within are not blocks.
+
+   Of mappings, those are blocks that are nobody's file and can be written to when they are made. A mapping may be unmapped
+   piece by piece; its record is then written anew for what remains. Mappings begin with a page, so the record that a page in
+   the middle belongs to is looked for from page to page. */
+
+#define _GNU_SOURCE
+
+#include "heap.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <wchar.h>
+
+/* What may be redirected in an object. */
+enum {
+    BLOCKS = 1 << 0,
+    MAPPINGS = 1 << 1,
+    LOADING = 1 << 2,
+    LOOKING_UP = 1 << 3,
+};
+
+static bool is_attached;
+static uint64_t changes_seen;       /* of the objects, when their slots were last looked at */
+static thag_redirected found;
+
+/* ---- blocks ---- */
+
+static thag_redirection redirections[];
+
+/* The functions that hooks forward to, in the order of the redirections. */
+enum {
+    MALLOC, CALLOC, REALLOC, REALLOCARRAY, FREE, FREE_SIZED, FREE_ALIGNED_SIZED, POSIX_MEMALIGN, ALIGNED_ALLOC, MEMALIGN,
+    VALLOC, PVALLOC, MMAP, MMAP64, MREMAP, MUNMAP, DLOPEN, DLSYM, REDIRECTIONS,
+};
+
+#define REAL(number, type) ((type)redirections[number].real)
+
+typedef void *sized_function(size_t size);
+typedef void *aligned_function(size_t alignment, size_t size);
+
+static inline bool
+is_nested(thag_thread *thread)
+{
+    if (THAG_LIKELY(thread->depth == 0)) {
+        return false;
+    }
+    if (thread->depth >= THAG_PROBING) {
+        thread->probed |= 1u << THAG_NATIVE;
+    }
+    return true;
+}
+
+static inline void *
+seen(void *block, size_t size)
+{
+    thag_thread *thread = &thag_this_thread;
+    if (!is_nested(thread)) {
+        thag_event_allocated(thread, THAG_NATIVE, block, size);
+    }
+    return block;
+}
+
+static inline void
+gone(const void *block)
+{
+    if (THAG_LIKELY(block != NULL)) {
+        thag_event_freed(&thag_this_thread, THAG_NATIVE, block);
+    }
+}
+
+static void *
+heap_malloc(size_t size)
+{
+    return seen(REAL(MALLOC, sized_function *)(size), size);
+}
+
+static void *
+heap_calloc(size_t count, size_t size)
+{
+    return seen(REAL(CALLOC, aligned_function *)(count, size), count * size);
+}
+
+static void *
+heap_realloc(void *block, size_t size)
+{
+    void *(*forward)(void *, size_t) = REAL(REALLOC, void *(*)(void *, size_t));
+    if (block != NULL && size == 0) {
+        gone(block);
+        return seen(forward(block, 0), 0);
+    }
+    thag_thread *thread = &thag_this_thread;
+    thag_claim claim = thag_event_claim(thread, THAG_NATIVE, block);
+    void *moved = forward(block, size);
+    thag_event_resized(thread, THAG_NATIVE, claim, block, moved, size);
+    return moved;
+}
+
+static void *
+heap_reallocarray(void *block, size_t count, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        return REAL(REALLOCARRAY, void *(*)(void *, size_t, size_t))(block, count, size);
+    }
+    return heap_realloc(block, bytes);
+}
+
+static void
+heap_free(void *block)
+{
+    gone(block);
+    REAL(FREE, void (*)(void *))(block);
+}
+
+static void
+heap_free_sized(void *block, size_t size)
+{
+    gone(block);
+    REAL(FREE_SIZED, void (*)(void *, size_t))(block, size);
+}
+
+static void
+heap_free_aligned_sized(void *block, size_t alignment, size_t size)
+{
+    gone(block);
+    REAL(FREE_ALIGNED_SIZED, void (*)(void *, size_t, size_t))(block, alignment, size);
+}
+
+static int
+heap_posix_memalign(void **block, size_t alignment, size_t size)
+{
+    int error = REAL(POSIX_MEMALIGN, int (*)(void **, size_t, size_t))(block, alignment, size);
+    if (error == 0) {
+        (void)seen(*block, size);
+    }
+    return error;
+}
+
+static void *
+heap_aligned_alloc(size_t alignment, size_t size)
+{
+    return seen(REAL(ALIGNED_ALLOC, aligned_function *)(alignment, size), size);
+}
+
+static void *
+heap_memalign(size_t alignment, size_t size)
+{
+    return seen(REAL(MEMALIGN, aligned_function *)(alignment, size), size);
+}
+
+static void *
+heap_valloc(size_t size)
+{
+    return seen(REAL(VALLOC, sized_function *)(size), size);
+}
+
+static void *
+heap_pvalloc(size_t size)
+{
+    return seen(REAL(PVALLOC, sized_function *)(size), size);
+}
+
+/* ---- mappings ---- */
+
+typedef struct {
+    char *start, *end;
+} range;
+
+static uintptr_t
+page_bytes(void)
+{
+    return (uintptr_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The whole pages of what begins at an address. */
+static range
+pages_of(void *start, size_t size)
+{
+    uintptr_t page = page_bytes();
+    return (range){start, (char *)start + ((size + page - 1) & ~(page - 1))};
+}
+
+/* The recorded block that the page at `start` is of; NULL if there is none. */
+static void *
+mapping_around(char *start)
+{
+    uintptr_t page = page_bytes();
+    char *block = start;
+    while (!thag_owners_has(block)) {
+        /* Where no table is, nothing was ever recorded. */
+        if ((uintptr_t)block < page || thag_owners_find((uintptr_t)block - page) == NULL) {
+            return NULL;
+        }
+        block -= page;
+    }
+    return pages_of(block, thag_owners_peek(block).size).end > start ? block : NULL;
+}
+
+/* A block of which some pages are about to be unmapped, but not all. */
+typedef struct {
+    thag_claim claim;
+    void *block;
+    range pages;
+} torn_mapping;
+
+/* Tells of the end of all blocks in a range, before it is unmapped, but for the first, if something of that remains. */
+static torn_mapping
+range_claim(thag_thread *thread, range unmapped)
+{
+    torn_mapping torn = {.block = mapping_around(unmapped.start)};
+    if (torn.block != NULL) {
+        torn.pages = pages_of(torn.block, thag_owners_peek(torn.block).size);
+        if (torn.pages.start < unmapped.start || torn.pages.end > unmapped.end) {
+            torn.claim = thag_event_claim(thread, THAG_NATIVE, torn.block);
+        }
+    }
+    for (char *page = unmapped.start; page < unmapped.end; page += page_bytes()) {
+        gone(page);
+    }
+    return torn;
+}
+
+/* Writes the records of what remains. */
+static void
+range_settle(thag_thread *thread, torn_mapping torn, range unmapped, bool is_unmapped)
+{
+    if (!torn.claim.owned) {
+        return;
+    }
+    size_t size = torn.claim.owner.size;
+    size_t before = (size_t)(unmapped.start - torn.pages.start);
+    size_t until = (size_t)(unmapped.end - torn.pages.start);
+    size_t after = size > until ? size - until : 0;
+    if (!is_unmapped) {
+        thag_event_resized(thread, THAG_NATIVE, torn.claim, torn.block, NULL, size);
+    }
+    else if (before == 0) {
+        thag_event_resized(thread, THAG_NATIVE, torn.claim, torn.block, unmapped.end, after);
+    }
+    else {
+        thag_event_resized(thread, THAG_NATIVE, torn.claim, torn.block, torn.block, before);
+        if (after > 0) {
+            thag_event_split(THAG_NATIVE, torn.block, unmapped.end, after);
+        }
+    }
+}
+
+static int
+heap_munmap(void *start, size_t size)
+{
+    int (*forward)(void *, size_t) = REAL(MUNMAP, int (*)(void *, size_t));
+    if (size == 0 || (uintptr_t)start % page_bytes() != 0) {
+        return forward(start, size);
+    }
+    thag_thread *thread = &thag_this_thread;
+    range unmapped = pages_of(start, size);
+    torn_mapping torn = range_claim(thread, unmapped);
+    int error = forward(start, size);
+    range_settle(thread, torn, unmapped, error == 0);
+    return error;
+}
+
+static bool
+is_block(int protection, int flags)
+{
+    return (flags & MAP_ANONYMOUS) != 0 && (protection & PROT_WRITE) != 0;
+}
+
+static void *
+heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t offset)
+{
+    thag_thread *thread = &thag_this_thread;
+    range replaced = pages_of(start, (flags & MAP_FIXED) != 0 && (uintptr_t)start % page_bytes() == 0 ? size : 0);
+    torn_mapping torn = {.block = NULL};
+    if (replaced.end != replaced.start) {
+        torn = range_claim(thread, replaced);
+    }
+    void *(*forward)(void *, size_t, int, int, int, off_t) = REAL(MMAP, void *(*)(void *, size_t, int, int, int, off_t));
+    void *mapping = forward(start, size, protection, flags, file, offset);
+    range_settle(thread, torn, replaced, mapping != MAP_FAILED);
+    if (mapping != MAP_FAILED && is_block(protection, flags)) {
+        (void)seen(mapping, size);
+    }
+    return mapping;
+}
+
+/* The recorded block that is all of the mapping; NULL if it is none, or more. */
+static void *
+mapping_that_is(void *start, size_t size)
+{
+    bool is_all = thag_owners_has(start)
+                  && pages_of(start, thag_owners_peek(start).size).end == pages_of(start, size).end;
+    return is_all ? start : NULL;
+}
+
+static void *
+heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    void *wished = (flags & MREMAP_FIXED) != 0 ? va_arg(arguments, void *) : NULL;
+    va_end(arguments);
+    void *(*forward)(void *, size_t, size_t, int, ...) = REAL(MREMAP, void *(*)(void *, size_t, size_t, int, ...));
+    thag_thread *thread = &thag_this_thread;
+    if (flags == MREMAP_MAYMOVE || flags == 0) {
+        void *block = mapping_that_is(start, size);
+        thag_claim claim = thag_event_claim(thread, THAG_NATIVE, block);
+        void *moved = forward(start, size, new_size, flags);
+        if (claim.owned) {
+            thag_event_resized(thread, THAG_NATIVE, claim, block, moved == MAP_FAILED ? NULL : moved, new_size);
+        }
+        return moved;
+    }
+    return forward(start, size, new_size, flags, wished);
+}
+
+/* ---- loading ---- */
+
+/* For who calls functions that it finds by their names: they are found here. */
+static void *
+heap_dlsym(void *handle, const char *name)
+{
+    void *function = REAL(DLSYM, void *(*)(void *, const char *))(handle, name);
+    for (int i = 0; i < DLOPEN; i++) {
+        if (function != NULL && (function == redirections[i].real || function == redirections[i].of_program)) {
+            return redirections[i].hook;
+        }
+    }
+    return function;
+}
+
+static void *
+heap_dlopen(const char *path, int flags)
+{
+    void *handle = REAL(DLOPEN, void *(*)(const char *, int))(path, flags);
+    (void)thag_heap_update();
+    return handle;
+}
+
+/* ---- attaching ---- */
+
+static thag_redirection redirections[REDIRECTIONS] = {
+    [MALLOC] = {.name = "malloc", .hook = heap_malloc, .group = BLOCKS},
+    [CALLOC] = {.name = "calloc", .hook = heap_calloc, .group = BLOCKS},
+    [REALLOC] = {.name = "realloc", .hook = heap_realloc, .group = BLOCKS},
+    [REALLOCARRAY] = {.name = "reallocarray", .hook = heap_reallocarray, .group = BLOCKS},
+    [FREE] = {.name = "free", .hook = heap_free, .group = BLOCKS},
+    [FREE_SIZED] = {.name = "free_sized", .hook = heap_free_sized, .group = BLOCKS},
+    [FREE_ALIGNED_SIZED] = {.name = "free_aligned_sized", .hook = heap_free_aligned_sized, .group = BLOCKS},
+    [POSIX_MEMALIGN] = {.name = "posix_memalign", .hook = heap_posix_memalign, .group = BLOCKS},
+    [ALIGNED_ALLOC] = {.name = "aligned_alloc", .hook = heap_aligned_alloc, .group = BLOCKS},
+    [MEMALIGN] = {.name = "memalign", .hook = heap_memalign, .group = BLOCKS},
+    [VALLOC] = {.name = "valloc", .hook = heap_valloc, .group = BLOCKS},
+    [PVALLOC] = {.name = "pvalloc", .hook = heap_pvalloc, .group = BLOCKS},
+    [MMAP] = {.name = "mmap", .hook = heap_mmap, .group = MAPPINGS},
+    [MMAP64] = {.name = "mmap64", .hook = heap_mmap, .group = MAPPINGS},
+    [MREMAP] = {.name = "mremap", .hook = heap_mremap, .group = MAPPINGS},
+    [MUNMAP] = {.name = "munmap", .hook = heap_munmap, .group = MAPPINGS},
+    [DLOPEN] = {.name = "dlopen", .hook = heap_dlopen, .group = LOADING},
+    [DLSYM] = {.name = "dlsym", .hook = heap_dlsym, .group = LOOKING_UP},
+};
+
+static bool
+names(const char *path, const char *part)
+{
+    return strstr(path, part) != NULL;
+}
+
+static unsigned
+redirected_in(const thag_object *object)
+{
+    /* The interpreter loads by whole paths; where others load, it matters who calls. */
+    if (object->is_ours || object->has_python) {
+        return object->is_ours ? 0 : LOADING;
+    }
+    if (names(object->path, "/libc.so.")) {
+        return BLOCKS;
+    }
+    if (object->has_real) {
+        return 0;               /* an allocator in the place of the C library's */
+    }
+    bool has_allocator = names(object->path, "/libarrow.so") || names(object->path, "/_polars_runtime")
+                         || names(object->path, "/_duckdb");
+    bool looks_up = names(object->path, "/_ctypes.") || names(object->path, "/_cffi_backend.");
+    return BLOCKS | (has_allocator ? 0 : MAPPINGS) | (looks_up ? LOOKING_UP : 0);
+}
+
+/* What the loader and we do meanwhile is nobody's. */
+static void
+slots_redirect(void)
+{
+    thag_this_thread.depth++;
+    changes_seen = thag_objects_changes();
+    found = thag_objects_redirect(redirections, REDIRECTIONS, redirected_in);
+    thag_this_thread.depth--;
+}
+
+bool
+thag_heap_attach(void)
+{
+    if (!is_attached) {
+        thag_this_thread.depth++;
+        is_attached = thag_objects_find(redirections, REDIRECTIONS);
+        thag_this_thread.depth--;
+    }
+    (void)thag_heap_update();
+    /* Slots that somebody else has taken may become free; where there are none, there never will be. */
+    if (is_attached && thag_heap_hook() == THAG_HOOK_ABSENT && found.foreign == 0) {
+        thag_heap_detach();
+    }
+    return is_attached;
+}
+
+bool
+thag_heap_update(void)
+{
+    if (!is_attached) {
+        return false;
+    }
+    bool was_hooked = thag_heap_hook() != THAG_HOOK_ABSENT;
+    if (!was_hooked || changes_seen != thag_objects_changes()) {
+        slots_redirect();
+    }
+    return !was_hooked && thag_heap_hook() != THAG_HOOK_ABSENT;
+}
+
+void
+thag_heap_detach(void)
+{
+    if (is_attached) {
+        thag_objects_restore(redirections, REDIRECTIONS);
+        is_attached = false;
+        found = (thag_redirected){0};
+    }
+}
+
+thag_hook
+thag_heap_hook(void)
+{
+    thag_thread *thread = &thag_this_thread;
+    unsigned depth = thread->depth;
+    thread->depth = THAG_PROBING;
+    thread->probed = 0;
+    wchar_t *copy = wcsdup(L"");    /* the C library calls malloc through a slot as well; we free without one */
+    atomic_signal_fence(memory_order_acq_rel);
+    free(copy);
+    thread->depth = depth;
+    return is_attached && (thread->probed & 1u << THAG_NATIVE) != 0 ? THAG_HOOK_ON_TOP : THAG_HOOK_ABSENT;
+}
+
+thag_redirected
+thag_heap_found(void)
+{
+    return found;
+}

@@ -1,0 +1,26 @@
+/* The native domain: memory that loaded objects ask of the C library and the system, past Python's allocators. */
+
+#ifndef THAG_HEAP_H
+#define THAG_HEAP_H
+
+#include "dispatcher.h"
+#include "objects.h"
+
+/* Lets what is loaded, and whatever the interpreter loads from now on, call us for memory. False where that cannot be: then
+   nothing is changed. True also while somebody else has taken the slots, who may give them back. Twice is once. GIL. */
+bool thag_heap_attach(void);
+
+/* The same for what was loaded since, or whose slots somebody else has written, if it is attached. True if nothing called us
+   any more, and now does. GIL. */
+bool thag_heap_update(void);
+
+/* Lets everything call what it called before. Blocks that are live stay recorded, but nobody tells of their end. GIL. */
+void thag_heap_detach(void);
+
+/* Whether what is loaded calls us. GIL. */
+thag_hook thag_heap_hook(void);
+
+/* What was found when slots were last looked at. GIL. */
+thag_redirected thag_heap_found(void);
+
+#endif

@@ -1,0 +1,64 @@
+"""The hooks in what loaded libraries ask of the C library: wanted or not, and what became of that."""
+
+from __future__ import annotations
+
+import os
+
+from thag_nb import _native
+
+SWITCH = "THAG_NB_NATIVE"
+
+
+class _State:
+    """What was last said."""
+
+    wanted: bool | None = None
+    attempted = False  # at the last start
+
+
+def want(native: bool | None) -> None:
+    """What a start shall do from now on; None leaves it as it was said last."""
+    if native is not None:
+        _State.wanted = native
+
+
+def is_wanted() -> bool:
+    """Whether a start hooks it. The environment's 0 forbids it, its 1 is what holds until something is said."""
+    switch = os.environ.get(SWITCH)
+    return switch != "0" and (switch == "1" if _State.wanted is None else _State.wanted)
+
+
+def attach() -> None:
+    """Hook it if that is wanted; else take the hooks out again, if there are any."""
+    _State.attempted = is_wanted()
+    if _State.attempted:
+        _native.attach_native()
+    else:
+        _native.detach_native()
+
+
+def follow() -> None:
+    """Do at once what was said last, if something is recorded; else the next start does."""
+    if _native.is_recording():
+        attach()
+
+
+def forget() -> None:
+    """As if nothing had been said."""
+    _State.wanted = None
+
+
+def problem() -> str | None:
+    """Why it is not seen though it is wanted, or is not seen whole; None if neither."""
+    if not _native.is_recording() or not _State.attempted:
+        return None
+    slots = _native.slots()
+    if _native.hooks()["native"] == "absent":
+        if slots["foreign"]:
+            return "native memory is not seen: another tool, like memray, has taken the place of malloc and free"
+        return (
+            "native memory is not seen: libraries do not call the C library through slots that can be redirected here; "
+            "that needs Linux with glibc"
+        )
+    unwritable = slots["unwritable"]
+    return f"the memory of {unwritable} libraries is not seen: their slots cannot be written" if unwritable else None
