@@ -1,6 +1,7 @@
 """The owner table, with blocks that lie where the test says: at boundaries, side by side, over what was missed."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from figures import assert_sums_hold, of
@@ -173,9 +174,18 @@ def test_an_address_that_no_supported_allocator_returns_is_dropped_and_counted(a
     assert_sums_hold()
 
 
-def burn(contexts: int) -> None:
-    for _ in range(contexts):
-        thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "burnt").close()
+BURNT = HERE + (1 << 40)
+
+
+@contextmanager
+def burnt(contexts: int, scripted: Scripted) -> Iterator[None]:
+    """So many contexts have ended and hold something meanwhile, so that their places are not given to others."""
+    for number in range(contexts):
+        with thag_nb.push_allocator_context(thag_nb.Allocator.TASK_AWARE, "burnt"):
+            scripted.malloc(BURNT + number * GRANULE, 1)
+    yield
+    for number in range(contexts):
+        scripted.free(BURNT + number * GRANULE)
 
 
 # A context's place in the table of contexts: where a tiny block's entry has no room for it, and where none has.
@@ -188,11 +198,9 @@ def test_records_of_every_kind_pass_to_the_heir_when_their_context_is_forgotten(
     places = {HERE + number * 4096: size for number, size in enumerate(sizes)}
     places[HERE + LEAF - GRANULE] = 100  # its owner stands in the room behind the leaf
     thag_nb.reset()
-    burn(before)
-    with thag_nb.task("owner") as owner:
+    with burnt(before, scripted), thag_nb.task("owner") as owner:
         for place, size in places.items():
             scripted.malloc(place, size)
-    burn(2 * 4096)
     thag_nb.reset()
     assert _native.context(owner.id) is None
     assert {place: _native.owner_of(place) for place in places} == {
@@ -208,8 +216,8 @@ def test_records_of_every_kind_pass_to_the_heir_when_their_context_is_forgotten(
 def far(request: pytest.FixtureRequest, scripted: Scripted) -> Iterator[Scripted]:
     """Contexts that are opened here have a place far from the first."""
     thag_nb.reset()
-    burn(request.param)
-    yield scripted
+    with burnt(request.param, scripted):
+        yield scripted
     thag_nb.reset()
 
 
@@ -239,11 +247,10 @@ def test_blocks_of_a_context_far_from_the_first_are_told_apart_as_well(gil: bool
 def test_blocks_whose_records_have_no_room_for_the_heir_are_the_heirs_as_well(scripted: Scripted):
     """Their context is only forgotten by the first reset after the last of them was freed."""
     thag_nb.reset()
-    burn(100)
-    with thag_nb.task("near, ended"):
-        pass
-    burn(33_000)
-    with thag_nb.task("heir") as heir:
+    opened = ExitStack()
+    with burnt(33_000, scripted):
+        heir = opened.enter_context(thag_nb.task("heir"))
+    with opened:
         thag_nb.reset()  # all but the heir is forgotten, and the next context takes the first place
         with thag_nb.task("near"):
             for number, size in enumerate(SIZES):
