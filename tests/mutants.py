@@ -1403,7 +1403,7 @@ MUTANTS = [
     Mutant(
         "native thread with the flow of a thread of Python's",
         "events.c",
-        "    thread->native |= thread->stateless && !thag_current_is_attached(thag_surely_attached(domain));",
+        "    thread->native |= thread->stateless && !thag_current_is_attached(tstate);",
         "",
         "a library's own thread that calls back works for who waits",
         (_CURRENT + "test_a_callback_on_a_native_thread_is_charged_to_what_the_main_thread_is_in_then",),
@@ -2195,7 +2195,7 @@ MUTANTS = [
     Mutant(
         "what a task puts back is not counted",
         "bindings/module.c",
-        "    reattached += thag_is_recording() && hooked > 0 ? hooked : 0;\n",
+        "    reattached += thag_is_recording() ? (hooked > 0 ? hooked : 0) + regained : 0;\n",
         "",
         "the status tells of a gap",
         ("tests/runtime/test_dispatcher.py::test_tracemalloc_stopped_under_us_removes_us_and_a_start_hooks_again",),

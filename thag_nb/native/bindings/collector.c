@@ -12,7 +12,7 @@ static uint64_t collection_started_ns;
 static bool
 collection_keep(PyObject *mark_type, PyObject *marks, long generation, uint64_t started_ns, uint64_t duration_ns)
 {
-    const thag_context *current = thag_current_look_up(&thag_this_thread, true);
+    const thag_context *current = thag_current_look_up(&thag_this_thread, thag_tstate_attached());
     unsigned long long context_id = current == NULL ? THAG_ROOT_ID : current->id;
     PyObject *name = PyUnicode_FromFormat("gc %ld", generation);
     PyObject *kind = PyUnicode_InternFromString("collection");

@@ -121,7 +121,7 @@ native_context_ids(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 native_current_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    thag_context *charged = thag_current_look_up(&thag_this_thread, true);
+    thag_context *charged = thag_current_look_up(&thag_this_thread, thag_tstate_attached());
     thag_context *context = charged == NULL ? thag_current_context() : charged;
     if (PyErr_Occurred()) {
         return NULL;

@@ -321,12 +321,11 @@ look_up_without_gil(thag_thread *thread)
 }
 
 thag_context *
-thag_current_look_up(thag_thread *thread, bool surely_attached)
+thag_current_look_up(thag_thread *thread, PyThreadState *tstate)
 {
     if (!thag_is_recording()) {
         return NULL;
     }
-    PyThreadState *tstate = thag_tstate_here(surely_attached);
     return tstate == NULL ? look_up_without_gil(thread) : look_up_attached(thread, tstate);
 }
 

@@ -143,11 +143,10 @@ thag_tstate_here(bool surely_attached)
     return surely_attached ? thag_tstate_attached() : thag_tstate_if_attached();
 }
 
-/* True if this thread holds the GIL of the interpreter that we live in. */
+/* True if this thread, attached with the state or not, holds the GIL of the interpreter that we live in. */
 static inline bool
-thag_current_is_attached(bool surely_attached)
+thag_current_is_attached(const PyThreadState *tstate)
 {
-    const PyThreadState *tstate = thag_tstate_here(surely_attached);
     return tstate != NULL && tstate->interp == thag_flow_state.interpreter;
 }
 
@@ -159,17 +158,17 @@ thag_current_cache_is_valid(const thag_thread *thread, const PyThreadState *tsta
            && tstate->context_ver == thread->contextvars_version && thread->generation == thag_generation();
 }
 
-/* The context of this thread if its cache is valid, which it only is with the GIL of our interpreter; else NULL. No reset has
-   dropped it. */
+/* The context of this thread, attached with the state or not, if its cache is valid, which it only is with the GIL of our
+   interpreter; else NULL. No reset has dropped it. */
 static inline thag_context *
-thag_current_cached(const thag_thread *thread, bool surely_attached)
+thag_current_cached(const thag_thread *thread, const PyThreadState *tstate)
 {
-    const PyThreadState *tstate = thag_tstate_here(surely_attached);
     return THAG_LIKELY(tstate != NULL && thag_current_cache_is_valid(thread, tstate)) ? thread->context : NULL;
 }
 
-/* The context of this thread now, cached or not; NULL while not recording. Nothing is allocated. Who is not attached must have
-   begun a detached event: else a reset might give the record back meanwhile, and may have dropped the context in any case. */
-THAG_COLD thag_context *thag_current_look_up(thag_thread *thread, bool surely_attached);
+/* The context of this thread now, cached or not; NULL while not recording. Nothing is allocated. Who is not attached (no state)
+   must have begun a detached event: else a reset might give the record back meanwhile, and may have dropped the context in any
+   case. */
+THAG_COLD thag_context *thag_current_look_up(thag_thread *thread, PyThreadState *tstate);
 
 #endif

@@ -16,10 +16,11 @@
 
 thag_event_counts thag_events;
 
-static inline thag_context *
-current_cached(const thag_thread *thread, thag_domain domain)
+/* The state that this thread is attached with, or NULL; asked for once in an event. */
+static inline PyThreadState *
+tstate_here(thag_domain domain)
 {
-    return thag_current_cached(thread, thag_surely_attached(domain));
+    return thag_tstate_here(thag_surely_attached(domain));
 }
 
 THAG_COLD static void
@@ -32,10 +33,10 @@ event_drop(void)
    Who is not attached begins a detached event before anything else: from then on no reset gives a record back that the event
    may come across, be it of the context that it is charged to or of a block's owner. */
 static bool
-event_begin(thag_domain domain, thag_log **log)
+event_begin(const PyThreadState *tstate, thag_log **log)
 {
     *log = NULL;
-    if (thag_current_is_attached(thag_surely_attached(domain)) && thag_charges_are_current()) {
+    if (thag_current_is_attached(tstate) && thag_charges_are_current()) {
         return true;
     }
     *log = thag_detached_begin();
@@ -51,12 +52,6 @@ event_finish(thag_log *log)
     if (log != NULL) {
         thag_detached_finish(log);
     }
-}
-
-static thag_context *
-look_up(thag_thread *thread, thag_domain domain)
-{
-    return thag_current_look_up(thread, thag_surely_attached(domain));
 }
 
 /* True for a free while another context than the owner was current. After stop() none is, and no free is foreign. */
@@ -89,6 +84,10 @@ static bool
 record_write(void *block, size_t size, const thag_context *context, thag_log *log)
 {
     assert(size <= PTRDIFF_MAX && context == thag_context_at(context->slot));
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    if (THAG_LIKELY(at != NULL && thag_record_write(at, size, context->slot))) {
+        return true;
+    }
     if (THAG_UNLIKELY(!thag_owners_reach(block, size))) {
         event_drop();
         return false;
@@ -162,15 +161,15 @@ lane_enter(thag_thread *thread)
 
 /* For when the current context must be looked for, the GIL is not held, or the logs cannot be taken over. */
 THAG_COLD static void
-allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
+allocation_record_slowly(thag_thread *thread, PyThreadState *tstate, void *block, size_t size)
 {
     thag_log *log;
-    if (!event_begin(domain, &log)) {
+    if (!event_begin(tstate, &log)) {
         return;
     }
-    thag_context *context = to_be_charged(look_up(thread, domain));
+    thag_context *context = to_be_charged(thag_current_look_up(thread, tstate));
     /* One that Python starts only frees before it has a state. */
-    thread->native |= thread->stateless && !thag_current_is_attached(thag_surely_attached(domain));
+    thread->native |= thread->stateless && !thag_current_is_attached(tstate);
     if (context != NULL && record_write(block, size, context, log)) {
         charge_allocation(context, size, log);
         if (log == NULL) {
@@ -181,13 +180,13 @@ allocation_record_slowly(thag_thread *thread, thag_domain domain, void *block, s
 }
 
 THAG_COLD static void
-free_record_slowly(thag_thread *thread, thag_domain domain, const void *block)
+free_record_slowly(thag_thread *thread, PyThreadState *tstate, const void *block)
 {
     thag_log *log;
-    if (!event_begin(domain, &log)) {
+    if (!event_begin(tstate, &log)) {
         return;
     }
-    thag_context *current = look_up(thread, domain);
+    thag_context *current = thag_current_look_up(thread, tstate);
     thag_owner owner = thag_owners_take(block);
     thag_context *context = thag_context_owner(owner.slot);
     owner_repay(context, owner.size, is_foreign(context, current), log);
@@ -200,12 +199,13 @@ free_record_slowly(thag_thread *thread, thag_domain domain, const void *block)
 void
 thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
 {
-    thag_context *current = current_cached(thread, domain);
+    PyThreadState *tstate = tstate_here(domain);
+    thag_context *current = thag_current_cached(thread, tstate);
     if (THAG_LIKELY(current != NULL) && !current->records) {
         return;
     }
     if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
-        allocation_record_slowly(thread, domain, block, size);
+        allocation_record_slowly(thread, tstate, block, size);
     }
     else if (THAG_LIKELY(record_write(block, size, current, NULL))) {
         thag_charge_allocation(current, size);
@@ -219,9 +219,10 @@ thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *blo
     if (!thag_owners_has(block)) {
         return;
     }
-    thag_context *current = current_cached(thread, domain);
+    PyThreadState *tstate = tstate_here(domain);
+    thag_context *current = thag_current_cached(thread, tstate);
     if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
-        free_record_slowly(thread, domain, block);
+        free_record_slowly(thread, tstate, block);
         return;
     }
     thag_owner owner = thag_owners_take(block);
@@ -338,8 +339,9 @@ thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *blo
     }
     thag_claim claim = {.owned = thag_owners_has(block)};
     if (claim.owned) {
-        bool is_known = current_cached(thread, domain) != NULL && thag_charges_are_current();
-        claim.owned = is_known || event_begin(domain, &claim.log);
+        const PyThreadState *tstate = tstate_here(domain);
+        bool is_known = thag_current_cached(thread, tstate) != NULL && thag_charges_are_current();
+        claim.owned = is_known || event_begin(tstate, &claim.log);
     }
     if (claim.owned) {
         claim.owner = thag_owners_take(block);
@@ -383,9 +385,10 @@ static void
 claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block, size_t size,
              bool outermost)
 {
-    thag_context *current = current_cached(thread, domain);
+    PyThreadState *tstate = tstate_here(domain);
+    thag_context *current = thag_current_cached(thread, tstate);
     if (current == NULL) {
-        current = look_up(thread, domain);
+        current = thag_current_look_up(thread, tstate);
     }
     assert(claim.owned);
     thag_context *owner = thag_context_owner(claim.owner.slot);
@@ -438,7 +441,7 @@ void
 thag_event_split(thag_domain domain, const void *block, void *part, size_t size)
 {
     thag_log *log;
-    if (!event_begin(domain, &log)) {
+    if (!event_begin(tstate_here(domain), &log)) {
         return;
     }
     thag_owner owner = thag_owners_peek(block);

@@ -278,11 +278,16 @@ middle_take(aside *beside)
 thag_owner
 thag_owners_take(const void *block)
 {
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    thag_owner owner = at == NULL ? (thag_owner){.slot = 0} : thag_record_take(at, thag_pair_load(at));
+    if (THAG_LIKELY(owner.slot != 0)) {
+        return owner;
+    }
     if (!thag_owners_has(block)) {
         return (thag_owner){.slot = 0};
     }
     aside *beside = aside_of((uintptr_t)block);
-    return is_middle(block) ? middle_take(beside) : record_take(thag_owners_find((uintptr_t)block), beside);
+    return is_middle(block) ? middle_take(beside) : record_take(at, beside);
 }
 
 thag_owner
