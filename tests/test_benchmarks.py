@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import re
 import subprocess
+import sys
 import time
 from importlib.metadata import version
-from importlib.util import cache_from_source
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 import thag_nb
 from benchmarks import __main__ as command
-from benchmarks import contexts, environment, instructions, machine, pairs, picture, table
+from benchmarks import contexts, coverage, environment, instructions, machine, pairs, picture, table
 from benchmarks.child import RECORDERS
 from benchmarks.environment import Environment, children_variables
 from benchmarks.instructions import Count
@@ -374,3 +375,19 @@ def test_contexts_are_measured_in_whole_tables() -> None:
         "| ",
     ]
     assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or find_spec("memray") is None, reason="needs Linux and memray")
+def test_what_a_library_asks_for_is_seen_as_memray_sees_it(capsys: pytest.CaptureFixture[str]) -> None:
+    coverage.main(["sqlite3"])
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| sqlite3")]
+    python, native, memray, share = line.strip("| ").split(" | ")[1:]
+    assert float(python) < 1 < float(native)
+    assert float(native) == pytest.approx(float(memray), rel=0.01)
+    assert 99 <= float(share.rstrip("%")) <= 101
+
+
+def test_a_cell_that_does_not_exist_is_refused_with_those_that_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        coverage.main(["numpi"])
+    assert "'numpi'; name some of" in capsys.readouterr().err
