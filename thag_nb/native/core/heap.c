@@ -195,15 +195,27 @@ pages_of(void *start, size_t size)
     return (range){start, (char *)start + ((size + page - 1) & ~(page - 1))};
 }
 
+/* How large a mapping may be: as the largest that was ever recorded. */
+static _Atomic size_t largest_mapping;
+
+static void
+largest_mapping_raise(size_t size)
+{
+    size_t largest = atomic_load_explicit(&largest_mapping, memory_order_relaxed);
+    while (size > largest && !atomic_compare_exchange_weak(&largest_mapping, &largest, size)) {
+    }
+}
+
 /* The recorded block that the page at `start` is of; NULL if there is none. */
 static void *
 mapping_around(char *start)
 {
-    uintptr_t page = page_bytes();
+    uintptr_t page = page_bytes(), largest = atomic_load(&largest_mapping);
+    uintptr_t lowest = (uintptr_t)start > largest ? (uintptr_t)start - largest : page;
     char *block = start;
     while (!thag_owners_has(block)) {
         /* Where no table is, nothing was ever recorded. */
-        if ((uintptr_t)block < page || thag_owners_find((uintptr_t)block - page) == NULL) {
+        if ((uintptr_t)block - page < lowest || thag_owners_find((uintptr_t)block - page) == NULL) {
             return NULL;
         }
         block -= page;
@@ -294,6 +306,7 @@ heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t o
     void *mapping = forward(start, size, protection, flags, file, offset);
     range_settle(thread, torn, replaced, mapping != MAP_FAILED);
     if (mapping != MAP_FAILED && is_block(protection, flags)) {
+        largest_mapping_raise(size);
         (void)seen(mapping, size);
     }
     return mapping;
@@ -322,6 +335,7 @@ heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
         thag_claim claim = thag_event_claim(thread, THAG_NATIVE, block);
         void *moved = forward(start, size, new_size, flags);
         if (claim.owned) {
+            largest_mapping_raise(moved == MAP_FAILED ? 0 : new_size);
             thag_event_resized(thread, THAG_NATIVE, claim, block, moved == MAP_FAILED ? NULL : moved, new_size);
         }
         return moved;
