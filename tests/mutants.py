@@ -65,6 +65,7 @@ _CURRENT = "tests/core/test_current.py::"
 _LOGS = "tests/core/test_logs.py::"
 _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _NATIVE = "tests/core/test_native_memory.py::"
+_POOLS = "tests/core/test_pools.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
 _OWNERS = "tests/core/test_owners.py::"
 _PAGES = "tests/core/test_pages.py::"
@@ -392,6 +393,102 @@ MUTANTS = [
         (_NATIVE + "test_what_is_loaded_while_recording_is_seen_from_the_next_task_on",),
     ),
     Mutant(
+        "what Arrow's pool asks of the C library is told as well",
+        "pools.c",
+        "    thag_this_thread.depth++;\n    (void)forward(status, pool, size, alignment, block);\n    thag_this_thread.depth--;",
+        "    (void)forward(status, pool, size, alignment, block);",
+        "each block is recorded once",
+        (_POOLS + "test_the_whole_of_arrow_s_pool_is_ours_live_and_at_its_peak",),
+    ),
+    Mutant(
+        "an allocation of Arrow's that failed is a block",
+        "pools.c",
+        "    if (*status == NULL && size > 0) {",
+        "    if (size > 0) {",
+        "then there is no block",
+        (_POOLS + "test_an_arrow_that_fails_to_allocate_leaves_nothing",),
+    ),
+    Mutant(
+        "a reallocation of Arrow's that failed moves the record",
+        "pools.c",
+        "*status == NULL ? *block : NULL, (size_t)size);",
+        "*block, (size_t)size);",
+        "the block is what it was",
+        (_POOLS + "test_an_arrow_that_fails_to_allocate_leaves_nothing",),
+    ),
+    Mutant(
+        "what shrinks to nothing stays recorded",
+        "pools.c",
+        "        thag_native_gone(old_block);",
+        "        (void)old_block;",
+        "there is no block any more",
+        (_POOLS + "test_an_arrow_buffer_that_is_resized",),
+    ),
+    Mutant(
+        "only the system's pool of Arrow is followed",
+        "pools.c",
+        "    for (int i = 0; i < 2; i++) {\n        void *(*find)",
+        "    for (int i = 2; i < 2; i++) {\n        void *(*find)",
+        "the default pool may be any",
+        (_POOLS + "test_an_arrow_buffer_is_its_bytes_and_repaid",),
+    ),
+    Mutant(
+        "Arrow's pools go on calling us",
+        "pools.c",
+        "        __atomic_store_n(arrow_pools[i].pool, arrow_pools[i].real, __ATOMIC_RELEASE);",
+        "        (void)arrow_pools[i].real;",
+        "after a stop everything is as it was",
+        (_POOLS + "test_after_a_stop_arrow_calls_its_own_again",),
+    ),
+    Mutant(
+        "calloc counts one element for Polars",
+        "pools.c",
+        "    seen(block, count * size);",
+        "    seen(block, size * (count == 0));",
+        "it asks for elements",
+        (_POOLS + "test_a_polars_column_of_zeros_is_its_bytes",),
+    ),
+    Mutant(
+        "Polars' two ways to allocate are mixed up",
+        "pools.c",
+        "takes.at[1 - flagged],",
+        "takes.at[flagged],",
+        "the words must be different ones",
+        (_POOLS + "test_polars_zeros_reallocations_and_sorts_add_up",),
+    ),
+    Mutant(
+        "Polars gives back what stays recorded",
+        "pools.c",
+        "    thag_native_gone(block);\n    ((void",
+        "    ((void",
+        "its blocks must be repaid",
+        (_POOLS + "test_a_polars_column_is_its_bytes_and_repaid",),
+    ),
+    Mutant(
+        "Polars goes on calling us",
+        "pools.c",
+        "            (void)thag_objects_write(word->at, word->real);",
+        "            (void)word->real;",
+        "after a stop everything is as it was",
+        (_POOLS + "test_after_a_stop_the_words_of_polars_are_what_they_were",),
+    ),
+    Mutant(
+        "the size of what DuckDB moves is where it was",
+        "pools.c",
+        "        return arguments[kind >= resizing];",
+        "        return arguments[0];",
+        "realloc has the block first",
+        (_POOLS + "test_a_duckdb_block_is_its_bytes",),
+    ),
+    Mutant(
+        "DuckDB's hooks stay installed",
+        "pools.c",
+        '        (void)duckdb.control("experimental.hooks.remove", NULL, NULL, &duckdb.handle, sizeof(duckdb.handle));\n',
+        "",
+        "a second start would count everything twice",
+        (_POOLS + "test_a_duckdb_block_is_its_bytes",),
+    ),
+    Mutant(
         "calloc counts one element for the C library",
         "heap.c",
         "(count, size), count * size);",
@@ -402,8 +499,8 @@ MUTANTS = [
     Mutant(
         "a block is freed before its record is cleared",
         "heap.c",
-        "    gone(block);\n    REAL(FREE, void (*)(void *))(block);",
-        "    REAL(FREE, void (*)(void *))(block);\n    gone(block);",
+        "    thag_native_gone(block);\n    REAL(FREE, void (*)(void *))(block);",
+        "    REAL(FREE, void (*)(void *))(block);\n    thag_native_gone(block);",
         "another thread may be handed the address in between",
         (_NATIVE + "test_a_record_is_gone_when_another_thread_is_handed_the_block",),
     ),

@@ -74,6 +74,15 @@ def detach_native() -> None:
 def slots() -> dict[str, int]:
     """How many slots were redirected, foreign, and how many objects unwritable, when they were last looked at."""
 
+def show_polars(capsule: object, /) -> None:
+    """Let Polars' allocator be followed, which it shows in this capsule, whenever the native domain is hooked.
+
+    Raises ValueError for another capsule, or what is none.
+    """
+
+def pools() -> dict[str, str]:
+    """For Arrow, Polars and DuckDB: "seen", "absent" (not loaded, or not shown), or "unfit" (not as we know it)."""
+
 def describe_as(
     context_type: type[tuple[object, ...]], recorded_allocator: object, system_allocator: object, /
 ) -> None:

@@ -460,7 +460,7 @@ def test_it_is_only_done_when_it_is_asked_for():
         import thag_nb
         thag_nb.start({arguments})
         status = thag_nb.status()
-        print(status.hooks["native"], "ask the C library for" in str(status), status.notes)
+        print(status.hooks["native"], "ask the C library" in str(status), status.notes)
         thag_nb.stop()
         print(thag_nb.status().hooks["native"])
     """

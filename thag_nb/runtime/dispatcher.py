@@ -111,9 +111,10 @@ def _seen(reached: dict[str, str], recording: bool, health: dict[str, int]) -> s
     arrays = "NumPy's arrays, " if numpy_hook.problem() else ""
     if reached["native"] == "absent":
         return f"Recording. {how_much} of {python} is seen; {arrays}Arrow, Polars and other native code are not."
+    pools = "".join(f"{name}'s memory, " for name in native_memory.unseen_pools())
     return (
-        f"Recording. {how_much} of {python} is seen, and of what other libraries ask the C library for; "
-        f"{arrays}the pools of Arrow, Polars and DuckDB are not."
+        f"Recording. {how_much} of {python} is seen, and of what other libraries ask the C library or the system for, "
+        f"Arrow, Polars and DuckDB among them; {arrays}{pools}memory on a GPU, and what was there before, are not."
     )
 
 
@@ -150,7 +151,7 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
             "threads are followed because Python hands them their starter's contextvars (thread_inherit_context); "
             "a pool's threads stay where the pool was first used, which start() alone would change"
         )
-    notes += [problem for problem in (numpy_hook.problem(), native_memory.problem()) if problem is not None]
+    notes += [problem for problem in (numpy_hook.problem(), *native_memory.problems()) if problem is not None]
     notes += [sentence.format(health[count]) for count, sentence in _IMPERFECTIONS.items() if health[count]]
     return notes
 

@@ -88,6 +88,7 @@ def companion() -> Callable[[], None] | None:
 def stop() -> None:
     """Stop recording and take the hooks out where nobody stands on top of them. Twice is once."""
     numpy_hook.stop_waiting()
+    native_memory.stop_waiting()
     was_recording = _native.is_recording()
     reached = _native.stop()
     if was_recording or reached == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from thag_nb import _native
+from thag_nb.runtime import pools
 
 SWITCH = "THAG_NB_NATIVE"
 
@@ -33,7 +34,9 @@ def attach() -> None:
     _State.attempted = is_wanted()
     if _State.attempted:
         _native.attach_native()
+        pools.attach()
     else:
+        pools.stop_waiting()
         _native.detach_native()
 
 
@@ -43,22 +46,37 @@ def follow() -> None:
         attach()
 
 
+def stop_waiting() -> None:
+    """Wait for no library any longer. The native core takes the hooks out itself, with all others."""
+    pools.stop_waiting()
+
+
 def forget() -> None:
     """As if nothing had been said."""
     _State.wanted = None
 
 
-def problem() -> str | None:
-    """Why it is not seen though it is wanted, or is not seen whole; None if neither."""
+def problems() -> list[str]:
+    """Why it is not seen though it is wanted, or is not seen whole."""
     if not _native.is_recording() or not _State.attempted:
-        return None
+        return []
+    unfit = [f"the memory of {name} is not seen: its allocator is not as thag_nb knows it" for name in unseen_pools()]
+    return [*_problems_of_slots(), *unfit]
+
+
+def unseen_pools() -> list[str]:
+    """The libraries that are loaded, and whose own allocators are not followed."""
+    return pools.unseen() if _State.attempted else []
+
+
+def _problems_of_slots() -> list[str]:
     slots = _native.slots()
     if _native.hooks()["native"] == "absent":
         if slots["foreign"]:
-            return "native memory is not seen: another tool, like memray, has taken the place of malloc and free"
-        return (
+            return ["native memory is not seen: another tool, like memray, has taken the place of malloc and free"]
+        return [
             "native memory is not seen: libraries do not call the C library through slots that can be redirected here; "
             "that needs Linux with glibc"
-        )
+        ]
     unwritable = slots["unwritable"]
-    return f"the memory of {unwritable} libraries is not seen: their slots cannot be written" if unwritable else None
+    return [f"the memory of {unwritable} libraries is not seen: their slots cannot be written"] if unwritable else []

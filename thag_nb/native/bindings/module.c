@@ -5,6 +5,7 @@
 #include "current.h"
 #include "dispatcher.h"
 #include "heap.h"
+#include "pools.h"
 #include "lifecycle.h"
 #include "logs.h"
 #include "owners.h"
@@ -199,6 +200,26 @@ native_detach_native(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+native_show_polars(PyObject *Py_UNUSED(module), PyObject *capsule)
+{
+    void *const *functions = PyCapsule_GetPointer(capsule, "polars.polars._allocator");
+    if (functions == NULL) {
+        return NULL;
+    }
+    thag_heap_show_polars(functions);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+native_pools(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    static const char *const words[] = {
+        [THAG_POOL_ABSENT] = "absent", [THAG_POOL_SEEN] = "seen", [THAG_POOL_UNFIT] = "unfit"};
+    return Py_BuildValue("{s:s,s:s,s:s}", "Arrow", words[thag_pools_state(THAG_ARROW)], "Polars",
+                         words[thag_pools_state(THAG_POLARS)], "DuckDB", words[thag_pools_state(THAG_DUCKDB)]);
+}
+
+static PyObject *
 native_slots(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     thag_redirected found = thag_heap_found();
@@ -241,6 +262,8 @@ static PyMethodDef module_methods[] = {
     {"attach_native", native_attach_native, METH_NOARGS, NULL},
     {"detach_native", native_detach_native, METH_NOARGS, NULL},
     {"slots", native_slots, METH_NOARGS, NULL},
+    {"show_polars", native_show_polars, METH_O, NULL},
+    {"pools", native_pools, METH_NOARGS, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"overhead", native_overhead, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -9,7 +9,7 @@
 
    A block is recorded once. The object that holds CPython's allocators keeps its own slots, since they are hooked already;
    what they, or NumPy's handler, ask of others on the way is told by the thread's depth. The C library's malloc does not call
-   itself through slots, and the mappings of an allocator that is seen from within are not blocks.
+   itself through slots, and the mappings of an allocator that is seen from within are not blocks (see pools.c).
 
    Of mappings, those are blocks that are nobody's file and can be written to when they are made. A mapping may be unmapped
    piece by piece; its record is then written anew for what remains. Mappings begin with a page, so the record that a page in
@@ -18,6 +18,9 @@
 #define _GNU_SOURCE
 
 #include "heap.h"
+
+#include "native_block.h"
+#include "pools.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -53,46 +56,16 @@ enum {
 typedef void *sized_function(size_t size);
 typedef void *aligned_function(size_t alignment, size_t size);
 
-static inline bool
-is_nested(thag_thread *thread)
-{
-    if (THAG_LIKELY(thread->depth == 0)) {
-        return false;
-    }
-    if (thread->depth >= THAG_PROBING) {
-        thread->probed |= 1u << THAG_NATIVE;
-    }
-    return true;
-}
-
-static inline void *
-seen(void *block, size_t size)
-{
-    thag_thread *thread = &thag_this_thread;
-    if (!is_nested(thread)) {
-        thag_event_allocated(thread, THAG_NATIVE, block, size);
-    }
-    return block;
-}
-
-static inline void
-gone(const void *block)
-{
-    if (THAG_LIKELY(block != NULL)) {
-        thag_event_freed(&thag_this_thread, THAG_NATIVE, block);
-    }
-}
-
 static void *
 heap_malloc(size_t size)
 {
-    return seen(REAL(MALLOC, sized_function *)(size), size);
+    return thag_native_seen(REAL(MALLOC, sized_function *)(size), size);
 }
 
 static void *
 heap_calloc(size_t count, size_t size)
 {
-    return seen(REAL(CALLOC, aligned_function *)(count, size), count * size);
+    return thag_native_seen(REAL(CALLOC, aligned_function *)(count, size), count * size);
 }
 
 static void *
@@ -100,8 +73,8 @@ heap_realloc(void *block, size_t size)
 {
     void *(*forward)(void *, size_t) = REAL(REALLOC, void *(*)(void *, size_t));
     if (block != NULL && size == 0) {
-        gone(block);
-        return seen(forward(block, 0), 0);
+        thag_native_gone(block);
+        return thag_native_seen(forward(block, 0), 0);
     }
     thag_thread *thread = &thag_this_thread;
     thag_claim claim = thag_event_claim(thread, THAG_NATIVE, block);
@@ -123,21 +96,21 @@ heap_reallocarray(void *block, size_t count, size_t size)
 static void
 heap_free(void *block)
 {
-    gone(block);
+    thag_native_gone(block);
     REAL(FREE, void (*)(void *))(block);
 }
 
 static void
 heap_free_sized(void *block, size_t size)
 {
-    gone(block);
+    thag_native_gone(block);
     REAL(FREE_SIZED, void (*)(void *, size_t))(block, size);
 }
 
 static void
 heap_free_aligned_sized(void *block, size_t alignment, size_t size)
 {
-    gone(block);
+    thag_native_gone(block);
     REAL(FREE_ALIGNED_SIZED, void (*)(void *, size_t, size_t))(block, alignment, size);
 }
 
@@ -146,7 +119,7 @@ heap_posix_memalign(void **block, size_t alignment, size_t size)
 {
     int error = REAL(POSIX_MEMALIGN, int (*)(void **, size_t, size_t))(block, alignment, size);
     if (error == 0) {
-        (void)seen(*block, size);
+        (void)thag_native_seen(*block, size);
     }
     return error;
 }
@@ -154,25 +127,25 @@ heap_posix_memalign(void **block, size_t alignment, size_t size)
 static void *
 heap_aligned_alloc(size_t alignment, size_t size)
 {
-    return seen(REAL(ALIGNED_ALLOC, aligned_function *)(alignment, size), size);
+    return thag_native_seen(REAL(ALIGNED_ALLOC, aligned_function *)(alignment, size), size);
 }
 
 static void *
 heap_memalign(size_t alignment, size_t size)
 {
-    return seen(REAL(MEMALIGN, aligned_function *)(alignment, size), size);
+    return thag_native_seen(REAL(MEMALIGN, aligned_function *)(alignment, size), size);
 }
 
 static void *
 heap_valloc(size_t size)
 {
-    return seen(REAL(VALLOC, sized_function *)(size), size);
+    return thag_native_seen(REAL(VALLOC, sized_function *)(size), size);
 }
 
 static void *
 heap_pvalloc(size_t size)
 {
-    return seen(REAL(PVALLOC, sized_function *)(size), size);
+    return thag_native_seen(REAL(PVALLOC, sized_function *)(size), size);
 }
 
 /* ---- mappings ---- */
@@ -242,7 +215,7 @@ range_claim(thag_thread *thread, range unmapped)
         }
     }
     for (char *page = unmapped.start; page < unmapped.end; page += page_bytes()) {
-        gone(page);
+        thag_native_gone(page);
     }
     return torn;
 }
@@ -307,7 +280,7 @@ heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t o
     range_settle(thread, torn, replaced, mapping != MAP_FAILED);
     if (mapping != MAP_FAILED && is_block(protection, flags)) {
         largest_mapping_raise(size);
-        (void)seen(mapping, size);
+        (void)thag_native_seen(mapping, size);
     }
     return mapping;
 }
@@ -408,10 +381,8 @@ redirected_in(const thag_object *object)
     if (object->has_real) {
         return 0;               /* an allocator in the place of the C library's */
     }
-    bool has_allocator = names(object->path, "/libarrow.so") || names(object->path, "/_polars_runtime")
-                         || names(object->path, "/_duckdb");
     bool looks_up = names(object->path, "/_ctypes.") || names(object->path, "/_cffi_backend.");
-    return BLOCKS | (has_allocator ? 0 : MAPPINGS) | (looks_up ? LOOKING_UP : 0);
+    return BLOCKS | (thag_pools_keep_mappings(object->path) ? 0 : MAPPINGS) | (looks_up ? LOOKING_UP : 0);
 }
 
 /* What the loader and we do meanwhile is nobody's. */
@@ -421,6 +392,7 @@ slots_redirect(void)
     thag_this_thread.depth++;
     changes_seen = thag_objects_changes();
     found = thag_objects_redirect(redirections, REDIRECTIONS, redirected_in);
+    thag_pools_attach();
     thag_this_thread.depth--;
 }
 
@@ -454,9 +426,21 @@ thag_heap_update(void)
 }
 
 void
+thag_heap_show_polars(void *const functions[4])
+{
+    thag_pools_show_polars(functions);
+    if (is_attached) {
+        thag_this_thread.depth++;
+        thag_pools_attach();
+        thag_this_thread.depth--;
+    }
+}
+
+void
 thag_heap_detach(void)
 {
     if (is_attached) {
+        thag_pools_detach();
         thag_objects_restore(redirections, REDIRECTIONS);
         is_attached = false;
         found = (thag_redirected){0};

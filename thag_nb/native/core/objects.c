@@ -311,6 +311,59 @@ object_exchange(struct dl_phdr_info *info, size_t size, void *data)
 
 /* ---- all objects ---- */
 
+typedef struct {
+    const char *part, *path;
+} path_wanted;
+
+static int
+path_look(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size;
+    path_wanted *wanted = data;
+    bool is_it = strstr(info->dlpi_name, wanted->part) != NULL;
+    wanted->path = is_it ? info->dlpi_name : NULL;
+    return is_it;
+}
+
+const char *
+thag_objects_path(const char *part)
+{
+    path_wanted wanted = {.part = part};
+    (void)dl_iterate_phdr(path_look, &wanted);
+    return wanted.path;
+}
+
+typedef struct {
+    void **slot, *word;
+    bool is_written;
+} word_wanted;
+
+static int
+word_write(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size;
+    word_wanted *wanted = data;
+    dynamics object;
+    if (!is_within(info, wanted->slot) || !object_read(info, &object)) {
+        return 0;
+    }
+    bool is_read_only = (uintptr_t)wanted->slot - object.read_only < object.read_only_end - object.read_only;
+    if (!is_read_only || read_only_set(&object, true)) {
+        __atomic_store_n(wanted->slot, wanted->word, __ATOMIC_RELEASE);
+        wanted->is_written = true;
+        (void)(is_read_only && read_only_set(&object, false));
+    }
+    return 1;
+}
+
+bool
+thag_objects_write(void **slot, void *word)
+{
+    word_wanted wanted = {.slot = slot, .word = word};
+    (void)dl_iterate_phdr(word_write, &wanted);
+    return wanted.is_written;
+}
+
 static int
 changes_read(struct dl_phdr_info *info, size_t size, void *data)
 {
@@ -414,6 +467,21 @@ thag_objects_restore(const thag_redirection *redirections, int count)
 {
     (void)redirections;
     (void)count;
+}
+
+const char *
+thag_objects_path(const char *part)
+{
+    (void)part;
+    return NULL;
+}
+
+bool
+thag_objects_write(void **slot, void *word)
+{
+    (void)slot;
+    (void)word;
+    return false;
 }
 
 uint64_t

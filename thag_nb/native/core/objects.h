@@ -40,6 +40,12 @@ thag_redirected thag_objects_redirect(const thag_redirection *redirections, int 
 /* Lets all slots that lead to a hook lead to where they led. GIL. */
 void thag_objects_restore(const thag_redirection *redirections, int count);
 
+/* The path of a loaded object that has this part in it; NULL if there is none. It lives as long as the object is loaded. GIL. */
+const char *thag_objects_path(const char *part);
+
+/* Writes a word into data of a loaded object, read-only or not. False if the system does not let us. GIL. */
+bool thag_objects_write(void **slot, void *word);
+
 /* A number that moves when an object was loaded or closed. Any thread. */
 uint64_t thag_objects_changes(void);
 
