@@ -401,14 +401,6 @@ MUTANTS = [
         (_POOLS + "test_the_whole_of_arrow_s_pool_is_ours_live_and_at_its_peak",),
     ),
     Mutant(
-        "an allocation of Arrow's that failed is a block",
-        "pools.c",
-        "    if (*status == NULL && size > 0) {",
-        "    if (size > 0) {",
-        "then there is no block",
-        (_POOLS + "test_an_arrow_that_fails_to_allocate_leaves_nothing",),
-    ),
-    Mutant(
         "a reallocation of Arrow's that failed moves the record",
         "pools.c",
         "*status == NULL ? *block : NULL, (size_t)size);",

@@ -98,6 +98,7 @@ def test_the_whole_of_arrow_s_pool_is_ours_live_and_at_its_peak(backend: str):
         "live, peak = pool.bytes_allocated() - kept, pool.max_memory() - kept\n"
         "assert live == 40_000_000 and live <= record.live_bytes <= live + few, (live, record)\n"
         "assert peak > live and peak <= record.peak_bytes <= peak + few, (peak, record)\n"
+        "assert thag_nb._native.health()['stale_records'] == 0\n"  # nothing is told of twice
         "del results\n"
         "assert thag_nb.read().find('arrow').live_bytes <= few\n",
         ARROW_DEFAULT_MEMORY_POOL=backend,
@@ -124,8 +125,11 @@ def test_after_a_stop_arrow_calls_its_own_again(pool):
     buffer = pa.allocate_buffer(BYTES, memory_pool=pool)
     thag_nb.stop()
     assert _native.pools()["Arrow"] == "absent"
+    thag_nb.start(native=False)
     unseen = pa.allocate_buffer(BYTES, memory_pool=pool)
+    assert _native.owner_of(unseen.address) is None
     del buffer
+    thag_nb.stop()
     thag_nb.start(native=True)
     assert _native.owner_of(unseen.address) is None
     del unseen
@@ -172,7 +176,7 @@ def test_after_a_stop_the_words_of_polars_are_what_they_were(polars):
     thag_nb.start(native=False)
     with thag_nb.task("unseen"):
         del column
-        column = polars.zeros(ROWS, dtype=polars.Int64, eager=True)
+        polars.zeros(ROWS, dtype=polars.Int64, eager=True)
     assert of("unseen").peak_bytes < 30_000
 
 
