@@ -66,6 +66,7 @@ _LOGS = "tests/core/test_logs.py::"
 _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _NATIVE = "tests/core/test_native_memory.py::"
 _POOLS = "tests/core/test_pools.py::"
+_WAITING = "tests/core/test_waiting.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
 _OWNERS = "tests/core/test_owners.py::"
 _PAGES = "tests/core/test_pages.py::"
@@ -219,7 +220,7 @@ MUTANTS = [
     Mutant(
         "threads that Python never saw are root's",
         "current.c",
-        "    if (own == NULL) {\n        return foreground;",
+        "    if (own == NULL) {\n        return context_of_native_thread(thread);",
         "    if (own == NULL) {\n        return thag_contexts.root;",
         "the foreground is the cell that runs",
         (_CURRENT + "test_a_thread_that_python_never_saw_is_charged_to_the_foreground",),
@@ -479,6 +480,86 @@ MUTANTS = [
         "",
         "a second start would count everything twice",
         (_POOLS + "test_a_duckdb_block_is_its_bytes",),
+    ),
+    Mutant(
+        "a library's thread works for anybody who waits",
+        "waiting.c",
+        "those_find(self->package, self->package == THAG_NO_PACKAGE);",
+        "those_find(self->package, true);",
+        "each works for who called its library",
+        (_WAITING + "test_libraries_at_once_each_work_for_who_waits_for_them",),
+    ),
+    Mutant(
+        "who waits without a package is not worked for",
+        "waiting.c",
+        "        those = those_find(THAG_NO_PACKAGE, false);",
+        "        those = (those_waiting){0};",
+        "ctypes calls for others",
+        (_WAITING + "test_who_waits_through_ctypes_is_worked_for",),
+    ),
+    Mutant(
+        "the first of two that wait gets all",
+        "waiting.c",
+        "    those->above = above_both(those->above, context);",
+        "    those->above = above_both(those->above, those->above);",
+        "nothing tells whose it is",
+        (_WAITING + "test_two_that_wait_for_one_library_share_what_is_above_them",),
+    ),
+    Mutant(
+        "the root waits as well",
+        "waiting.c",
+        "context != NULL && context != thag_contexts.root && package",
+        "context != NULL && package",
+        "a kernel listens there for messages",
+        (_WAITING + "test_the_root_does_not_wait",),
+    ),
+    Mutant(
+        "who waits inside of a wait takes its place",
+        "waiting.c",
+        "        self->place = place->outer;",
+        "        self->place = 0;",
+        "the outer wait goes on",
+        (_WAITING + "test_a_wait_inside_of_a_wait",),
+    ),
+    Mutant(
+        "a change of who waits is not noticed",
+        "waiting.c",
+        "    atomic_store(&place->context, context);\n    (void)atomic_fetch_add(&places_version, 1);",
+        "    atomic_store(&place->context, context);",
+        "readers remember the answer",
+        (_WAITING + "test_who_waits_for_a_library_is_charged_for_what_its_thread_takes",),
+    ),
+    Mutant(
+        "who has waited keeps its record for ever",
+        "waiting.c",
+        "        (void)atomic_fetch_sub(&context->frames, 1);",
+        "        (void)context->frames;",
+        "the record must be given back",
+        (_WAITING + "test_who_waited_and_has_ended_is_given_back",),
+    ),
+    Mutant(
+        "who waits does not keep its record",
+        "waiting.c",
+        "    (void)atomic_fetch_add(&context->frames, 1);",
+        "    (void)context->frames;",
+        "it is taken away once more than it is added",
+        (_WAITING + "test_who_waited_and_has_ended_is_given_back",),
+    ),
+    Mutant(
+        "a stop does not end the waiting",
+        "heap.c",
+        "        thag_waiting_forget();",
+        "        (void)0;",
+        "nobody tells of its end",
+        (_WAITING + "test_a_reset_or_a_stop_while_somebody_waits",),
+    ),
+    Mutant(
+        "a package is its file",
+        "packages.c",
+        "size_t length = name[folder] == '/' ? folder : file;",
+        "size_t length = strlen(name) + 0 * (folder + file);",
+        "a package may have many libraries",
+        (_WAITING + "test_two_libraries_of_a_package",),
     ),
     Mutant(
         "calloc counts one element for the C library",
@@ -1508,8 +1589,8 @@ MUTANTS = [
     Mutant(
         "every thread a native one",
         "current.c",
-        "thread->native ? context_of_main_thread() : thag_contexts.root;",
-        "context_of_main_thread();",
+        "    if (!thread->native) {\n        return thag_contexts.root;\n    }\n    thag_context *waiting",
+        "    thag_context *waiting",
         "a thread that Python started in no context is the root's, whatever the main thread is in",
         (_CURRENT + "test_a_thread_that_python_started_is_no_native_thread",),
     ),

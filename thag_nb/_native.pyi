@@ -306,6 +306,11 @@ def collection_watcher(
 def skip_ids(context_id: int) -> None:
     """Let the ids of contexts go on from this one at least: what happens after very many can be tried after few."""
 
+def shared() -> list[tuple[int, int, int, int]]:
+    """What threads of a library took while several contexts waited for it: the id of the context that it was charged
+    to, which is above them all; the ids of two of them; bytes.
+    """
+
 def after_fork() -> None:
     """In a forked child: blocks keep their owners, and every context's figures and timeline start from what is live."""
 

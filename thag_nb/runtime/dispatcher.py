@@ -8,6 +8,7 @@ from thag_nb import _native
 from thag_nb.recordings.model import ContextRecord, Recording, Status
 from thag_nb.runtime import hooks, marks, native_memory, numpy_hook, propagation, rss
 from thag_nb.runtime.contexts import Allocator, cleaned_names, push_allocator_context, unrecorded
+from thag_nb.units import format_bytes
 
 
 def start(*, threads: bool = True, native: bool | None = None) -> None:
@@ -152,14 +153,28 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
             "a pool's threads stay where the pool was first used, which start() alone would change"
         )
     notes += [problem for problem in (numpy_hook.problem(), *native_memory.problems()) if problem is not None]
+    notes += _sharings()
     notes += [sentence.format(health[count]) for count, sentence in _IMPERFECTIONS.items() if health[count]]
     return notes
+
+
+def _sharings() -> list[str]:
+    """What threads of a library took for nobody knows which of several that waited for it."""
+    names = {record.context_id: repr(record.name) for record in read().contexts}
+    return [
+        f"{format_bytes(taken)} that threads of a library took while both {names.get(one, 'a context')} and "
+        f"{names.get(other, 'a context')} waited for it are charged to {names.get(charged, 'the root')}, above both"
+        for charged, one, other, taken in _native.shared()
+        if taken >= _WORTH_TELLING_BYTES
+    ]
 
 
 def _python_follows_threads() -> bool:
     """Whether a thread begins with a copy of its starter's Context, as it may since 3.14."""
     return bool(getattr(sys.flags, "thread_inherit_context", 0))
 
+
+_WORTH_TELLING_BYTES = 100_000
 
 _IMPERFECTIONS = {
     "dropped": "{:,} events could not be recorded for lack of memory or for an unusual address",

@@ -155,6 +155,7 @@ static PyObject *
 native_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     thag_lifecycle_reset();
+    thag_waiting_forget_sharings();
     thag_guard_forget_label();
     Py_RETURN_NONE;
 }
@@ -165,9 +166,35 @@ native_forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return PyLong_FromLongLong(thag_lifecycle_forget_blocks());
 }
 
+static void
+sharing_tell(const thag_sharing *sharing, void *list)
+{
+    PyObject *row = Py_BuildValue(
+        "KKKL", (unsigned long long)atomic_load(&sharing->charged_id), (unsigned long long)atomic_load(&sharing->ids[0]),
+        (unsigned long long)atomic_load(&sharing->ids[1]), (long long)thag_load(&sharing->bytes));
+    if (row != NULL) {
+        (void)PyList_Append(list, row);
+        Py_DECREF(row);
+    }
+}
+
+static PyObject *
+native_shared(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *list = PyList_New(0);
+    if (list != NULL) {
+        thag_waiting_visit_sharings(sharing_tell, list);
+    }
+    if (PyErr_Occurred()) {
+        Py_CLEAR(list);
+    }
+    return list;
+}
+
 static PyObject *
 native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
+    thag_waiting_forget();
     thag_lifecycle_after_fork();
     Py_RETURN_NONE;
 }
@@ -197,6 +224,7 @@ PyMethodDef thag_contexts_methods[] = {
     {"reset", native_reset, METH_NOARGS, NULL},
     {"forget", native_forget, METH_NOARGS, NULL},
     {"skip_ids", native_skip_ids, METH_O, NULL},
+    {"shared", native_shared, METH_NOARGS, NULL},
     {"after_fork", native_after_fork, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -14,12 +14,14 @@
      on our own set       no key changes, so enter and leave refresh the cache themselves.
 
    Without the GIL no look-up is legal: the thread's last known context is used, and counted as stale if its key moved. A
-   thread that Python never saw is charged to the foreground; another interpreter's thread to the root. Several frames may
+   thread that Python never saw is charged to who waits for its library (see waiting.c), or else to the foreground; another
+   interpreter's thread to the root. Several frames may
    be in the foreground, as cells that run at once are, and the newest counts. Each keeps its context open and is there until
    it is left, so the foreground is never a context that has ended.
 
    A library's own thread that calls back into Python has a state for as long as the call takes, and no flow. It works for
-   somebody who waits, as a rule in the main thread: what that is in is charged, which is looked up each time.
+   somebody who waits. Who that is is known while the native domain is attached; else it is the main thread as a rule, and
+   what that is in is charged, which is looked up each time.
 
    Frames form a chain, innermost first. Leaving one that is current restores the next that is not over; a frame left when it
    is not current is orphaned, which is over in every flow. A frame left in order is over in two: in the one that left it, and
@@ -259,13 +261,17 @@ context_of_main_thread(void)
                                                      : mapping_look_up(oldest->context, thag_contexts.root);
 }
 
-/* What a flow is charged to that has nothing of its own: the root, but on a native thread what the main thread is in, or else
-   the foreground. */
+/* What a flow is charged to that has nothing of its own: the root, but on a native thread who waits for its library; if that
+   cannot be told, what the main thread is in, or else the foreground. */
 static thag_context *
-context_without_frame(const thag_thread *thread)
+context_without_frame(thag_thread *thread)
 {
-    thag_context *asking = thread->native ? context_of_main_thread() : thag_contexts.root;
-    return thread->native && asking == thag_contexts.root ? atomic_load(&thag_flow_state.foreground) : asking;
+    if (!thread->native) {
+        return thag_contexts.root;
+    }
+    thag_context *waiting = thag_waiting_for(&thread->waiter);
+    thag_context *asking = waiting != NULL ? waiting : context_of_main_thread();
+    return asking == thag_contexts.root ? atomic_load(&thag_flow_state.foreground) : asking;
 }
 
 static thag_context *
@@ -298,14 +304,21 @@ stale_count(bool is_stale)
     }
 }
 
+/* Without a look at the main thread, which would take the GIL. */
+static thag_context *
+context_of_native_thread(thag_thread *thread)
+{
+    thag_context *waiting = thag_waiting_for(&thread->waiter);
+    return waiting != NULL ? waiting : atomic_load(&thag_flow_state.foreground);
+}
+
 static thag_context *
 look_up_without_gil(thag_thread *thread)
 {
-    thag_context *foreground = atomic_load(&thag_flow_state.foreground);
     const PyThreadState *own = PyGILState_GetThisThreadState();
     thread->stateless = own == NULL;
     if (own == NULL) {
-        return foreground;
+        return context_of_native_thread(thread);
     }
     if (own->interp != thag_flow_state.interpreter) {
         return thag_contexts.root;
@@ -314,7 +327,7 @@ look_up_without_gil(thag_thread *thread)
     bool is_known = thread->generation == atomic_load(&thag_contexts_generation);
     if (thread->tstate != own || thread->tstate_id != own->id || !is_known) {
         stale_count(own->context != NULL);
-        return own->context == NULL && !thread->native ? thag_contexts.root : foreground;
+        return own->context == NULL && !thread->native ? thag_contexts.root : context_of_native_thread(thread);
     }
     stale_count(!thag_current_cache_is_valid(thread, own));
     return thread->context;

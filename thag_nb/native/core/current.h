@@ -5,6 +5,7 @@
 
 #include "contexts.h"
 #include "thag.h"
+#include "waiting.h"
 
 enum { THAG_PROBING = 1 << 16 };     /* a depth that says: only tell whether the hook was called */
 
@@ -24,6 +25,7 @@ typedef struct {
     unsigned probed;                /* bits of the domains whose hook was called while probing */
     bool stateless;                 /* it had no thread state when a context was last looked up without the GIL */
     bool native;                    /* it was not Python that started it: it allocated before it had a thread state */
+    thag_waiter waiter;             /* who waits for its library, and whether it waits */
 } thag_thread;
 
 /* Initial-exec where the linker grants it (glibc): one instruction instead of a call. See setup.py. */

@@ -172,6 +172,7 @@ allocation_record_slowly(thag_thread *thread, PyThreadState *tstate, void *block
     thread->native |= thread->stateless && !thag_current_is_attached(tstate);
     if (context != NULL && record_write(block, size, context, log)) {
         charge_allocation(context, size, log);
+        thag_waiting_charged(&thread->waiter, size);
         if (log == NULL) {
             lane_enter(thread);
         }

@@ -35,6 +35,7 @@ enum {
     MAPPINGS = 1 << 1,
     LOADING = 1 << 2,
     LOOKING_UP = 1 << 3,
+    WAITING = 1 << 4,
 };
 
 static bool is_attached;
@@ -48,7 +49,7 @@ static thag_redirection redirections[];
 /* The functions that hooks forward to, in the order of the redirections. */
 enum {
     MALLOC, CALLOC, REALLOC, REALLOCARRAY, FREE, FREE_SIZED, FREE_ALIGNED_SIZED, POSIX_MEMALIGN, ALIGNED_ALLOC, MEMALIGN,
-    VALLOC, PVALLOC, MMAP, MMAP64, MREMAP, MUNMAP, DLOPEN, DLSYM, REDIRECTIONS,
+    VALLOC, PVALLOC, MMAP, MMAP64, MREMAP, MUNMAP, DLOPEN, DLSYM, SAVE_THREAD, RESTORE_THREAD, REDIRECTIONS,
 };
 
 #define REAL(number, type) ((type)redirections[number].real)
@@ -77,6 +78,7 @@ heap_realloc(void *block, size_t size)
         return thag_native_seen(forward(block, 0), 0);
     }
     thag_thread *thread = &thag_this_thread;
+    thag_waiting_called_from(&thread->waiter, __builtin_return_address(0));
     thag_claim claim = thag_event_claim(thread, THAG_NATIVE, block);
     void *moved = forward(block, size);
     thag_event_resized(thread, THAG_NATIVE, claim, block, moved, size);
@@ -339,6 +341,32 @@ heap_dlopen(const char *path, int flags)
     return handle;
 }
 
+/* ---- waiting ---- */
+
+/* Whose code is between these two waits for a library. */
+static PyThreadState *
+heap_save_thread(void)
+{
+    thag_thread *thread = &thag_this_thread;
+    PyThreadState *tstate = thag_tstate_attached();
+    if (thag_current_is_attached(tstate)) {
+        thag_context *context = thag_current_cached(thread, tstate);
+        context = context != NULL ? context : thag_current_look_up(thread, tstate);
+        thag_waiting_begin(&thread->waiter, context, thag_package_of(__builtin_return_address(0)));
+    }
+    else {
+        thag_waiting_begin(&thread->waiter, NULL, THAG_NO_PACKAGE);     /* of another interpreter */
+    }
+    return REAL(SAVE_THREAD, PyThreadState *(*)(void))();
+}
+
+static void
+heap_restore_thread(PyThreadState *tstate)
+{
+    REAL(RESTORE_THREAD, void (*)(PyThreadState *))(tstate);
+    thag_waiting_end(&thag_this_thread.waiter);     /* while it waited for the GIL, the library may have gone on */
+}
+
 /* ---- attaching ---- */
 
 static thag_redirection redirections[REDIRECTIONS] = {
@@ -360,6 +388,8 @@ static thag_redirection redirections[REDIRECTIONS] = {
     [MUNMAP] = {.name = "munmap", .hook = heap_munmap, .group = MAPPINGS},
     [DLOPEN] = {.name = "dlopen", .hook = heap_dlopen, .group = LOADING},
     [DLSYM] = {.name = "dlsym", .hook = heap_dlsym, .group = LOOKING_UP},
+    [SAVE_THREAD] = {.name = "PyEval_SaveThread", .hook = heap_save_thread, .group = WAITING},
+    [RESTORE_THREAD] = {.name = "PyEval_RestoreThread", .hook = heap_restore_thread, .group = WAITING},
 };
 
 static bool
@@ -382,7 +412,7 @@ redirected_in(const thag_object *object)
         return 0;               /* an allocator in the place of the C library's */
     }
     bool looks_up = names(object->path, "/_ctypes.") || names(object->path, "/_cffi_backend.");
-    return BLOCKS | (thag_pools_keep_mappings(object->path) ? 0 : MAPPINGS) | (looks_up ? LOOKING_UP : 0);
+    return BLOCKS | WAITING | (thag_pools_keep_mappings(object->path) ? 0 : MAPPINGS) | (looks_up ? LOOKING_UP : 0);
 }
 
 /* What the loader and we do meanwhile is nobody's. */
@@ -392,6 +422,7 @@ slots_redirect(void)
     thag_this_thread.depth++;
     changes_seen = thag_objects_changes();
     found = thag_objects_redirect(redirections, REDIRECTIONS, redirected_in);
+    thag_packages_update();
     thag_pools_attach();
     thag_this_thread.depth--;
 }
@@ -442,6 +473,7 @@ thag_heap_detach(void)
     if (is_attached) {
         thag_pools_detach();
         thag_objects_restore(redirections, REDIRECTIONS);
+        thag_waiting_forget();
         is_attached = false;
         found = (thag_redirected){0};
     }

@@ -18,11 +18,12 @@ thag_native_is_nested(thag_thread *thread)
     return true;
 }
 
-/* A block that was given; it may be NULL. */
-static inline void *
+/* A block that was given; it may be NULL. Always inline, so that who called is who called the hook. */
+__attribute__((always_inline)) static inline void *
 thag_native_seen(void *block, size_t size)
 {
     thag_thread *thread = &thag_this_thread;
+    thag_waiting_called_from(&thread->waiter, __builtin_return_address(0));
     if (!thag_native_is_nested(thread)) {
         thag_event_allocated(thread, THAG_NATIVE, block, size);
     }

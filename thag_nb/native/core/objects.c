@@ -312,6 +312,34 @@ object_exchange(struct dl_phdr_info *info, size_t size, void *data)
 /* ---- all objects ---- */
 
 typedef struct {
+    void (*visit)(const char *path, uintptr_t start, uintptr_t end);
+} visitor;
+
+static int
+object_visit(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size;
+    uintptr_t start = UINTPTR_MAX, end = 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        if (part->p_type == PT_LOAD) {
+            uintptr_t from = info->dlpi_addr + part->p_vaddr, until = from + part->p_memsz;
+            start = from < start ? from : start;
+            end = until > end ? until : end;
+        }
+    }
+    ((visitor *)data)->visit(info->dlpi_name, start, end);
+    return 0;
+}
+
+void
+thag_objects_visit(void (*visit)(const char *path, uintptr_t start, uintptr_t end))
+{
+    visitor wanted = {.visit = visit};
+    (void)dl_iterate_phdr(object_visit, &wanted);
+}
+
+typedef struct {
     const char *part, *path;
 } path_wanted;
 
@@ -467,6 +495,12 @@ thag_objects_restore(const thag_redirection *redirections, int count)
 {
     (void)redirections;
     (void)count;
+}
+
+void
+thag_objects_visit(void (*visit)(const char *path, uintptr_t start, uintptr_t end))
+{
+    (void)visit;
 }
 
 const char *

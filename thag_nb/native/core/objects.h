@@ -40,6 +40,9 @@ thag_redirected thag_objects_redirect(const thag_redirection *redirections, int 
 /* Lets all slots that lead to a hook lead to where they led. GIL. */
 void thag_objects_restore(const thag_redirection *redirections, int count);
 
+/* Calls `visit` for each loaded object with its path and the addresses that it spans. GIL. */
+void thag_objects_visit(void (*visit)(const char *path, uintptr_t start, uintptr_t end));
+
 /* The path of a loaded object that has this part in it; NULL if there is none. It lives as long as the object is loaded. GIL. */
 const char *thag_objects_path(const char *part);
 

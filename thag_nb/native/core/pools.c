@@ -25,8 +25,13 @@
 
 #include <string.h>
 
-static const char *const libraries[THAG_POOLS] = {
-    [THAG_ARROW] = "/libarrow.so", [THAG_POLARS] = "/_polars_runtime", [THAG_DUCKDB] = "/_duckdb."};
+/* How the paths of their libraries may be told, by some of their versions. */
+enum { NAMES = 2 };
+static const char *const libraries[THAG_POOLS][NAMES] = {
+    [THAG_ARROW] = {"/libarrow.so"},
+    [THAG_POLARS] = {"/_polars_runtime", "/polars/polars.abi3."},
+    [THAG_DUCKDB] = {"/_duckdb.", "/duckdb/duckdb."},
+};
 
 static thag_pool_state states[THAG_POOLS];
 
@@ -34,11 +39,24 @@ bool
 thag_pools_keep_mappings(const char *path)
 {
     for (int i = 0; i < THAG_POOLS; i++) {
-        if (strstr(path, libraries[i]) != NULL) {
-            return true;
+        for (int name = 0; name < NAMES; name++) {
+            if (libraries[i][name] != NULL && strstr(path, libraries[i][name]) != NULL) {
+                return true;
+            }
         }
     }
     return false;
+}
+
+/* The path of the library, if it is loaded. */
+static const char *
+library_path(thag_pool pool)
+{
+    const char *path = NULL;
+    for (int name = 0; name < NAMES && path == NULL; name++) {
+        path = libraries[pool][name] == NULL ? NULL : thag_objects_path(libraries[pool][name]);
+    }
+    return path;
 }
 
 thag_pool_state
@@ -54,7 +72,7 @@ has_record(const void *block)
     return (uintptr_t)block % (1 << THAG_GRANULE_SHIFT) == 0;
 }
 
-static inline void
+__attribute__((always_inline)) static inline void
 seen(void *block, size_t size)
 {
     if (has_record(block)) {
@@ -62,9 +80,10 @@ seen(void *block, size_t size)
     }
 }
 
-static inline void
+__attribute__((always_inline)) static inline void
 resized(thag_claim claim, void *old_block, void *block, size_t size)
 {
+    thag_waiting_called_from(&thag_this_thread.waiter, __builtin_return_address(0));
     if (claim.owned || has_record(block)) {
         thag_event_resized(&thag_this_thread, THAG_NATIVE, claim, old_block, block, size);
     }
@@ -301,7 +320,7 @@ polars_take_zeros(size_t count, size_t size)
 }
 
 /* realloc, or rallocx, which has flags. */
-static inline void *
+__attribute__((always_inline)) static inline void *
 polars_resize_by(const polars_word *word, void *old_block, size_t size, int flags)
 {
     thag_claim claim = thag_event_claim(&thag_this_thread, THAG_NATIVE, old_block);
@@ -642,7 +661,7 @@ void
 thag_pools_attach(void)
 {
     for (int i = 0; i < THAG_POOLS; i++) {
-        const char *path = states[i] == THAG_POOL_UNFIT ? NULL : thag_objects_path(libraries[i]);
+        const char *path = states[i] == THAG_POOL_UNFIT ? NULL : library_path((thag_pool)i);
         if (path != NULL) {
             states[i] = ways[i].attach(path);
         }
@@ -666,7 +685,7 @@ void
 thag_pools_attach(void)
 {
     for (int i = 0; i < THAG_POOLS; i++) {
-        states[i] = thag_objects_path(libraries[i]) == NULL ? THAG_POOL_ABSENT : THAG_POOL_UNFIT;
+        states[i] = library_path((thag_pool)i) == NULL ? THAG_POOL_ABSENT : THAG_POOL_UNFIT;
     }
 }
 

@@ -1,0 +1,74 @@
+/* Who waits for libraries: contexts that gave up the GIL in a package's code, so that it works for them meanwhile. */
+
+#ifndef THAG_WAITING_H
+#define THAG_WAITING_H
+
+#include "contexts.h"
+#include "packages.h"
+#include "thag.h"
+
+/* Bytes that were asked for while several contexts waited for the same package. */
+typedef struct {
+    _Atomic uint64_t key;       /* of both ids; 0: free */
+    _Atomic uint64_t ids[2];    /* of the two contexts, or of two of them */
+    _Atomic uint64_t charged_id;
+    _Atomic int64_t bytes;
+} thag_sharing;
+
+/* What a thread knows of all this. Plain data, only its own. */
+typedef struct {
+    thag_package package;       /* whose code it runs: of the first caller that has one */
+    uint16_t looked;            /* callers that were looked at for that: what C++ asks for has one that is nobody's */
+    uint32_t epoch;             /* of the two below */
+    uint16_t place;             /* one more than where this thread is among those that wait, innermost; 0: it is not */
+    uint64_t placed;            /* a bit for each time that it waits, the innermost first: whether it has a place for that */
+    uint64_t version;           /* of the answer below */
+    thag_context *answer;       /* whom this thread works for, if it is a library's own; NULL: that cannot be told */
+    thag_sharing *sharing;      /* if it works for several; else NULL */
+} thag_waiter;
+
+/* Looks at no more callers than that. */
+enum { THAG_CALLERS_LOOKED_AT = UINT16_MAX };
+
+/* This thread's code called us from there. */
+static inline void
+thag_waiting_called_from(thag_waiter *self, const void *code)
+{
+    if (THAG_UNLIKELY(self->package == THAG_NO_PACKAGE && self->looked < THAG_CALLERS_LOOKED_AT)) {
+        thag_package package = thag_package_of(code);
+        self->package = package == THAG_STANDARD ? THAG_NO_PACKAGE : package;
+        self->looked++;
+        self->version = self->package == THAG_NO_PACKAGE ? self->version : 0;
+    }
+}
+
+/* This thread, which works for `context`, is about to give up the GIL in the package. GIL, still. */
+void thag_waiting_begin(thag_waiter *self, thag_context *context, thag_package package);
+
+/* It has the GIL again. GIL. */
+void thag_waiting_end(thag_waiter *self);
+
+/* Whom a library's own thread works for: the context that waits for its package. If several do, the nearest one that is above
+   them all. If none does: those that wait without a package, and if the thread's is not known, all that wait. NULL if that is
+   nobody either. Nothing is allocated. With the GIL, or within a detached event: then no record is given back meanwhile. */
+thag_context *thag_waiting_for(thag_waiter *self);
+
+/* So many bytes were charged to whom `thag_waiting_for` has just answered. */
+static inline void
+thag_waiting_charged(const thag_waiter *self, size_t bytes)
+{
+    if (THAG_UNLIKELY(self->sharing != NULL)) {
+        (void)thag_add(&self->sharing->bytes, (int64_t)bytes);
+    }
+}
+
+/* Nobody waits any more. GIL, with the hooks gone or no other thread. */
+void thag_waiting_forget(void);
+
+/* Calls `tell` for each two that shared what is charged to a third. GIL. */
+void thag_waiting_visit_sharings(void (*tell)(const thag_sharing *sharing, void *data), void *data);
+
+/* As if nothing had been shared. GIL. */
+void thag_waiting_forget_sharings(void);
+
+#endif
