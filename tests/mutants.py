@@ -527,7 +527,7 @@ MUTANTS = [
         "    atomic_store(&place->context, context);\n    (void)atomic_fetch_add(&places_version, 1);",
         "    atomic_store(&place->context, context);",
         "readers remember the answer",
-        (_WAITING + "test_who_waits_for_a_library_is_charged_for_what_its_thread_takes",),
+        (_WAITING + "test_after_the_wait_the_foreground_is_charged_again",),
     ),
     Mutant(
         "who has waited keeps its record for ever",

@@ -217,7 +217,7 @@ def test_another_capsule_than_polars_is_refused():
 @pytest.mark.parametrize("gil", [True, False])
 def test_a_duckdb_block_is_its_bytes(gil: bool):
     pytest.importorskip("duckdb")
-    dll = (ctypes.PyDLL if gil else ctypes.CDLL)(sys.modules["_duckdb"].__file__)
+    dll = (ctypes.PyDLL if gil else ctypes.CDLL)((sys.modules.get("_duckdb") or sys.modules["duckdb.duckdb"]).__file__)
     for name in ("malloc", "calloc", "realloc", "aligned_alloc"):
         getattr(dll, f"duckdb_je_{name}").restype = ctypes.c_void_p
     size, pointer = ctypes.c_size_t, ctypes.c_void_p

@@ -226,7 +226,7 @@ def test_a_wait_inside_of_a_wait(libraries):
             blocks.append(other.ask_for())
 
     with thag_nb.task("outer") as outer:
-        one.ask_to_call(inner)
+        one.dll.call_meanwhile(ctypes.py_object(inner))
         block = one.ask_for()
         assert owner(block) == outer.id
         assert owner(blocks[0]) == thag_nb.read().find("inner").context_id

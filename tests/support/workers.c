@@ -73,6 +73,17 @@ ask_to_call(PyObject *function)
     PyEval_RestoreThread(state);
 }
 
+/* This thread calls back into Python itself, from code without the GIL. */
+void
+call_meanwhile(PyObject *function)
+{
+    PyThreadState *state = PyEval_SaveThread();
+    PyGILState_STATE inside = PyGILState_Ensure();
+    Py_XDECREF(PyObject_CallNoArgs(function));
+    PyGILState_Release(inside);
+    PyEval_RestoreThread(state);
+}
+
 /* Waits in this library's code, without the GIL, until somebody lets it go on. */
 void
 linger(void)

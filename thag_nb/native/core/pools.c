@@ -399,14 +399,16 @@ jump_add(jumps *found, void **word)
 }
 
 /* The instructions are jmp and call through a word whose distance from the next instruction they hold. What looks like one and is
-   not leads to no function of the library. */
+   not leads to no function of the library. What fills the room behind a function ends it. */
 static jumps
 jumps_of(const void *function)
 {
+    enum { THROUGH_WORD = 0xFF, JUMP = 0x25, CALL = 0x15, FILLING = 0xCC };
     jumps found = {0};
     const uint8_t *code = function;
-    for (size_t i = 0; i + 6 <= code_bytes(function); i++) {
-        if (code[i] != 0xFF || (code[i + 1] != 0x25 && code[i + 1] != 0x15)) {
+    size_t bytes = code_bytes(function);
+    for (size_t i = 0; i + 6 <= bytes; i++) {
+        if (code[i] != THROUGH_WORD || (code[i + 1] != JUMP && code[i + 1] != CALL)) {
             continue;
         }
         int32_t distance;
@@ -414,6 +416,9 @@ jumps_of(const void *function)
         void **word = (void **)(code + i + 6 + distance);
         if ((uintptr_t)word % sizeof(*word) == 0 && is_of_same_object(word, function) && is_of_same_object(*word, function)) {
             jump_add(&found, word);
+        }
+        if (code[i + 1] == JUMP && i + 6 < bytes && code[i + 6] == FILLING) {
+            break;
         }
     }
     return found;
