@@ -57,6 +57,16 @@ def test_a_page_of_now_also_says_who_holds_what_and_the_status() -> None:
     assert "<p>state: recording; hooks: raw on top" in text
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_a_page_says_what_is_seen_of_native_memory() -> None:
+    thag_nb.start(native=True)
+    text = page.page()
+    thag_nb.start(native=False)
+    assert "what Arrow, Polars and DuckDB hand out" in text
+    assert "Not seen are the pools" not in text
+    assert "<p>Not seen are the pools of Arrow and Polars" in page.page()
+
+
 def test_a_page_of_nothing_says_so() -> None:
     assert "Nothing was recorded." in page.page(EMPTY)
 

@@ -26,10 +26,22 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
 
 _SEEN = (
     "Seen is every allocation of Python's objects and of NumPy's arrays while the recording was on: each one, none "
-    "sampled.",
+    "sampled."
+)
+_SEEN_WITH_NATIVE = (
+    "Seen is every allocation of Python's objects and of NumPy's arrays, what libraries ask the C library and the "
+    "system for, and what Arrow, Polars and DuckDB hand out, while the recording was on: each one, none sampled. What "
+    "was asked for may be more than was ever touched."
+)
+_NOT_SEEN = (
     "Not seen are the pools of Arrow and Polars, in which pandas keeps text where pyarrow is installed; what libraries "
     "ask of C by themselves, of mmap or of a GPU; small objects that Python hands out again without allocating; and "
-    "what was there before the recording began. So live bytes are not the RSS of the process.",
+    "what was there before the recording began. So live bytes are not the RSS of the process."
+)
+_NOT_SEEN_WITH_NATIVE = (
+    "Not seen are the memory of a GPU; what allocators hold back or keep for later; small objects that Python hands "
+    "out again without allocating; and what was there before the recording began. So live bytes are not the RSS of the "
+    "process."
 )
 
 
@@ -74,5 +86,8 @@ def _holders(progress: walk.Progress | None) -> str:
 
 
 def _status() -> str:
-    seen, *details = str(dispatcher.status()).splitlines()
-    return "".join(f"<p>{html.escape(line)}</p>" for line in (seen, *_SEEN, *details))
+    status = dispatcher.status()
+    has_native = status.hooks["native"] != "absent"
+    explained = (_SEEN_WITH_NATIVE, _NOT_SEEN_WITH_NATIVE) if has_native else (_SEEN, _NOT_SEEN)
+    seen, *details = str(status).splitlines()
+    return "".join(f"<p>{html.escape(line)}</p>" for line in (seen, *explained, *details))

@@ -21,7 +21,8 @@ def start(*, threads: bool = True, native: bool | None = None) -> None:
 
     With ``native=True``, what loaded libraries ask of the C library (malloc, mmap and their like) is recorded as well:
     what pandas, lxml, Pillow, sqlite3, matplotlib and torch take past Python's allocators; and what Arrow, Polars and
-    DuckDB hand out from their own. The bytes are those asked for, which may never all be touched. Linux with glibc only; elsewhere `status` says so, and the rest is recorded.
+    DuckDB hand out from their own. The bytes are those asked for, which may never all be touched. Linux with glibc
+    only; elsewhere `status` says so, and the rest is recorded.
     ``None`` leaves that as it was said last; at first the environment's ``THAG_NB_NATIVE=1`` says it. With
     ``THAG_NB_NATIVE=0`` it is never done.
 
