@@ -1,0 +1,235 @@
+"""Where hooks in loaded libraries could bring a process down: at the ends of threads and of the process, under load."""
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from figures import assert_sums_hold, of
+from processes import python
+
+import thag_nb
+from thag_nb import _native
+
+SUPPORT = Path(__file__).parents[1] / "support"
+SIZE = 5120
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a compiler"
+)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    folder = tmp_path_factory.mktemp("hazards")
+
+    def built(source: str) -> Path:
+        path = folder / f"{source}.so"
+        compiler = "c++" if source.endswith("pp") else "cc"
+        if shutil.which(compiler) is None:
+            pytest.skip(f"needs {compiler}")
+        if not path.exists():
+            command = [compiler, "-shared", "-fPIC", "-O1", "-pthread", "-o", path, SUPPORT / source]
+            subprocess.run(command, check=True)
+        return path
+
+    return built
+
+
+@pytest.fixture
+def recorded() -> Iterator[None]:
+    thag_nb.start(native=True)
+    yield
+    thag_nb.stop()
+    thag_nb.start(native=False)
+    thag_nb.stop()
+
+
+def library(path: Path, *pointers: str) -> ctypes.CDLL:
+    dll = ctypes.CDLL(str(path))
+    for name in pointers:
+        getattr(dll, name).restype = ctypes.c_void_p
+    return dll
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_thread_that_allocates_when_it_is_over(build: Callable[[str], Path]):
+    dll = library(build("endings.c"), "end_a_thread")
+    with thag_nb.task("cell") as task:
+        _native.set_foreground(task.id)
+        blocks = [dll.end_a_thread() for _ in range(200)]
+        assert {_native.owner_of(block) for block in blocks} == {(task.id, SIZE)}
+    before = of("cell")
+    for block in blocks:
+        dll.give_back(ctypes.c_void_p(block))
+    assert before.self_live_bytes - of("cell").self_live_bytes >= len(blocks) * SIZE
+    assert_sums_hold()
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize("kind", ["", "_array", "_aligned"])
+def test_what_is_new_in_c_plus_plus(build: Callable[[str], Path], kind: str):
+    dll = library(build("news.cpp"), "take" + kind)
+    with thag_nb.task("asker") as task:
+        block = getattr(dll, "take" + kind)(ctypes.c_size_t(SIZE))
+        assert _native.owner_of(block) == (task.id, SIZE)
+    getattr(dll, "give_back" + kind)(ctypes.c_void_p(block))
+    assert _native.owner_of(block) is None
+    assert_sums_hold()
+
+
+ENDS = """
+    import ctypes, sys, thag_nb
+    thag_nb.start(native=True)
+    dll = ctypes.CDLL({path!r})
+    assert dll.never_end(3) == 0
+    task = thag_nb.task("open to the end")
+    task.__enter__()
+    {more}
+    sys.stdout.write("well")
+"""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "import atexit; atexit.register(lambda: [bytearray(i) for i in range(10_000)])",
+        "thag_nb.stop()",
+        "import threading; threading.Thread(target=__import__('time').sleep, args=(100,), daemon=True).start()",
+        "import gc; kept = [type('Late', (), {'__del__': lambda self: bytearray(99_999)})()]; kept.append(kept)",
+    ],
+)
+def test_a_process_ends_well_while_a_library_s_threads_go_on(build: Callable[[str], Path], more: str):
+    for _ in range(5):
+        assert python(ENDS.format(path=str(build("endings.c")), more=more)) == "well"
+
+
+def test_many_forks_while_a_library_s_threads_go_on(build: Callable[[str], Path]):
+    forks = f"""
+        import ctypes, os, sys, warnings, thag_nb
+        warnings.simplefilter("ignore")
+        thag_nb.start(native=True)
+        dll = ctypes.CDLL({str(build("endings.c"))!r})
+        dll.end_a_thread.restype = ctypes.c_void_p
+        assert dll.never_end(3) == 0
+        for _ in range(200):
+            child = os.fork()
+            if child == 0:
+                with thag_nb.task("child") as task:
+                    block = dll.end_a_thread()
+                    kept = bytearray(100_000)
+                found = thag_nb.read().find("child")
+                equal = all(counted == tabled for counted, tabled in thag_nb._native.audit().values())
+                os._exit(0 if block and found.self_live_bytes >= 100_000 and equal else 1)
+            _, status = os.waitpid(child, 0)
+            assert status == 0, status
+        print("all", flush=True)
+        os._exit(0)
+    """
+    assert python(forks) == "all\n"
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_hundred_starts_and_stops_while_a_library_s_threads_go_on(build: Callable[[str], Path]):
+    code = f"""
+        import ctypes, thag_nb
+        from thag_nb import _native
+        dll = ctypes.CDLL({str(build("endings.c"))!r})
+        assert dll.never_end(3) == 0
+        for _ in range(100):
+            thag_nb.start(native=True)
+            assert _native.hooks()["native"] == "on top"
+            with thag_nb.task("turn"):
+                kept = bytearray(50_000)
+            thag_nb.stop()
+            assert _native.hooks()["native"] == "absent"
+        thag_nb.start(native=False)
+        assert all(counted == tabled for counted, tabled in _native.audit().values())
+        print("all")
+    """
+    assert python(code) == "all\n"
+
+
+def test_pools_come_and_go_while_libraries_work():
+    for module in ("polars", "duckdb", "pyarrow"):
+        pytest.importorskip(module)
+    code = """
+        import threading, time
+        import duckdb, numpy as np, polars as pl, pyarrow as pa, thag_nb
+        from thag_nb import _native
+        rows = 50_000
+        keys = np.arange(rows) % 977
+        frame = pl.DataFrame({"k": keys, "s": [f"n{i % 500}" for i in range(rows)]})
+        table = pa.table({"k": pa.array(keys), "v": pa.array(np.arange(rows))})
+        base = duckdb.connect()
+        base.execute(f"create table t as select i, hash(i) h from range({rows}) r(i)")
+        stop = threading.Event()
+        def polars():
+            while not stop.is_set():
+                frame.lazy().sort("s").with_columns(pl.col("s").str.to_uppercase()).collect()
+        def arrow():
+            while not stop.is_set():
+                table.group_by("k").aggregate([("v", "sum")])
+        def duck():
+            while not stop.is_set():
+                base.cursor().execute("select * from t order by h").fetchmany(1)
+        threads = [threading.Thread(target=work) for work in (polars, arrow, duck)]
+        thag_nb.start(native=True)
+        for thread in threads:
+            thread.start()
+        for turn in range(30):
+            thag_nb.start(native=True)
+            assert set(_native.pools().values()) == {"seen"}, _native.pools()
+            with thag_nb.task("turn"):
+                time.sleep(0.01)
+            thag_nb.stop() if turn % 2 else _native.detach_native()
+            if turn % 10 == 0:
+                thag_nb.reset()
+            assert set(_native.pools().values()) == {"absent"}
+        stop.set()
+        for thread in threads:
+            thread.join()
+        thag_nb.start(native=False)
+        assert all(counted == tabled for counted, tabled in _native.audit().values())
+        print("all")
+    """
+    assert python(code) == "all\n"
+
+
+def test_blocks_that_are_live_at_a_stop_may_be_freed_and_made_again(build: Callable[[str], Path]):
+    dll = library(build("endings.c"), "end_a_thread")
+    for _ in range(3):
+        thag_nb.start(native=True)
+        with thag_nb.task("left behind") as task:
+            _native.set_foreground(task.id)
+            blocks = [dll.end_a_thread() for _ in range(50)]
+        thag_nb.stop()
+        for block in blocks:
+            dll.give_back(ctypes.c_void_p(block))
+        thag_nb.start(native=True)
+        again = [dll.end_a_thread() for _ in range(50)]
+        assert all(_native.owner_of(block)[1] == SIZE for block in again)
+        for block in again:
+            dll.give_back(ctypes.c_void_p(block))
+        assert_sums_hold()
+    thag_nb.stop()
+    thag_nb.start(native=False)
+    thag_nb.stop()
+
+
+@pytest.mark.parametrize("name", ["sklearn.ensemble", "torch", "scipy.linalg", "lxml.etree", "PIL.Image"])
+def test_big_libraries_are_imported_while_recording(name: str):
+    pytest.importorskip(name.partition(".")[0])
+    code = f"""
+        import thag_nb
+        thag_nb.start(native=True)
+        with thag_nb.task("import") as task:
+            import {name}
+        assert all(counted == tabled for counted, tabled in thag_nb._native.audit().values())
+        print(thag_nb.status().hooks["native"])
+    """
+    assert python(code) == "on top\n"
