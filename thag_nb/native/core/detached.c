@@ -209,6 +209,17 @@ thag_detached_is_quiet(uint64_t count)
     return thag_logs_turns(&occupied) == count && !occupied;
 }
 
+uint64_t
+thag_detached_wait_for_quiet(void)
+{
+    uint64_t count = thag_detached_count();
+    for (int naps = 0; naps < PATIENCE && !thag_detached_is_quiet(count); naps++) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+        count = thag_detached_count();
+    }
+    return count;
+}
+
 bool
 thag_detached_drop_halves(void)
 {

@@ -24,6 +24,9 @@ uint64_t thag_detached_count(void);
 /* True if no detached event is in progress, and none was between that count and now. GIL. */
 bool thag_detached_is_quiet(uint64_t count);
 
+/* Waits for a moment when none is in progress, up to a second; the count of then. GIL. */
+uint64_t thag_detached_wait_for_quiet(void);
+
 /* What a context's share holds is charged to it. GIL. */
 typedef void thag_share_taker(thag_context *context, const thag_share *share, uint64_t now_ns);
 

@@ -351,8 +351,8 @@ context_forget_live(thag_context *context)
     }
 }
 
-int64_t
-thag_lifecycle_forget_blocks(void)
+static int64_t
+blocks_forget(void)
 {
     int64_t forgotten_bytes = 0;
     (void)thag_charges_catch_up();
@@ -362,6 +362,23 @@ thag_lifecycle_forget_blocks(void)
         context_forget_live(context);
     }
     thag_owners_clear();
+    return forgotten_bytes;
+}
+
+/* A thread without the GIL may be in the middle of an event that began while it recorded: what it writes afterwards must go as
+   well. None begins any more. */
+int64_t
+thag_lifecycle_forget_blocks(void)
+{
+    enum { TRIES = 100 };
+    int64_t forgotten_bytes = 0;
+    for (int i = 0; i < TRIES; i++) {
+        uint64_t begun = thag_detached_wait_for_quiet();
+        forgotten_bytes += blocks_forget();
+        if (thag_detached_is_quiet(begun)) {
+            break;
+        }
+    }
     return forgotten_bytes;
 }
 
