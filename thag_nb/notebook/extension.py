@@ -83,7 +83,7 @@ class _Extension:
 
     def load(self) -> None:
         self.companion = hooks.companion()
-        dispatcher.start()
+        dispatcher.start(native=self.magics.native)
         if self.shell.display_formatter is not None:
             # What IPython makes for the first value that it shows, and keeps, is not the cell's that has this value.
             self.shell.display_formatter.format(0)

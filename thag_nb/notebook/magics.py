@@ -63,7 +63,7 @@ class ThagNb(Magics):
     quiet = Bool(False, help="Show nothing below the cells of tasks.").tag(config=True)
     live = Bool(False, help="Show a live view of every cell while it runs.").tag(config=True)
     collections = Bool(False, help="Mark runs of the garbage collector on the timeline.").tag(config=True)
-    native = Bool(False, help="Record as well what libraries ask of the C library.").tag(config=True)
+    native = Bool(True, help="Record as well what libraries ask of the C library.").tag(config=True)
     live_interval = Float(0.125, min=0.02, help="Seconds between two pictures of a live view.").tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:

@@ -23,8 +23,8 @@ def start(*, threads: bool = True, native: bool | None = None) -> None:
     what pandas, lxml, Pillow, sqlite3, matplotlib and torch take past Python's allocators; and what Arrow, Polars and
     DuckDB hand out from their own. The bytes are those asked for, which may never all be touched. Linux with glibc
     only; elsewhere `status` says so, and the rest is recorded.
-    ``None`` leaves that as it was said last; at first the environment's ``THAG_NB_NATIVE=1`` says it. With
-    ``THAG_NB_NATIVE=0`` it is never done.
+    ``None`` leaves that as it was said last; at first the environment's ``THAG_NB_NATIVE=1`` says it, and in a notebook
+    what is configured, which is to do it. With ``THAG_NB_NATIVE=0`` it is never done.
 
     Raises `DispatcherError` if a domain cannot be hooked, and where the GIL is off.
     """
