@@ -1,6 +1,7 @@
 """Where hooks in loaded libraries could bring a process down: at the ends of threads and of the process, under load."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from thag_nb import _native
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SIZE = 5120
+UNDER_SANITIZER = "san.so" in os.environ.get("LD_PRELOAD", "")
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a compiler"
@@ -69,6 +71,7 @@ def test_a_thread_that_allocates_when_it_is_over(build: Callable[[str], Path]):
     assert_sums_hold()
 
 
+@pytest.mark.skipif(UNDER_SANITIZER, reason="sanitizers have a new of their own")
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize("kind", ["", "_array", "_aligned"])
 def test_what_is_new_in_c_plus_plus(build: Callable[[str], Path], kind: str):
@@ -154,6 +157,7 @@ def test_a_hundred_starts_and_stops_while_a_library_s_threads_go_on(build: Calla
     assert python(code) == "all\n"
 
 
+@pytest.mark.skipif(UNDER_SANITIZER, reason="these libraries do not bear a sanitizer's allocator")
 def test_pools_come_and_go_while_libraries_work():
     for module in ("polars", "duckdb", "pyarrow"):
         pytest.importorskip(module)

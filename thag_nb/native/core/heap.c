@@ -38,6 +38,14 @@ enum {
     WAITING = 1 << 4,
 };
 
+/* ThreadSanitizer asks the C library about the stack of a thread that begins, before it can be told of what that does: there, the
+   C library's own slots are left alone. */
+#if defined(__SANITIZE_THREAD__)
+enum { OF_C_LIBRARY = 0 };
+#else
+enum { OF_C_LIBRARY = BLOCKS };
+#endif
+
 static bool is_attached;
 static uint64_t changes_seen;       /* of the objects, when their slots were last looked at */
 static thag_redirected found;
@@ -52,7 +60,8 @@ enum {
     VALLOC, PVALLOC, MMAP, MMAP64, MREMAP, MUNMAP, DLOPEN, DLSYM, SAVE_THREAD, RESTORE_THREAD, REDIRECTIONS,
 };
 
-#define REAL(number, type) ((type)redirections[number].real)
+/* Written before the slot that led here. */
+#define REAL(number, type) ((type)__atomic_load_n(&redirections[number].real, __ATOMIC_RELAXED))
 
 typedef void *sized_function(size_t size);
 typedef void *aligned_function(size_t alignment, size_t size);
@@ -326,7 +335,7 @@ heap_dlsym(void *handle, const char *name)
 {
     void *function = REAL(DLSYM, void *(*)(void *, const char *))(handle, name);
     for (int i = 0; i < DLOPEN; i++) {
-        if (function != NULL && (function == redirections[i].real || function == redirections[i].of_program)) {
+        if (function != NULL && (function == REAL(i, void *) || function == redirections[i].of_program)) {
             return redirections[i].hook;
         }
     }
@@ -406,7 +415,7 @@ redirected_in(const thag_object *object)
         return object->is_ours ? 0 : LOADING;
     }
     if (names(object->path, "/libc.so.")) {
-        return BLOCKS;
+        return OF_C_LIBRARY;
     }
     if (object->has_real) {
         return 0;               /* an allocator in the place of the C library's */
@@ -482,6 +491,9 @@ thag_heap_detach(void)
 thag_hook
 thag_heap_hook(void)
 {
+    if (OF_C_LIBRARY == 0) {
+        return is_attached && found.redirected > 0 ? THAG_HOOK_ON_TOP : THAG_HOOK_ABSENT;
+    }
     thag_thread *thread = &thag_this_thread;
     unsigned depth = thread->depth;
     thread->depth = THAG_PROBING;

@@ -418,6 +418,18 @@ is_entry(void *function)
            && symbol->st_shndx == SHN_UNDEF;
 }
 
+static void
+function_find(thag_redirection *redirection, void *libc)
+{
+    if (redirection->real != NULL) {
+        return;         /* found before: a thread may still be in the hook, and go on to this */
+    }
+    void *everywhere = dlsym(RTLD_DEFAULT, redirection->name);
+    void *real = everywhere != NULL && is_entry(everywhere) ? dlsym(libc, redirection->name) : everywhere;
+    redirection->of_program = everywhere;
+    __atomic_store_n(&redirection->real, real, __ATOMIC_RELAXED);       /* no slot leads to the hook yet */
+}
+
 bool
 thag_objects_find(thag_redirection *redirections, int count)
 {
@@ -426,9 +438,7 @@ thag_objects_find(thag_redirection *redirections, int count)
         return false;
     }
     for (int i = 0; i < count; i++) {
-        void *everywhere = dlsym(RTLD_DEFAULT, redirections[i].name);
-        redirections[i].of_program = everywhere;
-        redirections[i].real = everywhere != NULL && is_entry(everywhere) ? dlsym(libc, redirections[i].name) : everywhere;
+        function_find(&redirections[i], libc);
     }
     (void)dlclose(libc);
     return true;
