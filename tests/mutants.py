@@ -562,6 +562,22 @@ MUTANTS = [
         (_WAITING + "test_two_libraries_of_a_package",),
     ),
     Mutant(
+        "what was closed is taken for what is there now",
+        "objects.c",
+        "all->is_known = !all->looks_at_all && known.closed == info->dlpi_subs;",
+        "all->is_known = !all->looks_at_all;",
+        "another library may have been loaded where it was",
+        (_NATIVE + "test_a_library_that_comes_where_another_one_was_is_seen",),
+    ),
+    Mutant(
+        "what somebody else wrote in the meantime is taken for ours",
+        "objects.c",
+        "all->is_known = !all->looks_at_all && known.closed",
+        "all->is_known = known.closed",
+        "slots that were given back are taken again",
+        (_NATIVE + "test_hooks_may_come_and_go_while_threads_allocate",),
+    ),
+    Mutant(
         "calloc counts one element for the C library",
         "heap.c",
         "(count, size), count * size);",

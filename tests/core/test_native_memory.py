@@ -329,6 +329,20 @@ def test_what_is_loaded_while_recording_is_seen_from_the_next_task_on(library: L
 
 
 @pytest.mark.skipif(UNDER_SANITIZER, reason="sanitizers forbid RTLD_DEEPBIND")
+def test_a_library_that_comes_where_another_one_was_is_seen(library: Library, build: Callable[..., Path]):
+    path = build("slots", "-Wl,-z,now", "-DAGAIN")
+    for turn in range(5):
+        again = Library(path, gil=True)
+        with thag_nb.task(f"turn {turn}") as task:
+            block = again.take(SIZE)
+            assert owner(block) == (task.id, SIZE)
+        again.give_back(block)
+        again.close()
+    block = library.take(SIZE)
+    assert owner(block) is not None
+    library.give_back(block)
+
+
 def test_a_malloc_of_a_librarys_own_is_left_alone(library: Library, build: Callable[..., Path]):
     del library
     own = Library(build("own_malloc", "-Wl,-z,now"), gil=True, mode=os.RTLD_NOW | os.RTLD_DEEPBIND)

@@ -1,7 +1,8 @@
-from handmade import MIB, MS, SECOND, busy, context, recording, root
+from handmade import MIB, MS, SECOND, busy, context, marked, recording, root
 
+from thag_nb.costs.report import costs_bundle
 from thag_nb.costs.rows import costs
-from thag_nb.recordings.model import Recording
+from thag_nb.recordings.model import Recording, ResidentSize
 
 
 def of(made: Recording, most: int = 200) -> list[tuple[int, str]]:
@@ -100,3 +101,16 @@ def test_what_is_its_own_ancestor_is_not_followed_for_ever() -> None:
 def test_system_contexts_have_no_row() -> None:
     made = recording((root(), b""), (context(2, "system", kind="system"), b""))
     assert of(made) == [(0, "root")]
+
+
+def test_below_the_table_stands_what_the_process_is_made_of() -> None:
+    def last_line(made: Recording) -> str:
+        return costs_bundle(made, figure=False)["text/plain"].splitlines()[-2]
+
+    of_the_process = "RSS 90.0 MiB, 85.0 MiB of it in files, kept by allocators, or from before the recording"
+    assert last_line(marked()._replace(overhead_bytes=3 * MIB)).endswith(
+        f" · thag_nb itself 3.0 MiB · {of_the_process}"
+    )
+    asked_for_more = marked()._replace(resident=(ResidentSize(0, MIB),))
+    assert last_line(asked_for_more).endswith(" · RSS 1.0 MiB")
+    assert last_line(busy()).endswith(" · thag_nb itself 0 B")

@@ -166,7 +166,11 @@ def _shares(recording: Recording) -> str:
         parts[0] += f", {format_bytes(root.self_live_bytes)} outside of them"
     parts.append(f"thag_nb itself {format_bytes(recording.overhead_bytes)}")
     if recording.resident:
-        parts.append(f"RSS {format_bytes(recording.resident[-1].resident_bytes)}")
+        resident_bytes = recording.resident[-1].resident_bytes
+        others = resident_bytes - root.live_bytes - recording.overhead_bytes
+        parts.append(f"RSS {format_bytes(resident_bytes)}")
+        if others > 0:
+            parts[-1] += f", {format_bytes(others)} of it in files, kept by allocators, or from before the recording"
     return " · ".join(parts)
 
 

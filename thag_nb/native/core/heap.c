@@ -426,11 +426,11 @@ redirected_in(const thag_object *object)
 
 /* What the loader and we do meanwhile is nobody's. */
 static void
-slots_redirect(void)
+slots_redirect(bool looks_at_all)
 {
     thag_this_thread.depth++;
     changes_seen = thag_objects_changes();
-    found = thag_objects_redirect(redirections, REDIRECTIONS, redirected_in);
+    found = thag_objects_redirect(redirections, REDIRECTIONS, redirected_in, looks_at_all);
     thag_packages_update();
     thag_pools_attach();
     thag_this_thread.depth--;
@@ -460,7 +460,7 @@ thag_heap_update(void)
     }
     bool was_hooked = thag_heap_hook() != THAG_HOOK_ABSENT;
     if (!was_hooked || changes_seen != thag_objects_changes()) {
-        slots_redirect();
+        slots_redirect(!was_hooked);
     }
     return !was_hooked && thag_heap_hook() != THAG_HOOK_ABSENT;
 }

@@ -69,11 +69,24 @@ typedef struct {
     unsigned (*wanted)(const thag_object *object);
     bool restores;
     bool writes;            /* else it is only found out what there is to be written */
+    bool looks_at_all;      /* not only at what was loaded since the last time */
+    int place;              /* of the object that is visited, in the linker's list */
+    bool is_known;          /* so far, the list is as it was the last time */
     unsigned groups;        /* of the object that is looked at */
     bool is_due;            /* that object has something to be written */
     due_list due;
     thag_redirected found;
 } exchange;
+
+/* What was looked at the last time that slots were redirected, in the order of the linker's list. What is loaded comes behind, so
+   only that has to be looked at, unless something was closed meanwhile. GIL. */
+enum { KNOWN_ROOM = 4096 };
+static struct {
+    ElfW(Addr) bases[KNOWN_ROOM];
+    int count;
+    uint64_t closed;        /* objects, until then */
+    thag_redirected found;
+} known;
 
 /* ---- one slot ---- */
 
@@ -283,12 +296,40 @@ is_of_the_system(const char *path)
     return strstr(path, "/ld-linux") != NULL || strstr(path, "linux-vdso") != NULL;
 }
 
+/* True if the object was looked at before; else it is noted that now it was. */
+static bool
+object_is_known(exchange *all, const struct dl_phdr_info *info)
+{
+    if (all->place == 0) {
+        all->is_known = !all->looks_at_all && known.closed == info->dlpi_subs;
+        known.closed = info->dlpi_subs;
+    }
+    int place = all->place++;
+    if (all->is_known && place < known.count && known.bases[place] == info->dlpi_addr) {
+        return true;
+    }
+    if (all->is_known && place < known.count) {
+        all->is_known = false;
+    }
+    if (place == 0) {
+        known.found = (thag_redirected){0};
+    }
+    if (place < KNOWN_ROOM) {
+        known.bases[place] = info->dlpi_addr;
+        known.count = place + 1;
+    }
+    return false;
+}
+
 static int
 object_exchange(struct dl_phdr_info *info, size_t size, void *data)
 {
     (void)size;
     exchange *all = data;
     dynamics object;
+    if (!all->restores && !all->writes && object_is_known(all, info)) {
+        return 0;
+    }
     if (is_of_the_system(info->dlpi_name) || !object_read(info, &object)) {
         return 0;
     }
@@ -467,11 +508,15 @@ exchange_all(exchange *all)
 }
 
 thag_redirected
-thag_objects_redirect(const thag_redirection *redirections, int count, unsigned (*wanted)(const thag_object *object))
+thag_objects_redirect(const thag_redirection *redirections, int count, unsigned (*wanted)(const thag_object *object),
+                      bool looks_at_all)
 {
-    exchange all = {.redirections = redirections, .count = count, .wanted = wanted};
+    exchange all = {.redirections = redirections, .count = count, .wanted = wanted, .looks_at_all = looks_at_all};
     exchange_all(&all);
-    return all.found;
+    known.found.redirected += all.found.redirected;
+    known.found.foreign += all.found.foreign;
+    known.found.unwritable += all.found.unwritable;
+    return known.found;
 }
 
 void
@@ -492,11 +537,13 @@ thag_objects_find(thag_redirection *redirections, int count)
 }
 
 thag_redirected
-thag_objects_redirect(const thag_redirection *redirections, int count, unsigned (*wanted)(const thag_object *object))
+thag_objects_redirect(const thag_redirection *redirections, int count, unsigned (*wanted)(const thag_object *object),
+                      bool looks_at_all)
 {
     (void)redirections;
     (void)count;
     (void)wanted;
+    (void)looks_at_all;
     return (thag_redirected){0};
 }
 

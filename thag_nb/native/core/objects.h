@@ -32,10 +32,10 @@ typedef struct {
 /* Finds the functions of these names. False where there are no such slots to be exchanged. GIL. */
 bool thag_objects_find(thag_redirection *redirections, int count);
 
-/* Lets all slots of what is loaded now lead to the hooks, of those groups that `wanted` says for an object. What was loaded
-   since the last time is found as well. GIL. */
+/* Lets all slots of what is loaded now lead to the hooks, of those groups that `wanted` says for an object: of what was loaded
+   since the last time, or of all if somebody may have written in the others meanwhile. What was found in all, then and now. GIL. */
 thag_redirected thag_objects_redirect(const thag_redirection *redirections, int count,
-                                      unsigned (*wanted)(const thag_object *object));
+                                      unsigned (*wanted)(const thag_object *object), bool looks_at_all);
 
 /* Lets all slots that lead to a hook lead to where they led. GIL. */
 void thag_objects_restore(const thag_redirection *redirections, int count);
