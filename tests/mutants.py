@@ -65,6 +65,7 @@ _CURRENT = "tests/core/test_current.py::"
 _LOGS = "tests/core/test_logs.py::"
 _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _NATIVE = "tests/core/test_native_memory.py::"
+_HAZARDS = "tests/core/test_native_hazards.py::"
 _POOLS = "tests/core/test_pools.py::"
 _WAITING = "tests/core/test_waiting.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
@@ -352,6 +353,46 @@ MUTANTS = [
         "    (void)object, (void)type, (void)symbol, (void)held;\n    return false;",
         "many libraries are bound when they first call",
         (_NATIVE + "test_slots_that_were_never_used_are_redirected_and_usable_afterwards",),
+    ),
+    Mutant(
+        "slots in code are written",
+        "objects.c",
+        "            return (part->p_flags & PF_W) != 0;",
+        "            return true;",
+        "those pages are not writable",
+        (_HAZARDS + "test_slots_in_the_middle_of_code_are_left_alone",),
+    ),
+    Mutant(
+        "addresses are taken as they stand in a library",
+        "objects.c",
+        "(is_within(info, (const void *)address) ? address : info->dlpi_addr + address)",
+        "(info == NULL ? 0 : address)",
+        "the linker leaves them as they are where nothing is written to",
+        (_HAZARDS + "test_what_a_library_says_of_itself_may_be_read_only",),
+    ),
+    Mutant(
+        "slots are redirected while libraries are loaded",
+        "heap.c",
+        "        loading_wait(with_gil);",
+        "        (void)with_gil, (void)loading_wait;",
+        "they do not hold yet what they will, and are not looked at again",
+        (_HAZARDS + "test_a_library_that_is_only_half_loaded_when_a_task_begins_is_seen_nevertheless",),
+    ),
+    Mutant(
+        "the linker is waited for with the GIL",
+        "heap.c",
+        "    return heap_update(false);",
+        "    return heap_update(true);",
+        "what is loaded may need it",
+        (_HAZARDS + "test_a_library_that_needs_the_gil_to_become_ready_does_not_stop_a_task",),
+    ),
+    Mutant(
+        "slots are redirected when nothing was loaded",
+        "heap.c",
+        "    if (handle != NULL && thag_current_is_attached(thag_tstate_here(false))) {",
+        "    if (thag_current_is_attached(thag_tstate_here(false))) {",
+        "the linker forgets what it had to say",
+        (_HAZARDS + "test_an_import_that_fails_says_why",),
     ),
     Mutant(
         "pages stay writable",

@@ -1,10 +1,15 @@
 """Where hooks in loaded libraries could bring a process down: at the ends of threads and of the process, under load."""
 
 import ctypes
+import importlib.machinery
+import importlib.util
 import os
+import platform
 import shutil
+import struct
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,16 +30,16 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     folder = tmp_path_factory.mktemp("hazards")
 
-    def built(source: str) -> Path:
-        path = folder / f"{source}.so"
+    def built(source: str, *flags: str) -> Path:
+        path = folder / f"{source}{''.join(flags).replace(',', '').replace('/', '')}.so"
         compiler = "c++" if source.endswith("pp") else "cc"
         if shutil.which(compiler) is None:
             pytest.skip(f"needs {compiler}")
         if not path.exists():
-            command = [compiler, "-shared", "-fPIC", "-O1", "-pthread", "-o", path, SUPPORT / source]
+            command = [compiler, "-shared", "-fPIC", "-O1", "-pthread", *flags, "-o", path, SUPPORT / source]
             subprocess.run(command, check=True)
         return path
 
@@ -58,7 +63,7 @@ def library(path: Path, *pointers: str) -> ctypes.CDLL:
 
 
 @pytest.mark.usefixtures("recorded")
-def test_a_thread_that_allocates_when_it_is_over(build: Callable[[str], Path]):
+def test_a_thread_that_allocates_when_it_is_over(build: Callable[..., Path]):
     dll = library(build("endings.c"), "end_a_thread")
     with thag_nb.task("cell") as task:
         _native.set_foreground(task.id)
@@ -74,7 +79,7 @@ def test_a_thread_that_allocates_when_it_is_over(build: Callable[[str], Path]):
 @pytest.mark.skipif(UNDER_SANITIZER, reason="sanitizers have a new of their own")
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize("kind", ["", "_array", "_aligned"])
-def test_what_is_new_in_c_plus_plus(build: Callable[[str], Path], kind: str):
+def test_what_is_new_in_c_plus_plus(build: Callable[..., Path], kind: str):
     dll = library(build("news.cpp"), "take" + kind)
     with thag_nb.task("asker") as task:
         block = getattr(dll, "take" + kind)(ctypes.c_size_t(SIZE))
@@ -106,12 +111,12 @@ ENDS = """
         "import gc; kept = [type('Late', (), {'__del__': lambda self: bytearray(99_999)})()]; kept.append(kept)",
     ],
 )
-def test_a_process_ends_well_while_a_library_s_threads_go_on(build: Callable[[str], Path], more: str):
+def test_a_process_ends_well_while_a_library_s_threads_go_on(build: Callable[..., Path], more: str):
     for _ in range(5):
         assert python(ENDS.format(path=str(build("endings.c")), more=more)) == "well"
 
 
-def test_many_forks_while_a_library_s_threads_go_on(build: Callable[[str], Path]):
+def test_many_forks_while_a_library_s_threads_go_on(build: Callable[..., Path]):
     forks = f"""
         import ctypes, os, sys, warnings, thag_nb
         warnings.simplefilter("ignore")
@@ -137,7 +142,7 @@ def test_many_forks_while_a_library_s_threads_go_on(build: Callable[[str], Path]
 
 
 @pytest.mark.usefixtures("recorded")
-def test_a_hundred_starts_and_stops_while_a_library_s_threads_go_on(build: Callable[[str], Path]):
+def test_a_hundred_starts_and_stops_while_a_library_s_threads_go_on(build: Callable[..., Path]):
     code = f"""
         import ctypes, thag_nb
         from thag_nb import _native
@@ -204,7 +209,7 @@ def test_pools_come_and_go_while_libraries_work():
     assert python(code) == "all\n"
 
 
-def test_blocks_that_are_live_at_a_stop_may_be_freed_and_made_again(build: Callable[[str], Path]):
+def test_blocks_that_are_live_at_a_stop_may_be_freed_and_made_again(build: Callable[..., Path]):
     dll = library(build("endings.c"), "end_a_thread")
     for _ in range(3):
         thag_nb.start(native=True)
@@ -237,3 +242,99 @@ def test_big_libraries_are_imported_while_recording(name: str):
         print(thag_nb.status().hooks["native"])
     """
     assert python(code) == "on top\n"
+
+
+INCLUDE = f"-I{sysconfig.get_path('include')}"
+
+
+def test_a_library_that_needs_the_gil_to_become_ready_does_not_stop_a_task(build: Callable[..., Path]):
+    loader, loaded = build("loading.c", INCLUDE), build("loading.c", INCLUDE, "-DNEEDS_GIL")
+    code = f"""
+        import ctypes, thag_nb
+        loader = ctypes.PyDLL({str(loader)!r}, mode=ctypes.RTLD_GLOBAL)
+        thag_nb.start(native=True)
+        assert loader.load_meanwhile({str(loaded)!r}.encode()) == 0
+        with thag_nb.task("meanwhile"):
+            pass
+        loaded = ctypes.CDLL({str(loaded)!r})
+        loaded.take.restype = ctypes.c_void_p
+        with thag_nb.task("taker") as task:
+            block = loaded.take(ctypes.c_size_t({SIZE}))
+        print(thag_nb._native.owner_of(block) == (task.id, {SIZE}))
+    """
+    assert python(code) == "True\n"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="what sleeps is written for this processor")
+def test_a_library_that_is_only_half_loaded_when_a_task_begins_is_seen_nevertheless(build: Callable[..., Path]):
+    loader, slow = build("loading.c", INCLUDE), build("loading.c", INCLUDE, "-DSLOWLY_LINKED")
+    loaded = build("slots.c", "-Wl,-z,now", "-Wl,--no-as-needed", str(slow))
+    code = f"""
+        import ctypes, pathlib, thag_nb
+        loader = ctypes.PyDLL({str(loader)!r})
+        thag_nb.start(native=True)
+        assert loader.load_without_waiting({str(loaded)!r}.encode()) == 0
+        while {str(loaded)!r} not in pathlib.Path("/proc/self/maps").read_text():
+            pass
+        with thag_nb.task("meanwhile"):
+            pass
+        loaded = ctypes.CDLL({str(loaded)!r})
+        loaded.take.restype = ctypes.c_void_p
+        with thag_nb.task("taker") as task:
+            block = loaded.take(ctypes.c_size_t({SIZE}))
+        print(thag_nb._native.owner_of(block) == (task.id, {SIZE}))
+    """
+    assert python(code) == "True\n"
+
+
+@pytest.mark.usefixtures("recorded")
+def test_an_import_that_fails_says_why(build: Callable[..., Path]):
+    path = build("loading.c", INCLUDE, "-DNEVER_READY", "-Wl,-z,now")
+    loader = importlib.machinery.ExtensionFileLoader("never_ready", str(path))
+    spec = importlib.util.spec_from_loader("never_ready", loader)
+    assert spec is not None
+    library(build("slots.c", "-DUNSEEN"))  # its slots are yet to be redirected
+    with pytest.raises(ImportError, match="nobody_has_this"):
+        importlib.util.module_from_spec(spec)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are of this processor's compiler")
+def test_slots_in_the_middle_of_code_are_left_alone(build: Callable[..., Path]):
+    path = build("slots.c", "-fno-pic", "-mcmodel=large", "-Wl,-z,notext")
+    code = f"""
+        import ctypes, thag_nb
+        dll = ctypes.CDLL({str(path)!r})
+        dll.take.restype = ctypes.c_void_p
+        thag_nb.start(native=True)
+        dll.give_back(ctypes.c_void_p(dll.take(ctypes.c_size_t({SIZE}))))
+        print(thag_nb._native.slots()["unwritable"], any("1 libraries" in note for note in thag_nb.status().notes))
+    """
+    assert python(code) == "1 True\n"
+
+
+def test_what_a_library_says_of_itself_may_be_read_only(build: Callable[..., Path], tmp_path: Path):
+    """As some linkers make it: then the dynamic linker leaves addresses there as they are in the file."""
+    path = tmp_path / "read_only.so"
+    path.write_bytes(with_read_only_dynamics(build("slots.c").read_bytes()))
+    code = f"""
+        import ctypes, thag_nb
+        dll = ctypes.CDLL({str(path)!r})
+        dll.take.restype = ctypes.c_void_p
+        thag_nb.start(native=True)
+        with thag_nb.task("taker") as task:
+            block = dll.take(ctypes.c_size_t({SIZE}))
+        print(thag_nb._native.owner_of(block) == (task.id, {SIZE}))
+    """
+    assert python(code) == "True\n"
+
+
+def with_read_only_dynamics(library: bytes) -> bytes:
+    """An ELF file whose PT_DYNAMIC is not flagged as writable."""
+    dynamic, writable, part_bytes = 2, 2, 56
+    (first,), (count,) = struct.unpack_from("<Q", library, 32), struct.unpack_from("<H", library, 56)
+    changed = bytearray(library)
+    for part in range(first, first + count * part_bytes, part_bytes):
+        kind, flags = struct.unpack_from("<II", changed, part)
+        if kind == dynamic:
+            struct.pack_into("<I", changed, part + 4, flags & ~writable)
+    return bytes(changed)

@@ -64,8 +64,8 @@ static int64_t reattached;      /* domains that were hooked again after somebody
 static int
 hooks_put(void)
 {
+    bool regained = thag_heap_update();     /* first: others may run meanwhile, and stop the recording */
     int hooked = thag_dispatcher_hook();
-    bool regained = thag_heap_update();
     reattached += thag_is_recording() ? (hooked > 0 ? hooked : 0) + regained : 0;
     return hooked;
 }
@@ -73,7 +73,7 @@ hooks_put(void)
 bool
 thag_recording_goes_on(void)
 {
-    return thag_is_recording() && hooks_put() >= 0;
+    return thag_is_recording() && hooks_put() >= 0 && thag_is_recording();
 }
 
 static PyObject *

@@ -22,6 +22,7 @@
 #include "native_block.h"
 #include "pools.h"
 
+#include <dlfcn.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@ enum { OF_C_LIBRARY = BLOCKS };
 #endif
 
 static bool is_attached;
+static bool heap_update(bool with_gil);
 static uint64_t changes_seen;       /* of the objects, when their slots were last looked at */
 static thag_redirected found;
 
@@ -346,7 +348,11 @@ static void *
 heap_dlopen(const char *path, int flags)
 {
     void *handle = REAL(DLOPEN, void *(*)(const char *, int))(path, flags);
-    (void)thag_heap_update();
+    /* Who has the GIL keeps it, as the interpreter expects; and it has waited for the same already. */
+    if (handle != NULL && thag_current_is_attached(thag_tstate_here(false))) {
+        (void)heap_update(true);
+        (void)dlerror();        /* ours, if any, is none of the caller's */
+    }
     return handle;
 }
 
@@ -424,16 +430,50 @@ redirected_in(const thag_object *object)
     return BLOCKS | WAITING | (thag_pools_keep_mappings(object->path) ? 0 : MAPPINGS) | (looks_up ? LOOKING_UP : 0);
 }
 
-/* What the loader and we do meanwhile is nobody's. */
+/* What is being loaded may need the GIL to become ready. */
 static void
-slots_redirect(bool looks_at_all)
+loading_wait(bool with_gil)
 {
+    if (with_gil) {
+        thag_objects_wait();
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    thag_objects_wait();
+    Py_END_ALLOW_THREADS
+}
+
+/* What the loader and we do meanwhile is nobody's. While we wait, others may go on loading, or detach. */
+static void
+slots_redirect(bool looks_at_all, bool with_gil)
+{
+    enum { TRIES = 10 };
     thag_this_thread.depth++;
-    changes_seen = thag_objects_changes();
-    found = thag_objects_redirect(redirections, REDIRECTIONS, redirected_in, looks_at_all);
-    thag_packages_update();
-    thag_pools_attach();
+    bool is_done = false;
+    for (int i = 0; i < TRIES && is_attached && !is_done; i++) {
+        uint64_t changes = thag_objects_changes();
+        loading_wait(with_gil);
+        is_done = is_attached && thag_objects_redirect(redirections, REDIRECTIONS, redirected_in, looks_at_all, changes, &found);
+        changes_seen = is_done ? changes : changes_seen;
+    }
+    if (is_done) {
+        thag_packages_update();
+        thag_pools_attach();
+    }
     thag_this_thread.depth--;
+}
+
+static bool
+heap_update(bool with_gil)
+{
+    if (!is_attached) {
+        return false;
+    }
+    bool was_hooked = thag_heap_hook() != THAG_HOOK_ABSENT;
+    if (!was_hooked || changes_seen != thag_objects_changes()) {
+        slots_redirect(!was_hooked, with_gil);
+    }
+    return !was_hooked && thag_heap_hook() != THAG_HOOK_ABSENT;
 }
 
 bool
@@ -455,14 +495,7 @@ thag_heap_attach(void)
 bool
 thag_heap_update(void)
 {
-    if (!is_attached) {
-        return false;
-    }
-    bool was_hooked = thag_heap_hook() != THAG_HOOK_ABSENT;
-    if (!was_hooked || changes_seen != thag_objects_changes()) {
-        slots_redirect(!was_hooked);
-    }
-    return !was_hooked && thag_heap_hook() != THAG_HOOK_ABSENT;
+    return heap_update(false);
 }
 
 void
@@ -480,10 +513,10 @@ void
 thag_heap_detach(void)
 {
     if (is_attached) {
+        is_attached = false;
         thag_pools_detach();
         thag_objects_restore(redirections, REDIRECTIONS);
         thag_waiting_forget();
-        is_attached = false;
         found = (thag_redirected){0};
     }
 }

@@ -20,8 +20,9 @@
 
    Nothing is remembered of a slot: what is to be restored is found by what it holds. So libraries may be closed and loaded
    meanwhile. Most have their slots on pages that the linker makes read-only (RELRO) when it is done with the library; they are
-   made so again. Before it is done, they must not be: so an exchange looks first for the libraries that have something to be
-   written, then waits for whoever is loading one, and then writes in those that it had found. */
+   made so again. Before it is done, they must not be, and may not hold yet what they will. So whoever wants slots redirected reads
+   how often objects came and went, waits for whoever is loading one, and then nothing is written if one came or went meanwhile.
+   Slots that lead to a hook are of objects that are loaded: to restore them, nothing is waited for. */
 
 #define _GNU_SOURCE
 
@@ -53,28 +54,20 @@ typedef struct {
     uintptr_t read_only, read_only_end;         /* whole pages */
 } dynamics;
 
-/* The objects that have something to be written, in the order of the linker's list. */
-typedef struct {
-    struct {
-        ElfW(Addr) base;
-        const char *path;
-    } *objects;
-    size_t count, room;
-    size_t next;            /* the first that was not met again */
-} due_list;
-
 typedef struct {
     const thag_redirection *redirections;
     int count;
     unsigned (*wanted)(const thag_object *object);
     bool restores;
-    bool writes;            /* else it is only found out what there is to be written */
+    uint64_t changes;       /* as it must still be, unless slots are restored */
+    bool is_late;           /* it is not */
     bool looks_at_all;      /* not only at what was loaded since the last time */
     int place;              /* of the object that is visited, in the linker's list */
     bool is_known;          /* so far, the list is as it was the last time */
+    bool writes;            /* else it is only found out what there is to be written */
     unsigned groups;        /* of the object that is looked at */
     bool is_due;            /* that object has something to be written */
-    due_list due;
+    bool refuses;           /* and a slot that cannot be */
     thag_redirected found;
 } exchange;
 
@@ -110,6 +103,19 @@ is_within(const struct dl_phdr_info *info, const void *address)
         const ElfW(Phdr) *part = &info->dlpi_phdr[i];
         if (part->p_type == PT_LOAD && (uintptr_t)address - (info->dlpi_addr + part->p_vaddr) < part->p_memsz) {
             return true;
+        }
+    }
+    return false;
+}
+
+/* True if the pages of a slot are writable, or were until the linker was done with them. */
+static bool
+is_writable(const struct dl_phdr_info *info, const void *slot)
+{
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        if (part->p_type == PT_LOAD && (uintptr_t)slot - (info->dlpi_addr + part->p_vaddr) < part->p_memsz) {
+            return (part->p_flags & PF_W) != 0;
         }
     }
     return false;
@@ -158,6 +164,10 @@ relocation_exchange(exchange *all, const dynamics *object, const ElfW(Rela) *rel
         return;
     }
     void **slot = (void **)(object->info->dlpi_addr + relocation->r_offset);
+    if (!is_writable(object->info, slot)) {
+        all->refuses = true;        /* in the middle of code, for instance, as the linker is still able to write there */
+        return;
+    }
     void *held = __atomic_load_n(slot, __ATOMIC_RELAXED);
     void *word = all->restores ? word_restored(type, held, redirection)
                                : word_redirected(all, object, type, symbol, held, redirection);
@@ -169,25 +179,33 @@ relocation_exchange(exchange *all, const dynamics *object, const ElfW(Rela) *rel
 
 /* ---- one object ---- */
 
+/* The linker has added the object's address to these, unless they are on pages that are never written to. */
+static const void *
+dynamics_address(const struct dl_phdr_info *info, ElfW(Addr) address)
+{
+    return (const void *)(is_within(info, (const void *)address) ? address : info->dlpi_addr + address);
+}
+
 static void
 dynamics_read(dynamics *object, const ElfW(Dyn) *entry)
 {
     for (; entry->d_tag != DT_NULL; entry++) {
+        const void *address = dynamics_address(object->info, entry->d_un.d_ptr);
         switch (entry->d_tag) {
         case DT_SYMTAB:
-            object->symbols = (const void *)entry->d_un.d_ptr;
+            object->symbols = address;
             break;
         case DT_STRTAB:
-            object->names = (const void *)entry->d_un.d_ptr;
+            object->names = address;
             break;
         case DT_RELA:
-            object->relocations = (const void *)entry->d_un.d_ptr;
+            object->relocations = address;
             break;
         case DT_RELASZ:
             object->relocations_bytes = entry->d_un.d_val;
             break;
         case DT_JMPREL:
-            object->calls = (const void *)entry->d_un.d_ptr;
+            object->calls = address;
             break;
         case DT_PLTRELSZ:
             object->calls_bytes = entry->d_un.d_val;
@@ -236,57 +254,17 @@ slots_exchange(exchange *all, const dynamics *object)
     }
 }
 
-/* False without memory. */
-static bool
-due_append(due_list *due, const struct dl_phdr_info *info)
-{
-    if (due->count == due->room) {
-        size_t room = due->room == 0 ? 64 : 2 * due->room;
-        void *more = realloc(due->objects, room * sizeof(*due->objects));
-        if (more == NULL) {
-            return false;
-        }
-        due->objects = more;
-        due->room = room;
-    }
-    due->objects[due->count].base = info->dlpi_addr;
-    due->objects[due->count++].path = info->dlpi_name;
-    return true;
-}
-
-/* True if the object is among those that were found to be due. */
-static bool
-due_meet(due_list *due, const struct dl_phdr_info *info)
-{
-    for (size_t i = due->next; i < due->count; i++) {
-        if (due->objects[i].base == info->dlpi_addr && due->objects[i].path == info->dlpi_name) {
-            due->next = i + 1;
-            return true;
-        }
-    }
-    return false;
-}
-
 static void
 slots_write(exchange *all, const dynamics *object)
 {
-    if (!due_meet(&all->due, object->info)) {
-        return;
-    }
     if (!read_only_set(object, true)) {
         all->found.unwritable++;
         return;
     }
+    all->writes = true;
     slots_exchange(all, object);
     (void)read_only_set(object, false);
-}
-
-static bool
-slots_look(exchange *all, const dynamics *object)
-{
-    all->is_due = false;
-    slots_exchange(all, object);
-    return !all->is_due || due_append(&all->due, object->info);
+    all->writes = false;
 }
 
 /* The linker itself must go on with its own functions; the kernel's object has none. */
@@ -327,7 +305,11 @@ object_exchange(struct dl_phdr_info *info, size_t size, void *data)
     (void)size;
     exchange *all = data;
     dynamics object;
-    if (!all->restores && !all->writes && object_is_known(all, info)) {
+    all->is_late = !all->restores && all->changes != info->dlpi_adds + info->dlpi_subs;
+    if (all->is_late) {
+        return 1;
+    }
+    if (!all->restores && object_is_known(all, info)) {
         return 0;
     }
     if (is_of_the_system(info->dlpi_name) || !object_read(info, &object)) {
@@ -343,11 +325,13 @@ object_exchange(struct dl_phdr_info *info, size_t size, void *data)
     if (all->groups == 0) {
         return 0;
     }
-    if (all->writes) {
+    all->is_due = all->refuses = false;
+    slots_exchange(all, &object);
+    all->found.unwritable += all->refuses && !all->restores;
+    if (all->is_due) {
         slots_write(all, &object);
-        return 0;
     }
-    return slots_look(all, &object) ? 0 : -1;
+    return 0;
 }
 
 /* ---- all objects ---- */
@@ -485,45 +469,37 @@ thag_objects_find(thag_redirection *redirections, int count)
     return true;
 }
 
-/* Returns when all that was being loaded is: the linker does one at a time. */
-static void
-loading_wait(void)
+void
+thag_objects_wait(void)
 {
-    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);      /* the linker does one at a time */
     if (libc != NULL) {
         (void)dlclose(libc);
     }
 }
 
-static void
-exchange_all(exchange *all)
-{
-    (void)dl_iterate_phdr(object_exchange, all);
-    if (all->due.count > 0) {
-        loading_wait();
-        all->writes = true;
-        (void)dl_iterate_phdr(object_exchange, all);
-    }
-    free(all->due.objects);
-}
-
-thag_redirected
+bool
 thag_objects_redirect(const thag_redirection *redirections, int count, unsigned (*wanted)(const thag_object *object),
-                      bool looks_at_all)
+                      bool looks_at_all, uint64_t changes, thag_redirected *found)
 {
-    exchange all = {.redirections = redirections, .count = count, .wanted = wanted, .looks_at_all = looks_at_all};
-    exchange_all(&all);
+    exchange all = {.redirections = redirections, .count = count, .wanted = wanted, .looks_at_all = looks_at_all,
+                    .changes = changes};
+    (void)dl_iterate_phdr(object_exchange, &all);
+    if (all.is_late) {
+        return false;
+    }
     known.found.redirected += all.found.redirected;
     known.found.foreign += all.found.foreign;
     known.found.unwritable += all.found.unwritable;
-    return known.found;
+    *found = known.found;
+    return true;
 }
 
 void
 thag_objects_restore(const thag_redirection *redirections, int count)
 {
     exchange all = {.redirections = redirections, .count = count, .restores = true};
-    exchange_all(&all);
+    (void)dl_iterate_phdr(object_exchange, &all);
 }
 
 #else
@@ -536,15 +512,22 @@ thag_objects_find(thag_redirection *redirections, int count)
     return false;
 }
 
-thag_redirected
+void
+thag_objects_wait(void)
+{
+}
+
+bool
 thag_objects_redirect(const thag_redirection *redirections, int count, unsigned (*wanted)(const thag_object *object),
-                      bool looks_at_all)
+                      bool looks_at_all, uint64_t changes, thag_redirected *found)
 {
     (void)redirections;
     (void)count;
     (void)wanted;
     (void)looks_at_all;
-    return (thag_redirected){0};
+    (void)changes;
+    *found = (thag_redirected){0};
+    return true;
 }
 
 void

@@ -32,10 +32,14 @@ typedef struct {
 /* Finds the functions of these names. False where there are no such slots to be exchanged. GIL. */
 bool thag_objects_find(thag_redirection *redirections, int count);
 
-/* Lets all slots of what is loaded now lead to the hooks, of those groups that `wanted` says for an object: of what was loaded
-   since the last time, or of all if somebody may have written in the others meanwhile. What was found in all, then and now. GIL. */
-thag_redirected thag_objects_redirect(const thag_redirection *redirections, int count,
-                                      unsigned (*wanted)(const thag_object *object), bool looks_at_all);
+/* Returns when all is loaded that was being loaded. Others may need the GIL for that: any thread, better without it. */
+void thag_objects_wait(void);
+
+/* Lets all slots of what is loaded lead to the hooks, of those groups that `wanted` says for an object: of what was loaded since the
+   last time, or of all if somebody may have written in the others meanwhile. `found` is what was in all, then and now. False, and
+   nothing is done, if objects have come or gone since `changes` was read, which must have been before the last wait. GIL. */
+bool thag_objects_redirect(const thag_redirection *redirections, int count, unsigned (*wanted)(const thag_object *object),
+                           bool looks_at_all, uint64_t changes, thag_redirected *found);
 
 /* Lets all slots that lead to a hook lead to where they led. GIL. */
 void thag_objects_restore(const thag_redirection *redirections, int count);
