@@ -395,6 +395,14 @@ MUTANTS = [
         (_HAZARDS + "test_an_import_that_fails_says_why",),
     ),
     Mutant(
+        "what cannot be unmapped is looked through",
+        "heap.c",
+        "    if (size == 0 || (uintptr_t)start % page_bytes() != 0 || is_beyond(start, size)) {",
+        "    if (size == 0 || (uintptr_t)start % page_bytes() != 0) {",
+        "its blocks stay",
+        (_HAZARDS + "test_ranges_as_large_as_the_address_space_are_unmapped_at_once",),
+    ),
+    Mutant(
         "pages stay writable",
         "objects.c",
         "    slots_exchange(all, object);\n    (void)read_only_set(object, false);",
@@ -669,8 +677,8 @@ MUTANTS = [
     Mutant(
         "one mapping ends with a call",
         "heap.c",
-        "page < unmapped.end; page += page_bytes()",
-        "page < unmapped.start + page_bytes(); page += page_bytes()",
+        "page = has_table ? page + page_bytes() : table_after(page);",
+        "page = unmapped.end;",
         "it may unmap several",
         (_NATIVE + "test_one_call_may_unmap_the_end_of_one_mapping_and_all_of_the_next",),
     ),

@@ -338,3 +338,23 @@ def with_read_only_dynamics(library: bytes) -> bytes:
         if kind == dynamic:
             struct.pack_into("<I", changed, part + 4, flags & ~writable)
     return bytes(changed)
+
+
+@pytest.mark.skipif(UNDER_SANITIZER, reason="sanitizers have the address space for themselves")
+def test_ranges_as_large_as_the_address_space_are_unmapped_at_once(build: Callable[..., Path]):
+    code = f"""
+        import ctypes, thag_nb
+        dll = ctypes.CDLL({str(build("slots.c"))!r})
+        dll.map.restype = dll.map_reserved.restype = ctypes.c_void_p
+        size, address = ctypes.c_size_t, ctypes.c_void_p
+        thag_nb.start(native=True)
+        with thag_nb.task("mapper") as task:
+            block = dll.map(size(4096))
+        for _ in range(10):
+            reserved = dll.map_reserved(size(1 << 46))
+            if reserved != 2**64 - 1:  # where there may be as much
+                assert dll.unmap(address(reserved), size(1 << 46)) == 0
+        assert dll.unmap(address(block), size(1 << 62)) == -1
+        print(thag_nb._native.owner_of(block) == (task.id, 4096))
+    """
+    assert python(code) == "True\n"

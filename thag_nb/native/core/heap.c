@@ -173,6 +173,14 @@ page_bytes(void)
     return (uintptr_t)sysconf(_SC_PAGESIZE);
 }
 
+/* True for what no address space is large enough for: nothing is unmapped then. */
+static bool
+is_beyond(const void *start, size_t size)
+{
+    uintptr_t most = (uintptr_t)1 << THAG_ADDRESS_BITS;
+    return (uintptr_t)start > most || size > most - (uintptr_t)start;
+}
+
 /* The whole pages of what begins at an address. */
 static range
 pages_of(void *start, size_t size)
@@ -216,6 +224,13 @@ typedef struct {
     range pages;
 } torn_mapping;
 
+/* Where the next table begins. Ranges may be as large as the address space, and most of it has none. */
+static char *
+table_after(char *address)
+{
+    return (char *)((((uintptr_t)address >> THAG_LEAF_SHIFT) + 1) << THAG_LEAF_SHIFT);
+}
+
 /* Tells of the end of all blocks in a range, before it is unmapped, but for the first, if something of that remains. */
 static torn_mapping
 range_claim(thag_thread *thread, range unmapped)
@@ -227,8 +242,13 @@ range_claim(thag_thread *thread, range unmapped)
             torn.claim = thag_event_claim(thread, THAG_NATIVE, torn.block);
         }
     }
-    for (char *page = unmapped.start; page < unmapped.end; page += page_bytes()) {
-        thag_native_gone(page);
+    char *page = unmapped.start;
+    while (page < unmapped.end) {
+        bool has_table = thag_owners_find((uintptr_t)page) != NULL;
+        if (has_table) {
+            thag_native_gone(page);
+        }
+        page = has_table ? page + page_bytes() : table_after(page);
     }
     return torn;
 }
@@ -262,7 +282,7 @@ static int
 heap_munmap(void *start, size_t size)
 {
     int (*forward)(void *, size_t) = REAL(MUNMAP, int (*)(void *, size_t));
-    if (size == 0 || (uintptr_t)start % page_bytes() != 0) {
+    if (size == 0 || (uintptr_t)start % page_bytes() != 0 || is_beyond(start, size)) {
         return forward(start, size);
     }
     thag_thread *thread = &thag_this_thread;
@@ -283,7 +303,8 @@ static void *
 heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t offset)
 {
     thag_thread *thread = &thag_this_thread;
-    range replaced = pages_of(start, (flags & MAP_FIXED) != 0 && (uintptr_t)start % page_bytes() == 0 ? size : 0);
+    bool replaces = (flags & MAP_FIXED) != 0 && (uintptr_t)start % page_bytes() == 0 && !is_beyond(start, size);
+    range replaced = pages_of(start, replaces ? size : 0);
     torn_mapping torn = {.block = NULL};
     if (replaced.end != replaced.start) {
         torn = range_claim(thread, replaced);
