@@ -530,14 +530,6 @@ MUTANTS = [
         (_WAITING + "test_after_the_wait_the_foreground_is_charged_again",),
     ),
     Mutant(
-        "who is worked for is remembered across a reset",
-        "waiting.c",
-        "self->version == version && self->generation == generation",
-        "self->version == version",
-        "the record may be another context's by then",
-        (_WAITING + "test_resets_take_away_what_is_above_who_waits",),
-    ),
-    Mutant(
         "who has waited keeps its record for ever",
         "waiting.c",
         "        (void)atomic_fetch_sub(&context->frames, 1);",
