@@ -8,7 +8,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -272,6 +272,29 @@ def test_a_reset_or_a_stop_while_somebody_waits(libraries):
     task, block = in_thread("asker", one.ask_for)
     assert owner(block) == task
     one.give_back(block)
+    assert_sums_hold()
+
+
+def test_resets_take_away_what_is_above_who_waits(build: Callable[[str], Library]):
+    """The task above two that wait ends, and its record is used again, while they go on waiting."""
+    one, other = build("site-packages/pair/one.so"), build("site-packages/pair/other.so")
+    with thag_nb.task("outermost"), ExitStack() as waiting:
+        with thag_nb.task("above") as above:
+            waiting.enter_context(one.lingering("first"))
+            waiting.enter_context(other.lingering("second"))
+            block = one.ask_holding()
+            assert owner(block) == above.id
+            one.give_back(block)
+        thag_nb.reset()
+        charged = []
+        for turn in range(5):
+            with thag_nb.task(f"takes its place {turn}"):
+                block = one.ask_holding()
+                charged.append(owner(block))
+                one.give_back(block)
+            thag_nb.reset()
+        outermost = thag_nb.read().find("outermost").context_id
+        assert charged == [outermost] * 5
     assert_sums_hold()
 
 

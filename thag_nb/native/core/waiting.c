@@ -12,8 +12,9 @@
 
    A place is taken and given up with the GIL, and read by any thread. Each change moves a version, so that readers
    need not look at all places for each event. Whoever is in a place keeps the record of the context from being given back; who
-   gives up a place empties it first, then moves the version, and lets go of the context at last. So whoever finds the
-   version unmoved, within an event, may use what it found under it. */
+   gives up a place empties it first, then moves the version, and lets go of the context at last. What is above those that
+   wait, or took over from one in a reset, is kept by nobody; but nothing is given back without a new generation. So whoever
+   finds both unmoved, within an event, may use what it found under them. */
 
 #include "waiting.h"
 
@@ -194,7 +195,8 @@ thag_context *
 thag_waiting_for(thag_waiter *self)
 {
     uint64_t version = atomic_load(&places_version);
-    if (THAG_LIKELY(self->version == version)) {
+    uint32_t generation = atomic_load(&thag_contexts_generation);
+    if (THAG_LIKELY(self->version == version && self->generation == generation)) {
         return self->answer;
     }
     those_waiting those = those_find(self->package, self->package == THAG_NO_PACKAGE);
@@ -204,6 +206,7 @@ thag_waiting_for(thag_waiter *self)
     self->sharing = those.other != NULL ? sharing_of(&those) : NULL;
     self->answer = those.above;
     self->version = version;
+    self->generation = generation;
     return those.above;
 }
 
