@@ -40,8 +40,8 @@ class Library:
     def ask_holding(self, size: int = SIZE) -> int:
         return self.dll.ask_holding(ctypes.c_size_t(size))
 
-    def ask_to_call(self, function: Callable[[], object]) -> None:
-        self.dll.ask_to_call(ctypes.py_object(function))
+    def ask_to_call(self, function: Callable[[], object], *, by_state: bool = False) -> None:
+        self.dll.ask_to_call(ctypes.py_object(function), int(by_state))
 
     def give_back(self, block: int) -> None:
         self.dll.give_back(ctypes.c_void_p(block))
@@ -235,6 +235,58 @@ def test_a_wait_inside_of_a_wait(libraries):
         task, block = in_thread("asker", library.ask_for)
         assert owner(block) == task  # neither waits any more
         library.give_back(block)
+
+
+def assert_nobody_waits_for(library: Library) -> None:
+    with thag_nb.task("listening") as listening:
+        _native.set_foreground(listening.id)
+        block = library.ask_holding()
+        assert owner(block) == listening.id
+        library.give_back(block)
+
+
+def test_a_call_back_that_takes_the_gil_by_its_state(libraries):
+    """As pybind11 does it: it gives the GIL up again as if to wait, once more than it takes it."""
+    one, _, _ = libraries
+    calls: list[int] = []
+    with thag_nb.task("caller"):
+        for _ in range(300):  # more than there are places for
+            one.dll.call_meanwhile_by_state(ctypes.py_object(lambda: calls.append(1)))
+    assert len(calls) == 300
+    assert_nobody_waits_for(one)
+    task, block = in_thread("asker", one.ask_for)
+    assert owner(block) == task
+    one.give_back(block)
+
+
+def test_a_library_s_thread_that_keeps_its_state_waits_for_nobody(build: Callable[[str], Library]):
+    library = build("site-packages/keeps/workers.so")
+    with thag_nb.task("cell") as cell:
+        _native.set_foreground(cell.id)
+        task, _ = in_thread("asker", lambda: library.ask_to_call(lambda: bytes(SIZE), by_state=True) or 0)
+        assert task != cell.id
+    assert_nobody_waits_for(library)
+
+
+@pytest.mark.parametrize("calls", [60, 70, 300])
+def test_calls_back_within_each_other(libraries, calls: int):
+    one, other, _ = libraries
+    charged: list[int] = []
+
+    def ask() -> None:
+        for library in (one, other):
+            block = library.ask_holding()
+            charged.append(owner(block))
+            library.give_back(block)
+        with other.lingering("beside") as beside:
+            block = other.ask_holding()
+            assert owner(block) == beside.id  # there are places left
+            other.give_back(block)
+
+    with thag_nb.task("caller") as caller:
+        one.dll.call_deeply(ctypes.py_object(ask), calls)
+    assert charged == [caller.id, 1]
+    assert_nobody_waits_for(one)
 
 
 def test_many_wait_at_once_and_come_and_go(libraries):

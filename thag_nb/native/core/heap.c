@@ -57,7 +57,8 @@ static thag_redirection redirections[];
 /* The functions that hooks forward to, in the order of the redirections. */
 enum {
     MALLOC, CALLOC, REALLOC, REALLOCARRAY, FREE, FREE_SIZED, FREE_ALIGNED_SIZED, POSIX_MEMALIGN, ALIGNED_ALLOC, MEMALIGN,
-    VALLOC, PVALLOC, MMAP, MMAP64, MREMAP, MUNMAP, DLOPEN, DLSYM, SAVE_THREAD, RESTORE_THREAD, REDIRECTIONS,
+    VALLOC, PVALLOC, MMAP, MMAP64, MREMAP, MUNMAP, DLOPEN, DLSYM, SAVE_THREAD, RESTORE_THREAD, RELEASE_THREAD,
+    ACQUIRE_THREAD, REDIRECTIONS,
 };
 
 /* Written before the slot that led here. */
@@ -352,21 +353,36 @@ heap_dlopen(const char *path, int flags)
 
 /* ---- waiting ---- */
 
-/* Whose code is between these two waits for a library. */
+/* Whose code is between two of these, which give up the GIL and take it, waits for a library. It may not be the same two: what
+   takes the GIL by a thread's state often gives it up as if to wait. */
+
+/* Whom this thread works for, if anybody waits because it does. A library's own thread does not wait for its library. */
+static thag_context *
+who_waits(thag_thread *thread)
+{
+    PyThreadState *tstate = thag_tstate_attached();
+    if (!thag_current_is_attached(tstate)) {
+        return NULL;            /* of another interpreter */
+    }
+    thag_context *context = thag_current_cached(thread, tstate);
+    context = context != NULL ? context : thag_current_look_up(thread, tstate);
+    return thag_current_is_lent(thread, context) ? NULL : context;
+}
+
 static PyThreadState *
 heap_save_thread(void)
 {
     thag_thread *thread = &thag_this_thread;
-    PyThreadState *tstate = thag_tstate_attached();
-    if (thag_current_is_attached(tstate)) {
-        thag_context *context = thag_current_cached(thread, tstate);
-        context = context != NULL ? context : thag_current_look_up(thread, tstate);
-        thag_waiting_begin(&thread->waiter, context, thag_package_of(__builtin_return_address(0)));
-    }
-    else {
-        thag_waiting_begin(&thread->waiter, NULL, THAG_NO_PACKAGE);     /* of another interpreter */
-    }
+    thag_waiting_begin(&thread->waiter, who_waits(thread), thag_package_of(__builtin_return_address(0)));
     return REAL(SAVE_THREAD, PyThreadState *(*)(void))();
+}
+
+static void
+heap_release_thread(PyThreadState *tstate)
+{
+    thag_thread *thread = &thag_this_thread;
+    thag_waiting_begin(&thread->waiter, who_waits(thread), thag_package_of(__builtin_return_address(0)));
+    REAL(RELEASE_THREAD, void (*)(PyThreadState *))(tstate);
 }
 
 static void
@@ -374,6 +390,13 @@ heap_restore_thread(PyThreadState *tstate)
 {
     REAL(RESTORE_THREAD, void (*)(PyThreadState *))(tstate);
     thag_waiting_end(&thag_this_thread.waiter);     /* while it waited for the GIL, the library may have gone on */
+}
+
+static void
+heap_acquire_thread(PyThreadState *tstate)
+{
+    REAL(ACQUIRE_THREAD, void (*)(PyThreadState *))(tstate);
+    thag_waiting_end(&thag_this_thread.waiter);
 }
 
 /* ---- attaching ---- */
@@ -399,6 +422,8 @@ static thag_redirection redirections[REDIRECTIONS] = {
     [DLSYM] = {.name = "dlsym", .hook = heap_dlsym, .group = LOOKING_UP},
     [SAVE_THREAD] = {.name = "PyEval_SaveThread", .hook = heap_save_thread, .group = WAITING},
     [RESTORE_THREAD] = {.name = "PyEval_RestoreThread", .hook = heap_restore_thread, .group = WAITING},
+    [RELEASE_THREAD] = {.name = "PyEval_ReleaseThread", .hook = heap_release_thread, .group = WAITING},
+    [ACQUIRE_THREAD] = {.name = "PyEval_AcquireThread", .hook = heap_acquire_thread, .group = WAITING},
 };
 
 static bool
