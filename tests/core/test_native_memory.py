@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 POINTERS = (
     "take", "take_zeros", "take_aligned", "take_aligned_c11", "take_memalign", "take_valloc", "take_pvalloc", "resize",
-    "resize_array", "copy", "take_by_address", "map", "map_reserved", "map_over", "remap",
+    "resize_array", "copy", "take_by_address", "map", "map_reserved", "map_over", "remap", "remap_part", "remap_to",
 )  # fmt: skip
 
 
@@ -206,6 +206,76 @@ def test_a_mapping_that_is_remapped_is_resized(library: Library):
         block = library.remap(block, 4096 * PAGE, PAGE)
     assert owner(block) == (task.id, PAGE)
     library.unmap(block, PAGE)
+    assert_sums_hold()
+
+
+def test_a_mapping_that_is_moved_over_others_takes_their_place(library: Library):
+    with thag_nb.task("below") as below:
+        room = library.map(16 * PAGE)
+    with thag_nb.task("mover") as mover:
+        block = library.map(4 * PAGE)
+    whole = live("below")
+    assert library.remap_to(block, 4 * PAGE, 4 * PAGE, room + 2 * PAGE) == room + 2 * PAGE
+    assert owner(block) is None
+    assert owner(room) == (below.id, 2 * PAGE)
+    assert owner(room + 2 * PAGE) == (mover.id, 4 * PAGE)
+    assert owner(room + 6 * PAGE) == (below.id, 10 * PAGE)
+    assert whole - live("below") == 4 * PAGE
+    library.unmap(room, 16 * PAGE)
+    assert_sums_hold()
+
+
+MAY_MOVE, DONT_UNMAP = 1, 4
+
+
+@pytest.mark.parametrize("first", [0, 2, 4])
+def test_a_part_of_a_mapping_that_grows_is_a_block_of_its_own(library: Library, first: int):
+    with thag_nb.task("mapper") as mapper:
+        block = library.map(8 * PAGE)
+    part = block + first * PAGE
+    with thag_nb.task("grower") as grower:
+        moved = library.remap_part(part, 4 * PAGE, 4096 * PAGE, MAY_MOVE)
+    assert owner(moved) == (grower.id, 4096 * PAGE)
+    remaining = {block: first, part + 4 * PAGE: 4 - first}
+    assert [owner(start) for start, pages in remaining.items() if pages] == [
+        (mapper.id, pages * PAGE) for pages in remaining.values() if pages
+    ]
+    library.unmap(moved, 4096 * PAGE)
+    library.unmap(block, 8 * PAGE)
+    assert live("mapper") < PAGE
+    assert_sums_hold()
+
+
+def test_a_part_of_a_mapping_that_shrinks_leaves_the_rest_its_owners(library: Library):
+    with thag_nb.task("mapper") as mapper:
+        block = library.map(8 * PAGE)
+    assert library.remap_part(block + 2 * PAGE, 4 * PAGE, PAGE, 0) == block + 2 * PAGE
+    assert [owner(block), owner(block + 6 * PAGE)] == [(mapper.id, 3 * PAGE), (mapper.id, 2 * PAGE)]
+    library.unmap(block, 8 * PAGE)
+    assert_sums_hold()
+
+
+def test_a_remapping_that_fails_changes_nothing(library: Library):
+    with thag_nb.task("mapper") as mapper:
+        block = library.map(8 * PAGE)
+    fails = ctypes.c_void_p(-1).value
+    for start, size in ((block, 8 * PAGE), (block, 4 * PAGE), (block + 4 * PAGE, 4 * PAGE)):
+        for new_size in (1 << 46, 1 << 62, sys.maxsize * 2):
+            assert library.remap_part(start, size, new_size, MAY_MOVE) == fails
+        assert owner(block) == (mapper.id, 8 * PAGE)
+    library.unmap(block, 8 * PAGE)
+    assert_sums_hold()
+
+
+def test_a_mapping_whose_pages_are_moved_out_of_it_remains(library: Library):
+    with thag_nb.task("mapper") as mapper:
+        block = library.map(4 * PAGE)
+    with thag_nb.task("mover") as mover:
+        moved = library.remap_part(block, 4 * PAGE, 4 * PAGE, MAY_MOVE | DONT_UNMAP)
+    assert moved != block
+    assert [owner(block), owner(moved)] == [(mapper.id, 4 * PAGE), (mover.id, 4 * PAGE)]
+    library.unmap(block, 4 * PAGE)
+    library.unmap(moved, 4 * PAGE)
     assert_sums_hold()
 
 

@@ -306,6 +306,59 @@ mapping_that_is(void *start, size_t size)
     return is_all ? start : NULL;
 }
 
+typedef struct {
+    char *start;
+    size_t size, new_size;
+    int flags;
+    void *wished;
+} remapping;
+
+static void *
+remap_forward(const remapping *wanted)
+{
+    void *(*forward)(void *, size_t, size_t, int, ...) = REAL(MREMAP, void *(*)(void *, size_t, size_t, int, ...));
+    return forward(wanted->start, wanted->size, wanted->new_size, wanted->flags, wanted->wished);
+}
+
+/* A recorded block stays one, wherever it is. `torn` and `replaced` are what was at the place that it is moved to. */
+static void *
+block_remap(thag_thread *thread, const remapping *wanted, torn_mapping torn, range replaced)
+{
+    thag_claim claim = thag_event_claim(thread, THAG_NATIVE, wanted->start);
+    void *moved = remap_forward(wanted);
+    bool is_moved = moved != MAP_FAILED;
+    range_settle(thread, torn, replaced, is_moved);
+    if (claim.owned) {
+        largest_mapping_raise(is_moved ? wanted->new_size : 0);
+        thag_event_resized(thread, THAG_NATIVE, claim, wanted->start, is_moved ? moved : NULL, wanted->new_size);
+    }
+    return moved;
+}
+
+/* Of a recorded block a part is cut off, or it is made a block of its own, as it grows or moves. */
+static void *
+part_remap(thag_thread *thread, const remapping *wanted, torn_mapping torn, range replaced)
+{
+    range part = pages_of(wanted->start, wanted->size), kept = pages_of(wanted->start, wanted->new_size);
+    bool is_cut = wanted->new_size <= wanted->size && (wanted->flags & MREMAP_FIXED) == 0;
+    bool stays = (wanted->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0;       /* as pages that are empty again */
+    range gone = {is_cut ? kept.end : part.start, stays ? part.start : part.end};
+    torn_mapping left = {.block = NULL};
+    if (gone.start < gone.end) {
+        left = range_claim(thread, gone);
+    }
+    void *moved = remap_forward(wanted);
+    range_settle(thread, torn, replaced, moved != MAP_FAILED);
+    range_settle(thread, left, gone, moved != MAP_FAILED);
+    if (moved != MAP_FAILED && (!is_cut || stays)) {
+        largest_mapping_raise(wanted->new_size);
+        if (!thag_native_is_nested(thread)) {
+            thag_event_allocated(thread, THAG_NATIVE, moved, wanted->new_size);
+        }
+    }
+    return moved;
+}
+
 static void *
 heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
 {
@@ -313,19 +366,26 @@ heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
     va_start(arguments, flags);
     void *wished = (flags & MREMAP_FIXED) != 0 ? va_arg(arguments, void *) : NULL;
     va_end(arguments);
-    void *(*forward)(void *, size_t, size_t, int, ...) = REAL(MREMAP, void *(*)(void *, size_t, size_t, int, ...));
-    thag_thread *thread = &thag_this_thread;
-    if (flags == MREMAP_MAYMOVE || flags == 0) {
-        void *block = mapping_that_is(start, size);
-        thag_claim claim = thag_event_claim(thread, THAG_NATIVE, block);
-        void *moved = forward(start, size, new_size, flags);
-        if (claim.owned) {
-            largest_mapping_raise(moved == MAP_FAILED ? 0 : new_size);
-            thag_event_resized(thread, THAG_NATIVE, claim, block, moved == MAP_FAILED ? NULL : moved, new_size);
-        }
-        return moved;
+    remapping wanted = {start, size, new_size, flags, wished};
+    if (((uintptr_t)start | (uintptr_t)wished) % page_bytes() != 0 || (size | new_size) >> THAG_ADDRESS_BITS != 0) {
+        return remap_forward(&wanted);      /* it cannot be done */
     }
-    return forward(start, size, new_size, flags, wished);
+    thag_thread *thread = &thag_this_thread;
+    thag_waiting_called_from(&thread->waiter, __builtin_return_address(0));
+    range replaced = pages_of(wished, new_size);
+    torn_mapping torn = {.block = NULL};
+    if (wished != NULL) {
+        torn = range_claim(thread, replaced);
+    }
+    if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && mapping_that_is(start, size) != NULL) {
+        return block_remap(thread, &wanted, torn, replaced);
+    }
+    if (size > 0 && mapping_around(start) != NULL) {
+        return part_remap(thread, &wanted, torn, replaced);
+    }
+    void *moved = remap_forward(&wanted);
+    range_settle(thread, torn, replaced, moved != MAP_FAILED);
+    return moved;
 }
 
 /* ---- loading ---- */
