@@ -67,6 +67,7 @@ _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _NATIVE = "tests/core/test_native_memory.py::"
 _POOLS = "tests/core/test_pools.py::"
 _WAITING = "tests/core/test_waiting.py::"
+_HAZARDS = "tests/core/test_native_hazards.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
 _OWNERS = "tests/core/test_owners.py::"
 _PAGES = "tests/core/test_pages.py::"
@@ -576,6 +577,22 @@ MUTANTS = [
         "    if (waits) {",
         "there are no more for others",
         (_WAITING + "test_calls_back_within_each_other",),
+    ),
+    Mutant(
+        "the child of a fork looks at what is loaded at once",
+        "linker.c",
+        "    linker.in_doubt = true;",
+        "    linker.in_doubt = false;",
+        "a thread that is not there any more may have locked it",
+        (_HAZARDS + "test_a_child_that_is_forked_while_a_thread_looks_at_what_is_loaded",),
+    ),
+    Mutant(
+        "the child of a fork never looks at what is loaded",
+        "linker.c",
+        "        linker.in_doubt = false;",
+        "        linker.in_doubt = true;",
+        "it may load libraries as well",
+        (_HAZARDS + "test_a_child_sees_what_it_loads",),
     ),
     Mutant(
         "a package is its file",

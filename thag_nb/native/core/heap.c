@@ -19,6 +19,7 @@
 
 #include "heap.h"
 
+#include "linker.h"
 #include "native_block.h"
 #include "pools.h"
 
@@ -540,7 +541,7 @@ thag_heap_attach(void)
 bool
 thag_heap_update(void)
 {
-    if (!is_attached) {
+    if (!is_attached || !thag_linker_answers()) {
         return false;
     }
     bool was_hooked = thag_heap_hook() != THAG_HOOK_ABSENT;
@@ -554,7 +555,7 @@ void
 thag_heap_show_polars(void *const functions[4])
 {
     thag_pools_show_polars(functions);
-    if (is_attached) {
+    if (is_attached && thag_linker_answers()) {
         thag_this_thread.depth++;
         thag_pools_attach();
         thag_this_thread.depth--;
@@ -565,8 +566,11 @@ void
 thag_heap_detach(void)
 {
     if (is_attached) {
-        thag_pools_detach();
-        thag_objects_restore(redirections, REDIRECTIONS);
+        /* If it does not, slots go on leading to hooks, which go on forwarding. */
+        if (thag_linker_answers()) {
+            thag_pools_detach();
+            thag_objects_restore(redirections, REDIRECTIONS);
+        }
         thag_waiting_forget();
         is_attached = false;
         found = (thag_redirected){0};
