@@ -209,39 +209,52 @@ mapping_around(char *start)
     return pages_of(block, thag_owners_peek(block).size).end > start ? block : NULL;
 }
 
-/* A block of which some pages are about to be unmapped, but not all. */
+/* A block of which some pages are about to be unmapped, but not all. Not owned: there is none. */
 typedef struct {
     thag_claim claim;
     void *block;
     range pages;
+} torn_block;
+
+/* Those at both ends of a range. */
+typedef struct {
+    torn_block first, last;
 } torn_mapping;
 
-/* Tells of the end of all blocks in a range, before it is unmapped, but for the first, if something of that remains. */
+static torn_block
+block_claim(thag_thread *thread, void *block, range unmapped)
+{
+    torn_block torn = {.block = block};
+    if (block != NULL) {
+        torn.pages = pages_of(block, thag_owners_peek(block).size);
+        if (torn.pages.start < unmapped.start || torn.pages.end > unmapped.end) {
+            torn.claim = thag_event_claim(thread, THAG_NATIVE, block);
+        }
+    }
+    return torn;
+}
+
+/* Tells of the end of all blocks in a range, before it is unmapped, but for those of which something remains. */
 static torn_mapping
 range_claim(thag_thread *thread, range unmapped)
 {
-    torn_mapping torn = {.block = mapping_around(unmapped.start)};
-    if (torn.block != NULL) {
-        torn.pages = pages_of(torn.block, thag_owners_peek(torn.block).size);
-        if (torn.pages.start < unmapped.start || torn.pages.end > unmapped.end) {
-            torn.claim = thag_event_claim(thread, THAG_NATIVE, torn.block);
-        }
-    }
+    void *first = mapping_around(unmapped.start), *last = mapping_around(unmapped.end - page_bytes());
+    torn_mapping torn = {.first = block_claim(thread, first, unmapped),
+                         .last = block_claim(thread, last == first ? NULL : last, unmapped)};
     for (char *page = unmapped.start; page < unmapped.end; page += page_bytes()) {
         thag_native_gone(page);
     }
     return torn;
 }
 
-/* Writes the records of what remains. */
 static void
-range_settle(thag_thread *thread, torn_mapping torn, range unmapped, bool is_unmapped)
+block_settle(thag_thread *thread, torn_block torn, range unmapped, bool is_unmapped)
 {
     if (!torn.claim.owned) {
         return;
     }
     size_t size = torn.claim.owner.size;
-    size_t before = (size_t)(unmapped.start - torn.pages.start);
+    size_t before = unmapped.start > torn.pages.start ? (size_t)(unmapped.start - torn.pages.start) : 0;
     size_t until = (size_t)(unmapped.end - torn.pages.start);
     size_t after = size > until ? size - until : 0;
     if (!is_unmapped) {
@@ -256,6 +269,14 @@ range_settle(thag_thread *thread, torn_mapping torn, range unmapped, bool is_unm
             thag_event_split(THAG_NATIVE, torn.block, unmapped.end, after);
         }
     }
+}
+
+/* Writes the records of what remains. */
+static void
+range_settle(thag_thread *thread, torn_mapping torn, range unmapped, bool is_unmapped)
+{
+    block_settle(thread, torn.first, unmapped, is_unmapped);
+    block_settle(thread, torn.last, unmapped, is_unmapped);
 }
 
 static int
@@ -284,7 +305,7 @@ heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t o
 {
     thag_thread *thread = &thag_this_thread;
     range replaced = pages_of(start, (flags & MAP_FIXED) != 0 && (uintptr_t)start % page_bytes() == 0 ? size : 0);
-    torn_mapping torn = {.block = NULL};
+    torn_mapping torn = {.first = {.block = NULL}};
     if (replaced.end != replaced.start) {
         torn = range_claim(thread, replaced);
     }
@@ -321,14 +342,31 @@ remap_forward(const remapping *wanted)
     return forward(wanted->start, wanted->size, wanted->new_size, wanted->flags, wanted->wished);
 }
 
-/* A recorded block stays one, wherever it is. `torn` and `replaced` are what was at the place that it is moved to. */
+static bool
+remap_cuts(const remapping *wanted)
+{
+    return wanted->new_size <= wanted->size && (wanted->flags & MREMAP_FIXED) == 0;
+}
+
+/* False for what the system refuses before it does anything. */
+static bool
+remap_is_possible(const remapping *wanted)
+{
+    range from = pages_of(wanted->start, wanted->size), to = pages_of(wanted->wished, wanted->new_size);
+    bool overlaps = wanted->wished != NULL && from.start < to.end && to.start < from.end;
+    bool is_aligned = ((uintptr_t)wanted->start | (uintptr_t)wanted->wished) % page_bytes() == 0;
+    bool is_told_to_move = wanted->flags == 0 || (wanted->flags & MREMAP_MAYMOVE) != 0;
+    bool has_size = wanted->new_size > 0 && (wanted->size | wanted->new_size) >> THAG_ADDRESS_BITS == 0;
+    return is_aligned && is_told_to_move && has_size && !overlaps;
+}
+
+/* A recorded block stays one, wherever it is. */
 static void *
-block_remap(thag_thread *thread, const remapping *wanted, torn_mapping torn, range replaced)
+block_remap(thag_thread *thread, const remapping *wanted)
 {
     thag_claim claim = thag_event_claim(thread, THAG_NATIVE, wanted->start);
     void *moved = remap_forward(wanted);
     bool is_moved = moved != MAP_FAILED;
-    range_settle(thread, torn, replaced, is_moved);
     if (claim.owned) {
         largest_mapping_raise(is_moved ? wanted->new_size : 0);
         thag_event_resized(thread, THAG_NATIVE, claim, wanted->start, is_moved ? moved : NULL, wanted->new_size);
@@ -338,20 +376,21 @@ block_remap(thag_thread *thread, const remapping *wanted, torn_mapping torn, ran
 
 /* Of a recorded block a part is cut off, or it is made a block of its own, as it grows or moves. */
 static void *
-part_remap(thag_thread *thread, const remapping *wanted, torn_mapping torn, range replaced)
+part_remap(thag_thread *thread, const remapping *wanted)
 {
     range part = pages_of(wanted->start, wanted->size), kept = pages_of(wanted->start, wanted->new_size);
-    bool is_cut = wanted->new_size <= wanted->size && (wanted->flags & MREMAP_FIXED) == 0;
+    bool is_cut = remap_cuts(wanted);
     bool stays = (wanted->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0;       /* as pages that are empty again */
     range gone = {is_cut ? kept.end : part.start, stays ? part.start : part.end};
-    torn_mapping left = {.block = NULL};
-    if (gone.start < gone.end) {
+    bool vacates = is_cut || wanted->flags != 0;        /* else it fails often, and changes nothing then */
+    void *moved = vacates ? NULL : remap_forward(wanted);
+    torn_mapping left = {.first = {.block = NULL}};
+    if (gone.start < gone.end && moved != MAP_FAILED) {
         left = range_claim(thread, gone);
     }
-    void *moved = remap_forward(wanted);
-    range_settle(thread, torn, replaced, moved != MAP_FAILED);
+    moved = vacates ? remap_forward(wanted) : moved;
     range_settle(thread, left, gone, moved != MAP_FAILED);
-    if (moved != MAP_FAILED && (!is_cut || stays)) {
+    if (moved != MAP_FAILED && (!is_cut || (stays && mapping_around(wanted->start) != NULL))) {
         largest_mapping_raise(wanted->new_size);
         if (!thag_native_is_nested(thread)) {
             thag_event_allocated(thread, THAG_NATIVE, moved, wanted->new_size);
@@ -368,25 +407,23 @@ heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
     void *wished = (flags & MREMAP_FIXED) != 0 ? va_arg(arguments, void *) : NULL;
     va_end(arguments);
     remapping wanted = {start, size, new_size, flags, wished};
-    if (((uintptr_t)start | (uintptr_t)wished) % page_bytes() != 0 || (size | new_size) >> THAG_ADDRESS_BITS != 0) {
-        return remap_forward(&wanted);      /* it cannot be done */
+    if (!remap_is_possible(&wanted)) {
+        return remap_forward(&wanted);
     }
     thag_thread *thread = &thag_this_thread;
     thag_waiting_called_from(&thread->waiter, __builtin_return_address(0));
-    range replaced = pages_of(wished, new_size);
-    torn_mapping torn = {.block = NULL};
     if (wished != NULL) {
-        torn = range_claim(thread, replaced);
+        range replaced = pages_of(wished, new_size);        /* by the system as well, before it looks for what is to be moved */
+        torn_mapping torn = range_claim(thread, replaced);
+        range_settle(thread, torn, replaced, true);
     }
     if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && mapping_that_is(start, size) != NULL) {
-        return block_remap(thread, &wanted, torn, replaced);
+        return block_remap(thread, &wanted);
     }
-    if (size > 0 && mapping_around(start) != NULL) {
-        return part_remap(thread, &wanted, torn, replaced);
+    if (size > 0 && (remap_cuts(&wanted) || mapping_around(start) != NULL)) {
+        return part_remap(thread, &wanted);
     }
-    void *moved = remap_forward(&wanted);
-    range_settle(thread, torn, replaced, moved != MAP_FAILED);
-    return moved;
+    return remap_forward(&wanted);
 }
 
 /* ---- loading ---- */
