@@ -699,6 +699,14 @@ MUTANTS = [
         (_NATIVE + "test_one_call_may_unmap_the_end_of_one_mapping_and_the_beginning_of_another",),
     ),
     Mutant(
+        "who finds no memory for a record says so to the library",
+        "pages.c",
+        "        errno = error;\n        return NULL;",
+        "        return NULL;",
+        "it asks for its own errors",
+        (_PAGES + "test_a_block_that_finds_no_memory_for_its_record_changes_no_error",),
+    ),
+    Mutant(
         "a mapping that is moved is forgotten",
         "heap.c",
         "        return block_remap(thread, &wanted);",

@@ -18,6 +18,7 @@ from thag_nb import _native
 SUPPORT = Path(__file__).parents[1] / "support"
 SIZE = 5120
 UNDER_SANITIZER = "san.so" in os.environ.get("LD_PRELOAD", "")
+UNDER_THREAD_SANITIZER = "tsan.so" in os.environ.get("LD_PRELOAD", "")
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a compiler"
@@ -136,6 +137,7 @@ def test_many_forks_while_a_library_s_threads_go_on(build: Callable[[str], Path]
     assert python(forks) == "all\n"
 
 
+@pytest.mark.skipif(UNDER_THREAD_SANITIZER, reason="it looks at what is loaded, and has a thread of its own")
 def test_a_child_that_is_forked_while_a_thread_looks_at_what_is_loaded(build: Callable[[str], Path]):
     """What it has locked is never unlocked in the child, which would wait for ever to see what was loaded."""
     forks = f"""
@@ -162,6 +164,7 @@ def test_a_child_that_is_forked_while_a_thread_looks_at_what_is_loaded(build: Ca
     assert python(forks) == "all\n"
 
 
+@pytest.mark.skipif(UNDER_THREAD_SANITIZER, reason="it looks at what is loaded, and has a thread of its own")
 def test_a_child_sees_what_it_loads(build: Callable[[str], Path]):
     """And no thread is left of what is done to find out that it may look."""
     code = f"""
