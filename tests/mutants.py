@@ -68,6 +68,7 @@ _NATIVE = "tests/core/test_native_memory.py::"
 _HAZARDS = "tests/core/test_native_hazards.py::"
 _POOLS = "tests/core/test_pools.py::"
 _WAITING = "tests/core/test_waiting.py::"
+_HAZARDS = "tests/core/test_native_hazards.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
 _OWNERS = "tests/core/test_owners.py::"
 _PAGES = "tests/core/test_pages.py::"
@@ -603,6 +604,46 @@ MUTANTS = [
         (_WAITING + "test_a_reset_or_a_stop_while_somebody_waits",),
     ),
     Mutant(
+        "who takes the GIL by its state goes on waiting",
+        "heap.c",
+        "PyThreadState *))(tstate);\n    thag_waiting_end(&thag_this_thread.waiter);\n}",
+        "PyThreadState *))(tstate);\n}",
+        "it gives it up again as if to wait",
+        (_WAITING + "test_a_call_back_that_takes_the_gil_by_its_state",),
+    ),
+    Mutant(
+        "a library's thread waits for itself",
+        "heap.c",
+        "    return thag_current_is_lent(thread, context) ? NULL : context;",
+        "    return context;",
+        "it rests until there is more to do",
+        (_WAITING + "test_a_library_s_thread_that_keeps_its_state_waits_for_nobody",),
+    ),
+    Mutant(
+        "each of many waits within each other has a place",
+        "waiting.c",
+        "    if (waits && !is_placed(self, context, package)) {",
+        "    if (waits) {",
+        "there are no more for others",
+        (_WAITING + "test_calls_back_within_each_other",),
+    ),
+    Mutant(
+        "the child of a fork looks at what is loaded at once",
+        "linker.c",
+        "    linker.in_doubt = true;",
+        "    linker.in_doubt = false;",
+        "a thread that is not there any more may have locked it",
+        (_HAZARDS + "test_a_child_that_is_forked_while_a_thread_looks_at_what_is_loaded",),
+    ),
+    Mutant(
+        "the child of a fork never looks at what is loaded",
+        "linker.c",
+        "        linker.in_doubt = false;",
+        "        linker.in_doubt = true;",
+        "it may load libraries as well",
+        (_HAZARDS + "test_a_child_sees_what_it_loads",),
+    ),
+    Mutant(
         "a package is its file",
         "packages.c",
         "size_t length = name[folder] == '/' ? folder : file;",
@@ -699,12 +740,55 @@ MUTANTS = [
         (_NATIVE + "test_a_mapping_over_another_one_takes_its_place",),
     ),
     Mutant(
-        "a mapping is moved by nobody",
+        "what is behind a range goes with it",
         "heap.c",
-        "    if (flags == MREMAP_MAYMOVE || flags == 0) {",
-        "    if (flags == 0) {",
-        "most are asked to move",
+        "    block_settle(thread, torn.last, unmapped, is_unmapped);",
+        "    (void)torn.last;",
+        "only the beginning is unmapped",
+        (_NATIVE + "test_one_call_may_unmap_the_end_of_one_mapping_and_the_beginning_of_another",),
+    ),
+    Mutant(
+        "who finds no memory for a record says so to the library",
+        "pages.c",
+        "        errno = error;\n        return NULL;",
+        "        return NULL;",
+        "it asks for its own errors",
+        (_PAGES + "test_a_block_that_finds_no_memory_for_its_record_changes_no_error",),
+    ),
+    Mutant(
+        "a mapping that is moved is forgotten",
+        "heap.c",
+        "        return block_remap(thread, &wanted);",
+        "        return remap_forward(&wanted);",
+        "it is still its owner's",
         (_NATIVE + "test_a_mapping_that_is_remapped_is_resized",),
+    ),
+    Mutant(
+        "what a mapping is moved over is not forgotten",
+        "heap.c",
+        "        range_settle(thread, torn, replaced, true);",
+        "        range_settle(thread, torn, replaced, false);",
+        "it is gone",
+        (_NATIVE + "test_a_mapping_that_is_moved_over_others_takes_their_place",),
+    ),
+    Mutant(
+        "a part of a mapping that grows is taken twice",
+        "heap.c",
+        "    if (gone.start < gone.end && moved",
+        "    if (gone.start > gone.end && moved",
+        "it is no longer where it was",
+        (
+            _NATIVE + "test_a_part_of_a_mapping_that_grows_is_a_block_of_its_own",
+            _NATIVE + "test_a_part_of_a_mapping_that_shrinks_leaves_the_rest_its_owners",
+        ),
+    ),
+    Mutant(
+        "pages that are moved out of a mapping leave nothing",
+        "heap.c",
+        "    range gone = {is_cut ? kept.end : part.start, stays ? part.start : part.end};",
+        "    range gone = {is_cut && !stays ? kept.end : part.start, part.end};",
+        "it goes on being mapped",
+        (_NATIVE + "test_a_mapping_whose_pages_are_moved_out_of_it_remains",),
     ),
     Mutant(
         "names lead past the hooks",

@@ -23,6 +23,7 @@ from thag_nb import _native
 SUPPORT = Path(__file__).parents[1] / "support"
 SIZE = 5120
 UNDER_SANITIZER = "san.so" in os.environ.get("LD_PRELOAD", "")
+UNDER_THREAD_SANITIZER = "tsan.so" in os.environ.get("LD_PRELOAD", "")
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a compiler"
@@ -139,6 +140,52 @@ def test_many_forks_while_a_library_s_threads_go_on(build: Callable[..., Path]):
         os._exit(0)
     """
     assert python(forks) == "all\n"
+
+
+@pytest.mark.skipif(UNDER_THREAD_SANITIZER, reason="it looks at what is loaded, and has a thread of its own")
+def test_a_child_that_is_forked_while_a_thread_looks_at_what_is_loaded(build: Callable[[str], Path]):
+    """What it has locked is never unlocked in the child, which would wait for ever to see what was loaded."""
+    forks = f"""
+        import ctypes, os, warnings, thag_nb
+        warnings.simplefilter("ignore")
+        thag_nb.start(native=True)
+        dll = ctypes.CDLL({str(build("endings.c"))!r})
+        assert dll.never_stop_looking() == 0
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                with thag_nb.task("child"):
+                    kept = bytearray(100_000)
+                seen = thag_nb.read().find("child").self_live_bytes >= 100_000
+                thag_nb.stop()
+                thag_nb.start(native=True)
+                thag_nb.stop()
+                os._exit(0 if seen else 1)
+            _, status = os.waitpid(child, 0)
+            assert status == 0, status
+        print("all", flush=True)
+        os._exit(0)
+    """
+    assert python(forks) == "all\n"
+
+
+@pytest.mark.skipif(UNDER_THREAD_SANITIZER, reason="it looks at what is loaded, and has a thread of its own")
+def test_a_child_sees_what_it_loads(build: Callable[[str], Path]):
+    """And no thread is left of what is done to find out that it may look."""
+    code = f"""
+        import ctypes, os, thag_nb
+        thag_nb.start(native=True)
+        child = os.fork()
+        if child == 0:
+            dll = ctypes.CDLL({str(build("slots.c"))!r})
+            dll.take.restype = ctypes.c_void_p
+            with thag_nb.task("child") as task:
+                block = dll.take(ctypes.c_size_t({SIZE}))
+            is_seen = thag_nb._native.owner_of(block) == (task.id, {SIZE})
+            os._exit(0 if is_seen and len(os.listdir("/proc/self/task")) == 1 else 1)
+        print(os.waitpid(child, 0)[1])
+    """
+    assert python(code) == "0\n"
 
 
 @pytest.mark.usefixtures("recorded")

@@ -5,6 +5,7 @@ import ctypes
 import gc
 import mmap
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,8 @@ pytestmark = pytest.mark.skipif(
 
 POINTERS = (
     "take", "take_zeros", "take_aligned", "take_aligned_c11", "take_memalign", "take_valloc", "take_pvalloc", "resize",
-    "resize_array", "copy", "take_by_address", "map", "map_reserved", "map_over", "remap",
+    "resize_array", "copy", "take_by_address", "map", "map_reserved", "map_over", "reserve_over", "remap", "remap_part",
+    "remap_to",
 )  # fmt: skip
 
 
@@ -182,6 +184,42 @@ def test_one_call_may_unmap_the_end_of_one_mapping_and_all_of_the_next(library: 
     assert_sums_hold()
 
 
+def test_one_call_may_unmap_the_end_of_one_mapping_and_the_beginning_of_another(library: Library):
+    with thag_nb.task("mapper") as task:
+        room = library.map_reserved(16 * PAGE)
+        blocks = [library.map_over(room + first * PAGE, 4 * PAGE) for first in (0, 4, 8)]
+    whole = live("mapper")
+    library.unmap(room + 3 * PAGE, 6 * PAGE)
+    assert [owner(block) for block in blocks] == [(task.id, 3 * PAGE), None, None]
+    assert owner(room + 9 * PAGE) == (task.id, 3 * PAGE)
+    assert whole - live("mapper") == 6 * PAGE
+    library.unmap(room, 16 * PAGE)
+    assert_sums_hold()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mappings_over_each_other_are_as_a_model_of_their_pages(library: Library, seed: int):
+    chance, pages = random.Random(seed), 40
+    room = library.map_reserved(pages * PAGE)
+    expected = [0] * pages  # by page, the task that mapped it
+    for turn in range(60):
+        first = chance.randrange(pages)
+        size = chance.randint(1, min(12, pages - first))
+        with thag_nb.task(f"turn {turn}") as task:
+            is_block = chance.random() < 0.6
+            (library.map_over if is_block else library.reserve_over)(room + first * PAGE, size * PAGE)
+        expected[first : first + size] = [task.id if is_block else 0] * size
+        found = [0] * pages
+        for page in range(pages):
+            if (record := owner(room + page * PAGE)) is not None:
+                found[page : page + record[1] // PAGE] = [record[0]] * (record[1] // PAGE)
+        assert found == expected
+    library.reserve_over(room, pages * PAGE)
+    assert all(owner(room + page * PAGE) is None for page in range(pages))
+    library.unmap(room, pages * PAGE)
+    assert_sums_hold()
+
+
 def test_a_mapping_over_another_one_takes_its_place(library: Library):
     with thag_nb.task("below") as below:
         block = library.map(4 * PAGE)
@@ -206,6 +244,86 @@ def test_a_mapping_that_is_remapped_is_resized(library: Library):
         block = library.remap(block, 4096 * PAGE, PAGE)
     assert owner(block) == (task.id, PAGE)
     library.unmap(block, PAGE)
+    assert_sums_hold()
+
+
+def test_a_mapping_that_is_moved_over_others_takes_their_place(library: Library):
+    with thag_nb.task("below") as below:
+        room = library.map(16 * PAGE)
+    with thag_nb.task("mover") as mover:
+        block = library.map(4 * PAGE)
+    whole = live("below")
+    assert library.remap_to(block, 4 * PAGE, 4 * PAGE, room + 2 * PAGE) == room + 2 * PAGE
+    assert owner(block) is None
+    assert owner(room) == (below.id, 2 * PAGE)
+    assert owner(room + 2 * PAGE) == (mover.id, 4 * PAGE)
+    assert owner(room + 6 * PAGE) == (below.id, 10 * PAGE)
+    assert whole - live("below") == 4 * PAGE
+    library.unmap(room, 16 * PAGE)
+    assert_sums_hold()
+
+
+MAY_MOVE, DONT_UNMAP = 1, 4
+
+
+@pytest.mark.parametrize("first", [0, 2, 4])
+def test_a_part_of_a_mapping_that_grows_is_a_block_of_its_own(library: Library, first: int):
+    with thag_nb.task("mapper") as mapper:
+        block = library.map(8 * PAGE)
+    part = block + first * PAGE
+    with thag_nb.task("grower") as grower:
+        moved = library.remap_part(part, 4 * PAGE, 4096 * PAGE, MAY_MOVE)
+    assert owner(moved) == (grower.id, 4096 * PAGE)
+    remaining = {block: first, part + 4 * PAGE: 4 - first}
+    assert [owner(start) for start, pages in remaining.items() if pages] == [
+        (mapper.id, pages * PAGE) for pages in remaining.values() if pages
+    ]
+    library.unmap(moved, 4096 * PAGE)
+    library.unmap(block, 8 * PAGE)
+    assert live("mapper") < PAGE
+    assert_sums_hold()
+
+
+def test_a_part_of_a_mapping_that_shrinks_leaves_the_rest_its_owners(library: Library):
+    with thag_nb.task("mapper") as mapper:
+        block = library.map(8 * PAGE)
+    assert library.remap_part(block + 2 * PAGE, 4 * PAGE, PAGE, 0) == block + 2 * PAGE
+    assert [owner(block), owner(block + 6 * PAGE)] == [(mapper.id, 3 * PAGE), (mapper.id, 2 * PAGE)]
+    library.unmap(block, 8 * PAGE)
+    assert_sums_hold()
+
+
+def test_a_remapping_that_fails_changes_nothing(library: Library):
+    with thag_nb.task("mapper") as mapper:
+        block = library.map(8 * PAGE)
+    fails = ctypes.c_void_p(-1).value
+    for start, size in ((block, 8 * PAGE), (block, 4 * PAGE), (block + 4 * PAGE, 4 * PAGE)):
+        for new_size in (1 << 46, 1 << 62, sys.maxsize * 2):
+            assert library.remap_part(start, size, new_size, MAY_MOVE) == fails
+        assert owner(block) == (mapper.id, 8 * PAGE)
+    library.unmap(block, 8 * PAGE)
+    assert_sums_hold()
+
+
+def test_mappings_that_cannot_grow_where_they_are_stay_their_owners(library: Library):
+    room = library.map_reserved(8 * PAGE)
+    with thag_nb.task("mapper") as mapper:
+        blocks = [library.map_over(room + first * PAGE, 2 * PAGE) for first in (0, 2, 4)]
+    assert library.remap_part(room + PAGE, 5 * PAGE, 6 * PAGE, 0) == ctypes.c_void_p(-1).value
+    assert [owner(block) for block in blocks] == [(mapper.id, 2 * PAGE)] * 3
+    library.unmap(room, 8 * PAGE)
+    assert_sums_hold()
+
+
+def test_a_mapping_whose_pages_are_moved_out_of_it_remains(library: Library):
+    with thag_nb.task("mapper") as mapper:
+        block = library.map(4 * PAGE)
+    with thag_nb.task("mover") as mover:
+        moved = library.remap_part(block, 4 * PAGE, 4 * PAGE, MAY_MOVE | DONT_UNMAP)
+    assert moved != block
+    assert [owner(block), owner(moved)] == [(mapper.id, 4 * PAGE), (mover.id, 4 * PAGE)]
+    library.unmap(block, 4 * PAGE)
+    library.unmap(moved, 4 * PAGE)
     assert_sums_hold()
 
 

@@ -64,3 +64,18 @@ def test_what_was_forgotten_is_gone_though_no_more_memory_can_be_mapped(interpos
 
 def test_what_was_forgotten_is_gone_from_pages_that_are_locked_in_memory(interposed):
     assert interposed(FORGETTING.format(given="library.pages_lock()")) == ""
+
+
+def test_a_block_that_finds_no_memory_for_its_record_changes_no_error(interposed):
+    """What a library then asks errno must be what it was before."""
+    code = """
+        unlocked = ctypes.CDLL(None, use_errno=True)
+        unlocked.PyMem_RawMalloc.restype = ctypes.c_void_p
+        thag_nb.start()
+        library.mappings_end()
+        ctypes.set_errno(77)
+        blocks = [unlocked.PyMem_RawMalloc(ctypes.c_size_t(512 << 20)) for _ in range(3)]
+        assert all(blocks) and ctypes.get_errno() == 77
+        assert thag_nb.status().dropped > 0
+    """
+    assert interposed(code) == ""

@@ -8,7 +8,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,8 @@ class Library:
     def ask_holding(self, size: int = SIZE) -> int:
         return self.dll.ask_holding(ctypes.c_size_t(size))
 
-    def ask_to_call(self, function: Callable[[], object]) -> None:
-        self.dll.ask_to_call(ctypes.py_object(function))
+    def ask_to_call(self, function: Callable[[], object], *, by_state: bool = False) -> None:
+        self.dll.ask_to_call(ctypes.py_object(function), int(by_state))
 
     def give_back(self, block: int) -> None:
         self.dll.give_back(ctypes.c_void_p(block))
@@ -237,6 +237,58 @@ def test_a_wait_inside_of_a_wait(libraries):
         library.give_back(block)
 
 
+def assert_nobody_waits_for(library: Library) -> None:
+    with thag_nb.task("listening") as listening:
+        _native.set_foreground(listening.id)
+        block = library.ask_holding()
+        assert owner(block) == listening.id
+        library.give_back(block)
+
+
+def test_a_call_back_that_takes_the_gil_by_its_state(libraries):
+    """As pybind11 does it: it gives the GIL up again as if to wait, once more than it takes it."""
+    one, _, _ = libraries
+    calls: list[int] = []
+    with thag_nb.task("caller"):
+        for _ in range(300):  # more than there are places for
+            one.dll.call_meanwhile_by_state(ctypes.py_object(lambda: calls.append(1)))
+    assert len(calls) == 300
+    assert_nobody_waits_for(one)
+    task, block = in_thread("asker", one.ask_for)
+    assert owner(block) == task
+    one.give_back(block)
+
+
+def test_a_library_s_thread_that_keeps_its_state_waits_for_nobody(build: Callable[[str], Library]):
+    library = build("site-packages/keeps/workers.so")
+    with thag_nb.task("cell") as cell:
+        _native.set_foreground(cell.id)
+        task, _ = in_thread("asker", lambda: library.ask_to_call(lambda: bytes(SIZE), by_state=True) or 0)
+        assert task != cell.id
+    assert_nobody_waits_for(library)
+
+
+@pytest.mark.parametrize("calls", [60, 70, 300])
+def test_calls_back_within_each_other(libraries, calls: int):
+    one, other, _ = libraries
+    charged: list[int] = []
+
+    def ask() -> None:
+        for library in (one, other):
+            block = library.ask_holding()
+            charged.append(owner(block))
+            library.give_back(block)
+        with other.lingering("beside") as beside:
+            block = other.ask_holding()
+            assert owner(block) == beside.id  # there are places left
+            other.give_back(block)
+
+    with thag_nb.task("caller") as caller:
+        one.dll.call_deeply(ctypes.py_object(ask), calls)
+    assert charged == [caller.id, 1]
+    assert_nobody_waits_for(one)
+
+
 def test_many_wait_at_once_and_come_and_go(libraries):
     """More than there are places for: whoever has none is charged as if it did not wait."""
     one, _, _ = libraries
@@ -272,6 +324,29 @@ def test_a_reset_or_a_stop_while_somebody_waits(libraries):
     task, block = in_thread("asker", one.ask_for)
     assert owner(block) == task
     one.give_back(block)
+    assert_sums_hold()
+
+
+def test_resets_take_away_what_is_above_who_waits(build: Callable[[str], Library]):
+    """The task above two that wait ends, and its record is used again, while they go on waiting."""
+    one, other = build("site-packages/pair/one.so"), build("site-packages/pair/other.so")
+    with thag_nb.task("outermost"), ExitStack() as waiting:
+        with thag_nb.task("above") as above:
+            waiting.enter_context(one.lingering("first"))
+            waiting.enter_context(other.lingering("second"))
+            block = one.ask_holding()
+            assert owner(block) == above.id
+            one.give_back(block)
+        thag_nb.reset()
+        charged = []
+        for turn in range(5):
+            with thag_nb.task(f"takes its place {turn}"):
+                block = one.ask_holding()
+                charged.append(owner(block))
+                one.give_back(block)
+            thag_nb.reset()
+        outermost = thag_nb.read().find("outermost").context_id
+        assert charged == [outermost] * 5
     assert_sums_hold()
 
 

@@ -503,7 +503,7 @@ def test_the_rest_of_the_session_is_written_as_a_page_and_marked(tmp_path):
     )
     assert line(cells[4]) == f"wrote {page}"
     assert page.read_text().startswith("<!doctype html>")
-    assert "is in no folder that exists; make " in cells[6].text
+    assert "is in no folder that exists; make " in cells[5].text
     assert "%thag_report: " in cells[6].text + cells[6].traceback
     assert cells[7].displays[0]["text/plain"] == "['the start', 'gc 2']"
     assert cells[8].displays[0]["text/plain"] == "True"

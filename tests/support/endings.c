@@ -1,6 +1,8 @@
 /* Threads of a library that allocate at the ends of things: in the destructor of a thread's own data, and for as long as the
    process lives. */
 
+#define _GNU_SOURCE
+#include <link.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -64,4 +66,31 @@ never_end(int threads)
         }
     }
     return 0;
+}
+
+static int
+see(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)info;
+    (void)size;
+    for (volatile int i = 0; i < 200; i++) {
+    }
+    return data != NULL;
+}
+
+static void *
+look(void *unused)
+{
+    for (;;) {
+        (void)dl_iterate_phdr(see, unused);
+    }
+    return unused;
+}
+
+/* A thread that always looks at what is loaded, as it is done to unwind the stack for an exception. */
+int
+never_stop_looking(void)
+{
+    pthread_t thread;
+    return pthread_create(&thread, NULL, look, NULL) != 0 || pthread_detach(thread) != 0 ? -1 : 0;
 }

@@ -27,7 +27,16 @@ void *map_over(void *start, size_t size)
 {
     return mmap(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 }
+void *reserve_over(void *start, size_t size)
+{
+    return mmap(start, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
 void *remap(void *start, size_t size, size_t new_size) { return mremap(start, size, new_size, MREMAP_MAYMOVE); }
+void *remap_part(void *start, size_t size, size_t new_size, size_t flags) { return mremap(start, size, new_size, (int)flags); }
+void *remap_to(void *start, size_t size, size_t new_size, void *place)
+{
+    return mremap(start, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+}
 int unmap(void *start, size_t size) { return munmap(start, size); }
 
 static void *churn_alone(void *rounds)

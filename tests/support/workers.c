@@ -10,14 +10,30 @@ static pthread_t worker;
 static sem_t asked, done, may_go_on;
 static size_t wanted_bytes;
 static PyObject *callback;
+static int calls_by_state;
 static void *volatile block;
+
+/* As pybind11 does it, for a thread that keeps its state: it gives up the GIL as if to wait. */
+static void
+call_by_state(void)
+{
+    static PyThreadState *state;
+    state = state == NULL ? PyThreadState_New(PyInterpreterState_Main()) : state;
+    PyEval_AcquireThread(state);
+    Py_XDECREF(PyObject_CallNoArgs(callback));
+    (void)PyEval_SaveThread();
+}
 
 static void *
 work(void *unused)
 {
     for (;;) {
         sem_wait(&asked);
-        if (callback != NULL) {
+        if (callback != NULL && calls_by_state) {
+            call_by_state();
+            callback = NULL;
+        }
+        else if (callback != NULL) {
             PyGILState_STATE state = PyGILState_Ensure();
             Py_XDECREF(PyObject_CallNoArgs(callback));
             PyGILState_Release(state);
@@ -62,11 +78,12 @@ ask_holding(size_t bytes)
     return block;
 }
 
-/* The worker calls back into Python. */
+/* The worker calls back into Python, by a state that it keeps or not. */
 void
-ask_to_call(PyObject *function)
+ask_to_call(PyObject *function, int by_state)
 {
     PyThreadState *state = PyEval_SaveThread();
+    calls_by_state = by_state;
     callback = function;
     sem_post(&asked);
     sem_wait(&done);
@@ -103,4 +120,31 @@ void
 give_back(void *taken)
 {
     free(taken);
+}
+
+/* The same as pybind11 does it: what got the GIL by its thread's state gives it up as if to wait. */
+void
+call_meanwhile_by_state(PyObject *function)
+{
+    PyThreadState *state = PyEval_SaveThread();
+    PyEval_AcquireThread(state);
+    Py_XDECREF(PyObject_CallNoArgs(function));
+    (void)PyEval_SaveThread();
+    PyEval_RestoreThread(state);
+}
+
+/* So many calls, each from within the one before. */
+void
+call_deeply(PyObject *function, int calls)
+{
+    PyThreadState *state = PyEval_SaveThread();
+    PyGILState_STATE inside = PyGILState_Ensure();
+    if (calls > 1) {
+        call_deeply(function, calls - 1);
+    }
+    else {
+        Py_XDECREF(PyObject_CallNoArgs(function));
+    }
+    PyGILState_Release(inside);
+    PyEval_RestoreThread(state);
 }

@@ -4,6 +4,7 @@
 #include "contexts.h"
 #include "guard.h"
 #include "lifecycle.h"
+#include "linker.h"
 
 thag_context *
 thag_context_to_enter(PyObject *id)
@@ -194,6 +195,7 @@ native_shared(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
+    thag_linker_after_fork();
     thag_waiting_forget();
     thag_lifecycle_after_fork();
     Py_RETURN_NONE;

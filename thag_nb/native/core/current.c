@@ -274,6 +274,18 @@ context_without_frame(thag_thread *thread)
     return asking == thag_contexts.root ? atomic_load(&thag_flow_state.foreground) : asking;
 }
 
+bool
+thag_current_is_lent(thag_thread *thread, const thag_context *context)
+{
+    if (!thread->native) {
+        return false;
+    }
+    thread->depth++;
+    bool is_lent = context == context_without_frame(thread);
+    thread->depth--;
+    return is_lent;
+}
+
 static thag_context *
 look_up_attached(thag_thread *thread, PyThreadState *tstate)
 {

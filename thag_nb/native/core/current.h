@@ -173,4 +173,7 @@ thag_current_cached(const thag_thread *thread, const PyThreadState *tstate)
    case. */
 THAG_COLD thag_context *thag_current_look_up(thag_thread *thread, PyThreadState *tstate);
 
+/* True if this thread is a library's own, and in the context only as it works for that. GIL. */
+bool thag_current_is_lent(thag_thread *thread, const thag_context *context);
+
 #endif

@@ -19,6 +19,7 @@
 
 #include "heap.h"
 
+#include "linker.h"
 #include "native_block.h"
 #include "pools.h"
 
@@ -59,7 +60,8 @@ static thag_redirection redirections[];
 /* The functions that hooks forward to, in the order of the redirections. */
 enum {
     MALLOC, CALLOC, REALLOC, REALLOCARRAY, FREE, FREE_SIZED, FREE_ALIGNED_SIZED, POSIX_MEMALIGN, ALIGNED_ALLOC, MEMALIGN,
-    VALLOC, PVALLOC, MMAP, MMAP64, MREMAP, MUNMAP, DLOPEN, DLSYM, SAVE_THREAD, RESTORE_THREAD, REDIRECTIONS,
+    VALLOC, PVALLOC, MMAP, MMAP64, MREMAP, MUNMAP, DLOPEN, DLSYM, SAVE_THREAD, RESTORE_THREAD, RELEASE_THREAD,
+    ACQUIRE_THREAD, REDIRECTIONS,
 };
 
 /* Written before the slot that led here. */
@@ -217,11 +219,16 @@ mapping_around(char *start)
     return pages_of(block, thag_owners_peek(block).size).end > start ? block : NULL;
 }
 
-/* A block of which some pages are about to be unmapped, but not all. */
+/* A block of which some pages are about to be unmapped, but not all. Not owned: there is none. */
 typedef struct {
     thag_claim claim;
     void *block;
     range pages;
+} torn_block;
+
+/* Those at both ends of a range. */
+typedef struct {
+    torn_block first, last;
 } torn_mapping;
 
 /* Where the next table begins. Ranges may be as large as the address space, and most of it has none. */
@@ -231,17 +238,26 @@ table_after(char *address)
     return (char *)((((uintptr_t)address >> THAG_LEAF_SHIFT) + 1) << THAG_LEAF_SHIFT);
 }
 
-/* Tells of the end of all blocks in a range, before it is unmapped, but for the first, if something of that remains. */
+static torn_block
+block_claim(thag_thread *thread, void *block, range unmapped)
+{
+    torn_block torn = {.block = block};
+    if (block != NULL) {
+        torn.pages = pages_of(block, thag_owners_peek(block).size);
+        if (torn.pages.start < unmapped.start || torn.pages.end > unmapped.end) {
+            torn.claim = thag_event_claim(thread, THAG_NATIVE, block);
+        }
+    }
+    return torn;
+}
+
+/* Tells of the end of all blocks in a range, before it is unmapped, but for those of which something remains. */
 static torn_mapping
 range_claim(thag_thread *thread, range unmapped)
 {
-    torn_mapping torn = {.block = mapping_around(unmapped.start)};
-    if (torn.block != NULL) {
-        torn.pages = pages_of(torn.block, thag_owners_peek(torn.block).size);
-        if (torn.pages.start < unmapped.start || torn.pages.end > unmapped.end) {
-            torn.claim = thag_event_claim(thread, THAG_NATIVE, torn.block);
-        }
-    }
+    void *first = mapping_around(unmapped.start), *last = mapping_around(unmapped.end - page_bytes());
+    torn_mapping torn = {.first = block_claim(thread, first, unmapped),
+                         .last = block_claim(thread, last == first ? NULL : last, unmapped)};
     char *page = unmapped.start;
     while (page < unmapped.end) {
         bool has_table = thag_owners_find((uintptr_t)page) != NULL;
@@ -253,15 +269,14 @@ range_claim(thag_thread *thread, range unmapped)
     return torn;
 }
 
-/* Writes the records of what remains. */
 static void
-range_settle(thag_thread *thread, torn_mapping torn, range unmapped, bool is_unmapped)
+block_settle(thag_thread *thread, torn_block torn, range unmapped, bool is_unmapped)
 {
     if (!torn.claim.owned) {
         return;
     }
     size_t size = torn.claim.owner.size;
-    size_t before = (size_t)(unmapped.start - torn.pages.start);
+    size_t before = unmapped.start > torn.pages.start ? (size_t)(unmapped.start - torn.pages.start) : 0;
     size_t until = (size_t)(unmapped.end - torn.pages.start);
     size_t after = size > until ? size - until : 0;
     if (!is_unmapped) {
@@ -276,6 +291,14 @@ range_settle(thag_thread *thread, torn_mapping torn, range unmapped, bool is_unm
             thag_event_split(THAG_NATIVE, torn.block, unmapped.end, after);
         }
     }
+}
+
+/* Writes the records of what remains. */
+static void
+range_settle(thag_thread *thread, torn_mapping torn, range unmapped, bool is_unmapped)
+{
+    block_settle(thread, torn.first, unmapped, is_unmapped);
+    block_settle(thread, torn.last, unmapped, is_unmapped);
 }
 
 static int
@@ -305,7 +328,7 @@ heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t o
     thag_thread *thread = &thag_this_thread;
     bool replaces = (flags & MAP_FIXED) != 0 && (uintptr_t)start % page_bytes() == 0 && !is_beyond(start, size);
     range replaced = pages_of(start, replaces ? size : 0);
-    torn_mapping torn = {.block = NULL};
+    torn_mapping torn = {.first = {.block = NULL}};
     if (replaced.end != replaced.start) {
         torn = range_claim(thread, replaced);
     }
@@ -328,6 +351,77 @@ mapping_that_is(void *start, size_t size)
     return is_all ? start : NULL;
 }
 
+typedef struct {
+    char *start;
+    size_t size, new_size;
+    int flags;
+    void *wished;
+} remapping;
+
+static void *
+remap_forward(const remapping *wanted)
+{
+    void *(*forward)(void *, size_t, size_t, int, ...) = REAL(MREMAP, void *(*)(void *, size_t, size_t, int, ...));
+    return forward(wanted->start, wanted->size, wanted->new_size, wanted->flags, wanted->wished);
+}
+
+static bool
+remap_cuts(const remapping *wanted)
+{
+    return wanted->new_size <= wanted->size && (wanted->flags & MREMAP_FIXED) == 0;
+}
+
+/* False for what the system refuses before it does anything. */
+static bool
+remap_is_possible(const remapping *wanted)
+{
+    range from = pages_of(wanted->start, wanted->size), to = pages_of(wanted->wished, wanted->new_size);
+    bool overlaps = wanted->wished != NULL && from.start < to.end && to.start < from.end;
+    bool is_aligned = ((uintptr_t)wanted->start | (uintptr_t)wanted->wished) % page_bytes() == 0;
+    bool is_told_to_move = wanted->flags == 0 || (wanted->flags & MREMAP_MAYMOVE) != 0;
+    bool has_size = wanted->new_size > 0 && (wanted->size | wanted->new_size) >> THAG_ADDRESS_BITS == 0;
+    return is_aligned && is_told_to_move && has_size && !overlaps;
+}
+
+/* A recorded block stays one, wherever it is. */
+static void *
+block_remap(thag_thread *thread, const remapping *wanted)
+{
+    thag_claim claim = thag_event_claim(thread, THAG_NATIVE, wanted->start);
+    void *moved = remap_forward(wanted);
+    bool is_moved = moved != MAP_FAILED;
+    if (claim.owned) {
+        largest_mapping_raise(is_moved ? wanted->new_size : 0);
+        thag_event_resized(thread, THAG_NATIVE, claim, wanted->start, is_moved ? moved : NULL, wanted->new_size);
+    }
+    return moved;
+}
+
+/* Of a recorded block a part is cut off, or it is made a block of its own, as it grows or moves. */
+static void *
+part_remap(thag_thread *thread, const remapping *wanted)
+{
+    range part = pages_of(wanted->start, wanted->size), kept = pages_of(wanted->start, wanted->new_size);
+    bool is_cut = remap_cuts(wanted);
+    bool stays = (wanted->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0;       /* as pages that are empty again */
+    range gone = {is_cut ? kept.end : part.start, stays ? part.start : part.end};
+    bool vacates = is_cut || wanted->flags != 0;        /* else it fails often, and changes nothing then */
+    void *moved = vacates ? NULL : remap_forward(wanted);
+    torn_mapping left = {.first = {.block = NULL}};
+    if (gone.start < gone.end && moved != MAP_FAILED) {
+        left = range_claim(thread, gone);
+    }
+    moved = vacates ? remap_forward(wanted) : moved;
+    range_settle(thread, left, gone, moved != MAP_FAILED);
+    if (moved != MAP_FAILED && (!is_cut || (stays && mapping_around(wanted->start) != NULL))) {
+        largest_mapping_raise(wanted->new_size);
+        if (!thag_native_is_nested(thread)) {
+            thag_event_allocated(thread, THAG_NATIVE, moved, wanted->new_size);
+        }
+    }
+    return moved;
+}
+
 static void *
 heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
 {
@@ -335,19 +429,24 @@ heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
     va_start(arguments, flags);
     void *wished = (flags & MREMAP_FIXED) != 0 ? va_arg(arguments, void *) : NULL;
     va_end(arguments);
-    void *(*forward)(void *, size_t, size_t, int, ...) = REAL(MREMAP, void *(*)(void *, size_t, size_t, int, ...));
-    thag_thread *thread = &thag_this_thread;
-    if (flags == MREMAP_MAYMOVE || flags == 0) {
-        void *block = mapping_that_is(start, size);
-        thag_claim claim = thag_event_claim(thread, THAG_NATIVE, block);
-        void *moved = forward(start, size, new_size, flags);
-        if (claim.owned) {
-            largest_mapping_raise(moved == MAP_FAILED ? 0 : new_size);
-            thag_event_resized(thread, THAG_NATIVE, claim, block, moved == MAP_FAILED ? NULL : moved, new_size);
-        }
-        return moved;
+    remapping wanted = {start, size, new_size, flags, wished};
+    if (!remap_is_possible(&wanted)) {
+        return remap_forward(&wanted);
     }
-    return forward(start, size, new_size, flags, wished);
+    thag_thread *thread = &thag_this_thread;
+    thag_waiting_called_from(&thread->waiter, __builtin_return_address(0));
+    if (wished != NULL && !is_beyond(wished, new_size)) {
+        range replaced = pages_of(wished, new_size);        /* by the system as well, before it looks for what is to be moved */
+        torn_mapping torn = range_claim(thread, replaced);
+        range_settle(thread, torn, replaced, true);
+    }
+    if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && mapping_that_is(start, size) != NULL) {
+        return block_remap(thread, &wanted);
+    }
+    if (size > 0 && (remap_cuts(&wanted) || mapping_around(start) != NULL)) {
+        return part_remap(thread, &wanted);
+    }
+    return remap_forward(&wanted);
 }
 
 /* ---- loading ---- */
@@ -379,21 +478,36 @@ heap_dlopen(const char *path, int flags)
 
 /* ---- waiting ---- */
 
-/* Whose code is between these two waits for a library. */
+/* Whose code is between two of these, which give up the GIL and take it, waits for a library. It may not be the same two: what
+   takes the GIL by a thread's state often gives it up as if to wait. */
+
+/* Whom this thread works for, if anybody waits because it does. A library's own thread does not wait for its library. */
+static thag_context *
+who_waits(thag_thread *thread)
+{
+    PyThreadState *tstate = thag_tstate_attached();
+    if (!thag_current_is_attached(tstate)) {
+        return NULL;            /* of another interpreter */
+    }
+    thag_context *context = thag_current_cached(thread, tstate);
+    context = context != NULL ? context : thag_current_look_up(thread, tstate);
+    return thag_current_is_lent(thread, context) ? NULL : context;
+}
+
 static PyThreadState *
 heap_save_thread(void)
 {
     thag_thread *thread = &thag_this_thread;
-    PyThreadState *tstate = thag_tstate_attached();
-    if (thag_current_is_attached(tstate)) {
-        thag_context *context = thag_current_cached(thread, tstate);
-        context = context != NULL ? context : thag_current_look_up(thread, tstate);
-        thag_waiting_begin(&thread->waiter, context, thag_package_of(__builtin_return_address(0)));
-    }
-    else {
-        thag_waiting_begin(&thread->waiter, NULL, THAG_NO_PACKAGE);     /* of another interpreter */
-    }
+    thag_waiting_begin(&thread->waiter, who_waits(thread), thag_package_of(__builtin_return_address(0)));
     return REAL(SAVE_THREAD, PyThreadState *(*)(void))();
+}
+
+static void
+heap_release_thread(PyThreadState *tstate)
+{
+    thag_thread *thread = &thag_this_thread;
+    thag_waiting_begin(&thread->waiter, who_waits(thread), thag_package_of(__builtin_return_address(0)));
+    REAL(RELEASE_THREAD, void (*)(PyThreadState *))(tstate);
 }
 
 static void
@@ -401,6 +515,13 @@ heap_restore_thread(PyThreadState *tstate)
 {
     REAL(RESTORE_THREAD, void (*)(PyThreadState *))(tstate);
     thag_waiting_end(&thag_this_thread.waiter);     /* while it waited for the GIL, the library may have gone on */
+}
+
+static void
+heap_acquire_thread(PyThreadState *tstate)
+{
+    REAL(ACQUIRE_THREAD, void (*)(PyThreadState *))(tstate);
+    thag_waiting_end(&thag_this_thread.waiter);
 }
 
 /* ---- attaching ---- */
@@ -426,6 +547,8 @@ static thag_redirection redirections[REDIRECTIONS] = {
     [DLSYM] = {.name = "dlsym", .hook = heap_dlsym, .group = LOOKING_UP},
     [SAVE_THREAD] = {.name = "PyEval_SaveThread", .hook = heap_save_thread, .group = WAITING},
     [RESTORE_THREAD] = {.name = "PyEval_RestoreThread", .hook = heap_restore_thread, .group = WAITING},
+    [RELEASE_THREAD] = {.name = "PyEval_ReleaseThread", .hook = heap_release_thread, .group = WAITING},
+    [ACQUIRE_THREAD] = {.name = "PyEval_AcquireThread", .hook = heap_acquire_thread, .group = WAITING},
 };
 
 static bool
@@ -487,7 +610,7 @@ slots_redirect(bool looks_at_all, bool with_gil)
 static bool
 heap_update(bool with_gil)
 {
-    if (!is_attached) {
+    if (!is_attached || !thag_linker_answers()) {
         return false;
     }
     bool was_hooked = thag_heap_hook() != THAG_HOOK_ABSENT;
@@ -523,7 +646,7 @@ void
 thag_heap_show_polars(void *const functions[4])
 {
     thag_pools_show_polars(functions);
-    if (is_attached) {
+    if (is_attached && thag_linker_answers()) {
         thag_this_thread.depth++;
         thag_pools_attach();
         thag_this_thread.depth--;
@@ -535,8 +658,11 @@ thag_heap_detach(void)
 {
     if (is_attached) {
         is_attached = false;
-        thag_pools_detach();
-        thag_objects_restore(redirections, REDIRECTIONS);
+        /* If it does not, slots go on leading to hooks, which go on forwarding. */
+        if (thag_linker_answers()) {
+            thag_pools_detach();
+            thag_objects_restore(redirections, REDIRECTIONS);
+        }
         thag_waiting_forget();
         found = (thag_redirected){0};
     }

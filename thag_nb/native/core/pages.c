@@ -5,6 +5,7 @@
 
 #include "thag.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,17 +18,21 @@
 #define MAP_NORESERVE 0
 #endif
 
+/* Who is in a hook goes on with the error that it had: a library may ask for it after a free. */
 void *
 thag_pages_map(size_t bytes)
 {
     assert(bytes > 0);
+    int error = errno;
     void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED) {
+        errno = error;
         return NULL;
     }
 #ifdef MADV_NOHUGEPAGE
     /* The tables are sparse: one touched entry must cost a small page, not a huge one. */
     (void)madvise(pages, bytes, MADV_NOHUGEPAGE);
+    errno = error;
 #endif
     return pages;
 }

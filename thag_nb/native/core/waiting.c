@@ -12,8 +12,9 @@
 
    A place is taken and given up with the GIL, and read by any thread. Each change moves a version, so that readers
    need not look at all places for each event. Whoever is in a place keeps the record of the context from being given back; who
-   gives up a place empties it first, then moves the version, and lets go of the context at last. So whoever finds the
-   version unmoved, within an event, may use what it found under it. */
+   gives up a place empties it first, then moves the version, and lets go of the context at last. What is above those that
+   wait, or took over from one in a reset, is kept by nobody; but nothing is given back without a new generation. So whoever
+   finds both unmoved, within an event, may use what it found under them. */
 
 #include "waiting.h"
 
@@ -28,6 +29,7 @@ typedef struct {
     thag_context *_Atomic context;      /* NULL: free */
     _Atomic thag_package package;
     uint16_t outer;                     /* as `place` of the thread, before it was here */
+    uint32_t wait;                      /* as `waits` of the thread, since it is here */
 } waiting_place;
 
 static waiting_place places[PLACES];
@@ -58,25 +60,37 @@ self_begin_anew(thag_waiter *self)
     if (self->epoch != epoch) {
         self->epoch = epoch;
         self->place = 0;
-        self->placed = 0;
+        self->waits = 0;
     }
 }
 
-static bool
+static void
 place_take(thag_waiter *self, thag_context *context, thag_package package)
 {
     int free = place_find();
     if (free < 0) {
-        return false;
+        return;
     }
     waiting_place *place = &places[free];
     (void)atomic_fetch_add(&context->frames, 1);
     place->outer = self->place;
+    place->wait = self->waits;
     atomic_store_explicit(&place->package, package, memory_order_relaxed);
     atomic_store(&place->context, context);
     (void)atomic_fetch_add(&places_version, 1);
     self->place = (uint16_t)(free + 1);
-    return true;
+}
+
+/* True if it waits for the same already, further out: then one place is enough. */
+static bool
+is_placed(const thag_waiter *self, const thag_context *context, thag_package package)
+{
+    if (self->place == 0) {
+        return false;
+    }
+    const waiting_place *place = &places[self->place - 1];
+    return atomic_load_explicit(&place->context, memory_order_relaxed) == context
+           && atomic_load_explicit(&place->package, memory_order_relaxed) == package;
 }
 
 void
@@ -84,7 +98,10 @@ thag_waiting_begin(thag_waiter *self, thag_context *context, thag_package packag
 {
     self_begin_anew(self);
     bool waits = context != NULL && context != thag_contexts.root && package != THAG_STANDARD;
-    self->placed = self->placed << 1 | (waits && place_take(self, context, package));
+    self->waits++;
+    if (waits && !is_placed(self, context, package)) {
+        place_take(self, context, package);
+    }
 }
 
 static void
@@ -101,13 +118,15 @@ void
 thag_waiting_end(thag_waiter *self)
 {
     self_begin_anew(self);
-    bool was_placed = self->placed & 1;
-    self->placed >>= 1;
-    if (was_placed) {
-        waiting_place *place = &places[self->place - 1];
+    if (self->waits == 0) {
+        return;             /* it began before anything was told */
+    }
+    waiting_place *place = self->place == 0 ? NULL : &places[self->place - 1];
+    if (place != NULL && place->wait == self->waits) {
         self->place = place->outer;
         place_give_up(place);
     }
+    self->waits--;
 }
 
 void
@@ -194,7 +213,8 @@ thag_context *
 thag_waiting_for(thag_waiter *self)
 {
     uint64_t version = atomic_load(&places_version);
-    if (THAG_LIKELY(self->version == version)) {
+    uint32_t generation = atomic_load(&thag_contexts_generation);
+    if (THAG_LIKELY(self->version == version && self->generation == generation)) {
         return self->answer;
     }
     those_waiting those = those_find(self->package, self->package == THAG_NO_PACKAGE);
@@ -204,6 +224,7 @@ thag_waiting_for(thag_waiter *self)
     self->sharing = those.other != NULL ? sharing_of(&those) : NULL;
     self->answer = those.above;
     self->version = version;
+    self->generation = generation;
     return those.above;
 }
 

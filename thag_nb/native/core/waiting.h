@@ -21,8 +21,9 @@ typedef struct {
     uint16_t looked;            /* callers that were looked at for that: what C++ asks for has one that is nobody's */
     uint32_t epoch;             /* of the two below */
     uint16_t place;             /* one more than where this thread is among those that wait, innermost; 0: it is not */
-    uint64_t placed;            /* a bit for each time that it waits, the innermost first: whether it has a place for that */
+    uint32_t waits;             /* how often it waits, one inside of the other, with a place or without */
     uint64_t version;           /* of the answer below */
+    uint32_t generation;        /* the same: a reset may have given its record back */
     thag_context *answer;       /* whom this thread works for, if it is a library's own; NULL: that cannot be told */
     thag_sharing *sharing;      /* if it works for several; else NULL */
 } thag_waiter;
