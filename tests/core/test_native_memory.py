@@ -446,7 +446,6 @@ def test_what_is_loaded_while_recording_is_seen_from_the_next_task_on(library: L
     again.give_back(block)
 
 
-@pytest.mark.skipif(UNDER_SANITIZER, reason="sanitizers forbid RTLD_DEEPBIND")
 def test_a_library_that_comes_where_another_one_was_is_seen(library: Library, build: Callable[..., Path]):
     path = build("slots", "-Wl,-z,now", "-DAGAIN")
     for turn in range(5):
@@ -461,6 +460,7 @@ def test_a_library_that_comes_where_another_one_was_is_seen(library: Library, bu
     library.give_back(block)
 
 
+@pytest.mark.skipif(UNDER_SANITIZER, reason="sanitizers forbid RTLD_DEEPBIND")
 def test_a_malloc_of_a_librarys_own_is_left_alone(library: Library, build: Callable[..., Path]):
     del library
     own = Library(build("own_malloc", "-Wl,-z,now"), gil=True, mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
