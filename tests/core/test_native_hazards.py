@@ -209,7 +209,6 @@ def test_a_hundred_starts_and_stops_while_a_library_s_threads_go_on(build: Calla
     assert python(code) == "all\n"
 
 
-@pytest.mark.skipif(UNDER_SANITIZER, reason="these libraries do not bear a sanitizer's allocator")
 def test_pools_come_and_go_while_libraries_work():
     for module in ("polars", "duckdb", "pyarrow"):
         pytest.importorskip(module)
