@@ -356,6 +356,22 @@ MUTANTS = [
         (_NATIVE + "test_slots_that_were_never_used_are_redirected_and_usable_afterwards",),
     ),
     Mutant(
+        "what other threads left half done at a fork is not settled",
+        "lifecycle.c",
+        "    if (thag_detached_drop_halves()) {\n        half_events_settle();",
+        "    if (thag_detached_drop_halves()) {\n        (void)half_events_settle;",
+        "table and figures would differ in the child",
+        (_HAZARDS + "test_many_forks_while_a_library_s_threads_go_on",),
+    ),
+    Mutant(
+        "blocks are forgotten in the middle of events",
+        "lifecycle.c",
+        "        uint64_t begun = thag_detached_wait_for_quiet();",
+        "        uint64_t begun = thag_detached_count();\n        i = TRIES;",
+        "what these write afterwards is never forgotten",
+        (_HAZARDS + "test_a_hundred_starts_and_stops_while_a_library_s_threads_go_on",),
+    ),
+    Mutant(
         "slots in code are written",
         "objects.c",
         "            return (part->p_flags & PF_W) != 0;",

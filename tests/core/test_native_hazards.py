@@ -90,14 +90,29 @@ def test_what_is_new_in_c_plus_plus(build: Callable[..., Path], kind: str):
     assert_sums_hold()
 
 
+@pytest.mark.skipif(UNDER_SANITIZER, reason="the sanitizer's operator new calls no malloc")
+@pytest.mark.usefixtures("recorded")
+def test_what_is_a_threads_own_in_c_plus_plus_allocates_when_it_is_destroyed(build: Callable[..., Path]):
+    dll = library(build("news.cpp"), "end_a_thread")
+    with thag_nb.task("cell") as task:
+        _native.set_foreground(task.id)
+        blocks = [dll.end_a_thread() for _ in range(200)]
+        assert {_native.owner_of(block) for block in blocks} == {(task.id, SIZE)}
+    for block in blocks:
+        dll.give_back_array(ctypes.c_void_p(block))
+    assert {_native.owner_of(block) for block in blocks} == {None}
+    assert_sums_hold()
+
+
 ENDS = """
-    import ctypes, sys, thag_nb
+    import ctypes, os, sys, thag_nb
     thag_nb.start(native=True)
     dll = ctypes.CDLL({path!r})
     assert dll.never_end(3) == 0
     task = thag_nb.task("open to the end")
     task.__enter__()
     {more}
+    os.dup2(1, 2)  # a message would be read as well
     sys.stdout.write("well")
 """
 
@@ -121,10 +136,10 @@ def test_many_forks_while_a_library_s_threads_go_on(build: Callable[..., Path]):
     forks = f"""
         import ctypes, os, sys, warnings, thag_nb
         warnings.simplefilter("ignore")
-        thag_nb.start(native=True)
         dll = ctypes.CDLL({str(build("endings.c"))!r})
         dll.end_a_thread.restype = ctypes.c_void_p
         assert dll.never_end(3) == 0
+        thag_nb.start(native=True)
         for _ in range(200):
             child = os.fork()
             if child == 0:
@@ -188,13 +203,32 @@ def test_a_child_sees_what_it_loads(build: Callable[[str], Path]):
     assert python(code) == "0\n"
 
 
+IN_SLOTS = """
+        import array, ctypes, pathlib
+        def in_slots():
+            \"\"\"How many words in the data of loaded libraries lead to the native core's code.\"\"\"
+            parts = [line.split() for line in pathlib.Path("/proc/self/maps").read_text().splitlines() if ".so" in line]
+            parts = [([int(edge, 16) for edge in span.split("-")], kind, path) for span, kind, *_, path in parts]
+            [(start, end)] = [span for span, kind, path in parts if "thag_nb/_native" in path and "x" in kind]
+            words = 0
+            for (first, last), kind, path in parts:
+                if "thag_nb/_native" not in path and kind.startswith("r") and "x" not in kind:
+                    data = array.array("Q", ctypes.string_at(first, last - first))
+                    words += sum(start <= word < end for word in data)
+            return words
+"""
+
+
 @pytest.mark.usefixtures("recorded")
 def test_a_hundred_starts_and_stops_while_a_library_s_threads_go_on(build: Callable[..., Path]):
-    code = f"""
-        import ctypes, thag_nb
+    code = f"""{IN_SLOTS}
+        import thag_nb
         from thag_nb import _native
         dll = ctypes.CDLL({str(build("endings.c"))!r})
         assert dll.never_end(3) == 0
+        before = in_slots()
+        thag_nb.start(native=True)
+        assert in_slots() > before
         for _ in range(100):
             thag_nb.start(native=True)
             assert _native.hooks()["native"] == "on top"
@@ -202,8 +236,10 @@ def test_a_hundred_starts_and_stops_while_a_library_s_threads_go_on(build: Calla
                 kept = bytearray(50_000)
             thag_nb.stop()
             assert _native.hooks()["native"] == "absent"
-        thag_nb.start(native=False)
-        assert all(counted == tabled for counted, tabled in _native.audit().values())
+            thag_nb.start(native=False)
+            assert all(counted == tabled for counted, tabled in _native.audit().values())
+            thag_nb.stop()
+        assert in_slots() == before
         print("all")
     """
     assert python(code) == "all\n"
@@ -266,6 +302,8 @@ def test_blocks_that_are_live_at_a_stop_may_be_freed_and_made_again(build: Calla
         for block in blocks:
             dll.give_back(ctypes.c_void_p(block))
         thag_nb.start(native=True)
+        assert not any(_native.owner_of(block) for block in blocks)
+        assert of("left behind").self_live_bytes == 0
         again = [dll.end_a_thread() for _ in range(50)]
         assert all(_native.owner_of(block)[1] == SIZE for block in again)
         for block in again:
