@@ -161,12 +161,14 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
 
 def _sharings() -> list[str]:
     """What threads of a library took for nobody knows which of several that waited for it."""
+    worth_telling = [row for row in _native.shared() if row[-1] >= _WORTH_TELLING_BYTES]
+    if not worth_telling:
+        return []
     names = {record.context_id: repr(record.name) for record in read().contexts}
     return [
         f"{format_bytes(taken)} that threads of a library took while both {names.get(one, 'a context')} and "
         f"{names.get(other, 'a context')} waited for it are charged to {names.get(charged, 'the root')}, above both"
-        for charged, one, other, taken in _native.shared()
-        if taken >= _WORTH_TELLING_BYTES
+        for charged, one, other, taken in worth_telling
     ]
 
 

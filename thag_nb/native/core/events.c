@@ -189,8 +189,10 @@ free_record_slowly(thag_thread *thread, PyThreadState *tstate, const void *block
     }
     thag_context *current = thag_current_look_up(thread, tstate);
     thag_owner owner = thag_owners_take(block);
-    thag_context *context = thag_context_owner(owner.slot);
-    owner_repay(context, owner.size, is_foreign(context, current), log);
+    if (THAG_LIKELY(owner.slot != 0)) {     /* else all was forgotten since the block was found to have one */
+        thag_context *context = thag_context_owner(owner.slot);
+        owner_repay(context, owner.size, is_foreign(context, current), log);
+    }
     if (log == NULL) {
         lane_enter(thread);
     }
@@ -346,6 +348,10 @@ thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *blo
     }
     if (claim.owned) {
         claim.owner = thag_owners_take(block);
+    }
+    if (THAG_UNLIKELY(claim.owned && claim.owner.slot == 0)) {      /* all was forgotten since */
+        event_finish(claim.log);
+        claim = (thag_claim){.owned = false};
     }
     return claim;
 }
