@@ -10,6 +10,8 @@ import pytest
 from processes import python
 from scripted import Scripted, Watched, scripted_handler, watched_raw_domain
 
+import thag_nb
+
 SUPPORT = Path(__file__).parents[1] / "support"
 
 PRELUDE = f"""
@@ -42,6 +44,35 @@ def watched() -> Iterator[Watched]:
     """Recording; the raw domain's reallocs and frees are seen from below the hooks."""
     with watched_raw_domain() as allocator:
         yield allocator
+
+
+@pytest.fixture
+def native() -> Iterator[None]:
+    """Recording, with the native domain; without it afterwards."""
+    thag_nb.start(native=True)
+    yield
+    thag_nb.stop()
+    thag_nb.start(native=False)
+    thag_nb.stop()
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Compiles a file of support/ to a library: the same for the same flags, or one of its own by another `name`."""
+    folder = tmp_path_factory.mktemp("built")
+
+    def built(source: str, *flags: str, name: str = "") -> Path:
+        compiler = shutil.which("c++" if source.endswith(".cpp") else "cc")
+        if compiler is None:
+            pytest.skip(f"needs a compiler for {source}")
+        path = folder / (name or f"{source}{''.join(flags).replace(',', '').replace('/', '')}.so")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            command = [compiler, "-shared", "-fPIC", "-O1", "-pthread", *flags, "-o", path, SUPPORT / source]
+            subprocess.run(command, check=True)
+        return path
+
+    return built
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,9 @@ import os
 import platform
 import shutil
 import struct
-import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,32 +29,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    folder = tmp_path_factory.mktemp("hazards")
-
-    def built(source: str, *flags: str) -> Path:
-        path = folder / f"{source}{''.join(flags).replace(',', '').replace('/', '')}.so"
-        compiler = "c++" if source.endswith("pp") else "cc"
-        if shutil.which(compiler) is None:
-            pytest.skip(f"needs {compiler}")
-        if not path.exists():
-            command = [compiler, "-shared", "-fPIC", "-O1", "-pthread", *flags, "-o", path, SUPPORT / source]
-            subprocess.run(command, check=True)
-        return path
-
-    return built
-
-
-@pytest.fixture
-def recorded() -> Iterator[None]:
-    thag_nb.start(native=True)
-    yield
-    thag_nb.stop()
-    thag_nb.start(native=False)
-    thag_nb.stop()
-
-
 def library(path: Path, *pointers: str) -> ctypes.CDLL:
     dll = ctypes.CDLL(str(path))
     for name in pointers:
@@ -63,7 +36,7 @@ def library(path: Path, *pointers: str) -> ctypes.CDLL:
     return dll
 
 
-@pytest.mark.usefixtures("recorded")
+@pytest.mark.usefixtures("native")
 def test_a_thread_that_allocates_when_it_is_over(build: Callable[..., Path]):
     dll = library(build("endings.c"), "end_a_thread")
     with thag_nb.task("cell") as task:
@@ -78,7 +51,7 @@ def test_a_thread_that_allocates_when_it_is_over(build: Callable[..., Path]):
 
 
 @pytest.mark.skipif(UNDER_SANITIZER, reason="the sanitizer's operator new calls no malloc")
-@pytest.mark.usefixtures("recorded")
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("kind", ["", "_array", "_aligned"])
 def test_what_is_new_in_c_plus_plus(build: Callable[..., Path], kind: str):
     dll = library(build("news.cpp"), "take" + kind)
@@ -91,7 +64,7 @@ def test_what_is_new_in_c_plus_plus(build: Callable[..., Path], kind: str):
 
 
 @pytest.mark.skipif(UNDER_SANITIZER, reason="the sanitizer's operator new calls no malloc")
-@pytest.mark.usefixtures("recorded")
+@pytest.mark.usefixtures("native")
 def test_what_is_a_threads_own_in_c_plus_plus_allocates_when_it_is_destroyed(build: Callable[..., Path]):
     dll = library(build("news.cpp"), "end_a_thread")
     with thag_nb.task("cell") as task:
@@ -221,7 +194,7 @@ IN_SLOTS = """
 """
 
 
-@pytest.mark.usefixtures("recorded")
+@pytest.mark.usefixtures("native")
 def test_a_hundred_starts_and_stops_while_a_library_s_threads_go_on(build: Callable[..., Path]):
     code = f"""{IN_SLOTS}
         import thag_nb
@@ -373,7 +346,7 @@ def test_a_library_that_is_only_half_loaded_when_a_task_begins_is_seen_neverthel
     assert python(code) == "True\n"
 
 
-@pytest.mark.usefixtures("recorded")
+@pytest.mark.usefixtures("native")
 def test_an_import_that_fails_says_why(build: Callable[..., Path]):
     path = build("loading.c", INCLUDE, "-DNEVER_READY", "-Wl,-z,now")
     loader = importlib.machinery.ExtensionFileLoader("never_ready", str(path))

@@ -7,10 +7,9 @@ import mmap
 import os
 import random
 import shutil
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,28 +56,11 @@ class Library:
         _ctypes.dlclose(handle)
 
 
-@pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Compiles a file of support/ with the flags; always the same file of its own for the same."""
-    folder = tmp_path_factory.mktemp("slots")
-
-    def built(source: str, *flags: str) -> Path:
-        path = folder / f"{source}{''.join(flags).replace(',', '').replace('/', '')}.so"
-        if not path.exists():
-            subprocess.run(["cc", "-shared", "-fPIC", "-O1", *flags, "-o", path, SUPPORT / f"{source}.c"], check=True)
-        return path
-
-    return built
-
-
 @pytest.fixture(params=["gil", "no gil"])
-def library(request: pytest.FixtureRequest, build: Callable[..., Path]) -> Iterator[Library]:
-    found = Library(build("slots", "-Wl,-z,now"), gil=request.param == "gil")
-    thag_nb.start(native=True)
-    yield found
-    thag_nb.stop()
-    thag_nb.start(native=False)
-    thag_nb.stop()
+def library(request: pytest.FixtureRequest, build: Callable[..., Path]) -> Library:
+    found = Library(build("slots.c", "-Wl,-z,now"), gil=request.param == "gil")
+    request.getfixturevalue("native")  # once it is loaded
+    return found
 
 
 def owner(address: int) -> tuple[int, int] | None:
@@ -398,7 +380,7 @@ def words_of(path: Path) -> dict[str, tuple[str, bytes]]:
 
 @pytest.mark.parametrize("binding", ["now", "lazy"])
 def test_after_stop_every_slot_and_every_page_is_what_it_was(build: Callable[..., Path], binding: str):
-    library = Library(build("slots", f"-Wl,-z,{binding}", "-Wl,-z,relro"), gil=True, mode=os.RTLD_LAZY)
+    library = Library(build("slots.c", f"-Wl,-z,{binding}", "-Wl,-z,relro"), gil=True, mode=os.RTLD_LAZY)
     for way in WAYS.values():
         library.give_back(way(library))  # so that the linker has bound all that it binds when it is called
     library.unmap(library.remap(library.map(PAGE), PAGE, PAGE), PAGE)
@@ -416,7 +398,7 @@ def test_after_stop_every_slot_and_every_page_is_what_it_was(build: Callable[...
 
 
 def test_slots_that_were_never_used_are_redirected_and_usable_afterwards(build: Callable[..., Path]):
-    library = Library(build("slots", "-Wl,-z,lazy", "-DFRESH"), gil=True, mode=os.RTLD_LAZY)
+    library = Library(build("slots.c", "-Wl,-z,lazy", "-DFRESH"), gil=True, mode=os.RTLD_LAZY)
     thag_nb.start(native=True)
     try:
         with thag_nb.task("asker") as task:
@@ -432,14 +414,14 @@ def test_slots_that_were_never_used_are_redirected_and_usable_afterwards(build: 
 
 def test_what_is_loaded_while_recording_is_seen_from_the_next_task_on(library: Library, build: Callable[..., Path]):
     del library
-    loaded = Library(build("slots", "-Wl,-z,now", "-DLATE"), gil=True)
+    loaded = Library(build("slots.c", "-Wl,-z,now", "-DLATE"), gil=True)
     with thag_nb.task("asker") as task:
         block = loaded.take(SIZE)
     assert owner(block) == (task.id, SIZE)
     loaded.give_back(block)
     loaded.close()
     gc.collect()
-    again = Library(build("slots", "-Wl,-z,now", "-DLATE"), gil=True)
+    again = Library(build("slots.c", "-Wl,-z,now", "-DLATE"), gil=True)
     with thag_nb.task("asker again") as task:
         block = again.take(SIZE)
     assert owner(block) == (task.id, SIZE)
@@ -447,7 +429,7 @@ def test_what_is_loaded_while_recording_is_seen_from_the_next_task_on(library: L
 
 
 def test_a_library_that_comes_where_another_one_was_is_seen(library: Library, build: Callable[..., Path]):
-    path = build("slots", "-Wl,-z,now", "-DAGAIN")
+    path = build("slots.c", "-Wl,-z,now", "-DAGAIN")
     for turn in range(5):
         again = Library(path, gil=True)
         with thag_nb.task(f"turn {turn}") as task:
@@ -463,7 +445,7 @@ def test_a_library_that_comes_where_another_one_was_is_seen(library: Library, bu
 @pytest.mark.skipif(UNDER_SANITIZER, reason="sanitizers forbid RTLD_DEEPBIND")
 def test_a_malloc_of_a_librarys_own_is_left_alone(library: Library, build: Callable[..., Path]):
     del library
-    own = Library(build("own_malloc", "-Wl,-z,now"), gil=True, mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+    own = Library(build("own_malloc.c", "-Wl,-z,now"), gil=True, mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
     with thag_nb.task("own"):
         block = own.take(SIZE)
     assert owner(block) is None
@@ -482,7 +464,7 @@ def test_nothing_is_counted_twice(library: Library):
 
 
 def test_a_record_is_gone_when_another_thread_is_handed_the_block(build: Callable[..., Path]):
-    path = build("slots", "-Wl,-z,now", "-pthread")
+    path = build("slots.c", "-Wl,-z,now", "-pthread")
     code = f"""
         import ctypes, thag_nb
         from thag_nb import _native
@@ -503,7 +485,7 @@ def test_a_record_is_gone_when_another_thread_is_handed_the_block(build: Callabl
 @pytest.mark.skipif(UNDER_SANITIZER, reason="it is told by the C library's own slots, which are left alone there")
 def test_memray_takes_the_slots_and_gives_them_back(build: Callable[..., Path]):
     pytest.importorskip("memray")
-    path = build("slots", "-Wl,-z,now", "-pthread")
+    path = build("slots.c", "-Wl,-z,now", "-pthread")
     code = f"""
         import ctypes, memray, os, tempfile, thag_nb
         from thag_nb import _native

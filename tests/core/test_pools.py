@@ -4,7 +4,6 @@ import ctypes
 import gc
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from figures import assert_sums_hold, of
@@ -15,18 +14,12 @@ from thag_nb import _native
 
 np = pytest.importorskip("numpy")
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs Linux"),
+    pytest.mark.usefixtures("native"),
+]
 ROWS = 1_000_000
 BYTES = 8 * ROWS
-
-
-@pytest.fixture(autouse=True)
-def recorded() -> Iterator[None]:
-    thag_nb.start(native=True)
-    yield
-    thag_nb.stop()
-    thag_nb.start(native=False)
-    thag_nb.stop()
 
 
 # ---- Arrow ----

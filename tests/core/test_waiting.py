@@ -21,9 +21,10 @@ from thag_nb import _native
 SUPPORT = Path(__file__).parents[1] / "support"
 SIZE = 51_200
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a compiler"
-)
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a compiler"),
+    pytest.mark.usefixtures("native"),
+]
 
 
 class Library:
@@ -69,33 +70,20 @@ class Library:
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Library]:
-    folder = tmp_path_factory.mktemp("workers")
-    include = sysconfig.get_path("include")
-
-    def built(name: str) -> Library:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        source = SUPPORT / "workers.c"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-pthread", f"-I{include}", "-o", path, source], check=True)
-        return Library(path)
-
-    return built
+def workers(build: Callable[..., Path]) -> Callable[[str], Library]:
+    """The library under this name: its folder says what package it is of."""
+    include = f"-I{sysconfig.get_path('include')}"
+    return lambda name: Library(build("workers.c", include, name=name))
 
 
 @pytest.fixture(scope="module")
-def libraries(build: Callable[[str], Library]) -> tuple[Library, Library, Library]:
+def libraries(workers: Callable[[str], Library]) -> tuple[Library, Library, Library]:
     """Two in packages of their own, and one in none."""
-    return build("site-packages/one/workers.so"), build("site-packages/other/workers.so"), build("elsewhere/workers.so")
-
-
-@pytest.fixture(autouse=True)
-def recorded() -> Iterator[None]:
-    thag_nb.start(native=True)
-    yield
-    thag_nb.stop()
-    thag_nb.start(native=False)
-    thag_nb.stop()
+    return (
+        workers("site-packages/one/workers.so"),
+        workers("site-packages/other/workers.so"),
+        workers("elsewhere/workers.so"),
+    )
 
 
 def owner(block: int) -> int:
@@ -166,10 +154,10 @@ def test_who_waits_through_ctypes_is_worked_for(libraries):
         one.give_back(block)
 
 
-def test_two_libraries_of_a_package(build: Callable[[str], Library]):
+def test_two_libraries_of_a_package(workers: Callable[[str], Library]):
     """The one is waited for, and the other's thread works."""
-    first, second = build("site-packages/several/first.so"), build("site-packages/several/deep/second.so")
-    third = build("site-packages/another/third.so")
+    first, second = workers("site-packages/several/first.so"), workers("site-packages/several/deep/second.so")
+    third = workers("site-packages/another/third.so")
     with thag_nb.task("cell"), first.lingering("waits") as waits, third.lingering("unconcerned"):
         block = second.ask_holding()
         assert owner(block) == waits.id
@@ -259,8 +247,8 @@ def test_a_call_back_that_takes_the_gil_by_its_state(libraries):
     one.give_back(block)
 
 
-def test_a_library_s_thread_that_keeps_its_state_waits_for_nobody(build: Callable[[str], Library]):
-    library = build("site-packages/keeps/workers.so")
+def test_a_library_s_thread_that_keeps_its_state_waits_for_nobody(workers: Callable[[str], Library]):
+    library = workers("site-packages/keeps/workers.so")
     with thag_nb.task("cell") as cell:
         _native.set_foreground(cell.id)
         task, _ = in_thread("asker", lambda: library.ask_to_call(lambda: bytes(SIZE), by_state=True) or 0)
@@ -327,9 +315,9 @@ def test_a_reset_or_a_stop_while_somebody_waits(libraries):
     assert_sums_hold()
 
 
-def test_resets_take_away_what_is_above_who_waits(build: Callable[[str], Library]):
+def test_resets_take_away_what_is_above_who_waits(workers: Callable[[str], Library]):
     """The task above two that wait ends, and its record is used again, while they go on waiting."""
-    one, other = build("site-packages/pair/one.so"), build("site-packages/pair/other.so")
+    one, other = workers("site-packages/pair/one.so"), workers("site-packages/pair/other.so")
     with thag_nb.task("outermost"), ExitStack() as waiting:
         with thag_nb.task("above") as above:
             waiting.enter_context(one.lingering("first"))

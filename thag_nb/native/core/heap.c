@@ -49,7 +49,6 @@ enum { OF_C_LIBRARY = BLOCKS };
 #endif
 
 static bool is_attached;
-static bool heap_update(bool with_gil);
 static uint64_t changes_seen;       /* of the objects, when their slots were last looked at */
 static thag_redirected found;
 
@@ -379,8 +378,8 @@ remap_is_possible(const remapping *wanted)
     bool overlaps = wanted->wished != NULL && from.start < to.end && to.start < from.end;
     bool is_aligned = ((uintptr_t)wanted->start | (uintptr_t)wanted->wished) % page_bytes() == 0;
     bool is_told_to_move = wanted->flags == 0 || (wanted->flags & MREMAP_MAYMOVE) != 0;
-    bool has_size = wanted->new_size > 0 && (wanted->size | wanted->new_size) >> THAG_ADDRESS_BITS == 0;
-    return is_aligned && is_told_to_move && has_size && !overlaps;
+    bool has_room = !is_beyond(wanted->start, wanted->size) && !is_beyond(wanted->wished, wanted->new_size);
+    return is_aligned && is_told_to_move && wanted->new_size > 0 && has_room && !overlaps;
 }
 
 /* A recorded block stays one, wherever it is. */
@@ -435,7 +434,7 @@ heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
     }
     thag_thread *thread = &thag_this_thread;
     thag_waiting_called_from(&thread->waiter, __builtin_return_address(0));
-    if (wished != NULL && !is_beyond(wished, new_size)) {
+    if (wished != NULL) {
         range replaced = pages_of(wished, new_size);        /* by the system as well, before it looks for what is to be moved */
         torn_mapping torn = range_claim(thread, replaced);
         range_settle(thread, torn, replaced, true);
@@ -450,6 +449,8 @@ heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
 }
 
 /* ---- loading ---- */
+
+static bool heap_update(bool with_gil);
 
 /* For who calls functions that it finds by their names: they are found here. */
 static void *
