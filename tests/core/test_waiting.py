@@ -177,6 +177,30 @@ def test_after_the_wait_the_foreground_is_charged_again(libraries):
         one.give_back(block)
 
 
+def test_what_is_left_over_is_for_whom_the_thread_worked_last(libraries):
+    """Libraries go on for a moment after they have answered, and others begin and end to wait meanwhile."""
+    one, other, _ = libraries
+    with thag_nb.task("cell") as cell:
+        _native.set_foreground(cell.id)
+        with thag_nb.task("asker") as asker:
+            one.give_back(one.ask_for())
+            for _ in range(2):
+                with other.lingering("unconcerned"):
+                    block = one.ask_holding()
+                    assert owner(block) == asker.id
+                    one.give_back(block)
+            block = one.ask_holding()
+            assert owner(block) == asker.id
+            one.give_back(block)
+            block = other.ask_holding()
+            assert owner(block) == cell.id  # it worked for one that has ended
+            other.give_back(block)
+        block = one.ask_holding()
+        assert owner(block) == cell.id
+        one.give_back(block)
+    assert_sums_hold()
+
+
 def test_the_root_does_not_wait(libraries):
     one, _, _ = libraries
     threads = [threading.Thread(target=one.dll.linger, daemon=True)]

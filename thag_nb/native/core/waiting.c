@@ -209,23 +209,41 @@ sharing_of(const those_waiting *those)
     return NULL;
 }
 
-thag_context *
-thag_waiting_for(thag_waiter *self)
+/* Nobody waits any more. Libraries may go on for a moment while their caller has its answer already: that is left over from
+   whom the thread worked for last, unless that has ended. */
+static thag_context *
+left_over_from(const thag_waiter *self, uint32_t generation)
 {
-    uint64_t version = atomic_load(&places_version);
-    uint32_t generation = atomic_load(&thag_contexts_generation);
-    if (THAG_LIKELY(self->version == version && self->generation == generation)) {
-        return self->answer;
-    }
+    thag_context *last = self->generation == generation ? self->answer : NULL;
+    return last != NULL && atomic_load(&last->holds) > 0 ? last : NULL;
+}
+
+static void
+answer_find(thag_waiter *self, uint64_t version, uint32_t generation)
+{
     those_waiting those = those_find(self->package, self->package == THAG_NO_PACKAGE);
     if (those.above == NULL) {
         those = those_find(THAG_NO_PACKAGE, false);
     }
     self->sharing = those.other != NULL ? sharing_of(&those) : NULL;
-    self->answer = those.above;
+    self->is_left_over = those.above == NULL;
+    self->answer = self->is_left_over ? left_over_from(self, generation) : those.above;
     self->version = version;
     self->generation = generation;
-    return those.above;
+}
+
+thag_context *
+thag_waiting_for(thag_waiter *self)
+{
+    uint64_t version = atomic_load(&places_version);
+    uint32_t generation = atomic_load(&thag_contexts_generation);
+    if (THAG_UNLIKELY(self->version != version || self->generation != generation)) {
+        answer_find(self, version, generation);
+    }
+    else if (THAG_UNLIKELY(self->is_left_over)) {
+        self->answer = left_over_from(self, generation);
+    }
+    return self->answer;
 }
 
 /* ---- what was shared ---- */

@@ -26,6 +26,7 @@ typedef struct {
     uint32_t generation;        /* the same: a reset may have given its record back */
     thag_context *answer;       /* whom this thread works for, if it is a library's own; NULL: that cannot be told */
     thag_sharing *sharing;      /* if it works for several; else NULL */
+    bool is_left_over;          /* nobody waits; the answer is of whom it worked for last */
 } thag_waiter;
 
 /* Looks at no more callers than that. */
@@ -50,8 +51,8 @@ void thag_waiting_begin(thag_waiter *self, thag_context *context, thag_package p
 void thag_waiting_end(thag_waiter *self);
 
 /* Whom a library's own thread works for: the context that waits for its package. If several do, the nearest one that is above
-   them all. If none does: those that wait without a package, and if the thread's is not known, all that wait. NULL if that is
-   nobody either. Nothing is allocated. With the GIL, or within a detached event: then no record is given back meanwhile. */
+   them all. If none does: those that wait without a package, and if the thread's is not known, all that wait. If that is nobody
+   either: whom the thread worked for last, as long as that is open. Else NULL. Nothing is allocated. With the GIL, or within a detached event: then no record is given back meanwhile. */
 thag_context *thag_waiting_for(thag_waiter *self);
 
 /* So many bytes were charged to whom `thag_waiting_for` has just answered. */
