@@ -114,3 +114,28 @@ def test_below_the_table_stands_what_the_process_is_made_of() -> None:
     asked_for_more = marked()._replace(resident=(ResidentSize(0, MIB),))
     assert last_line(asked_for_more).endswith(" · RSS 1.0 MiB")
     assert last_line(busy()).endswith(" · thag_nb itself 0 B")
+
+
+def test_who_made_up_the_session_s_peak_is_told_and_adds_up() -> None:
+    def peak_line(**shares: int) -> str | None:
+        contexts = (
+            context(number, name.strip("_"), at_session_peak_bytes=size)
+            for number, (name, size) in enumerate(shares.items(), 3)
+        )
+        made = recording((root(at_session_peak_bytes=2 * MIB), b""), *((record, b"") for record in contexts))
+        lines = costs_bundle(made, figure=False)["text/plain"].splitlines()
+        return next((line for line in lines if line.startswith("At the session's peak")), None)
+
+    assert peak_line(load=90 * MIB, merge=300 * MIB, load_=10 * MIB, tiny=MIB) == (
+        "At the session's peak, 403.0 MiB: merge 300.0 MiB, load 100.0 MiB, others 1.0 MiB, "
+        "outside of cells and tasks 2.0 MiB"
+    )
+    many = {letter: (30 - number) * MIB for number, letter in enumerate("abcdefg")}
+    assert peak_line(**many) == (
+        "At the session's peak, 191.0 MiB: a 30.0 MiB, b 29.0 MiB, c 28.0 MiB, d 27.0 MiB, e 26.0 MiB, "
+        "others 49.0 MiB, outside of cells and tasks 2.0 MiB"
+    )
+
+
+def test_a_recording_from_before_peaks_were_explained_says_nothing_of_it() -> None:
+    assert "session's peak" not in costs_bundle(busy(), figure=False)["text/plain"]

@@ -194,7 +194,7 @@ def test_paths_may_be_text_and_a_file_is_told_by_what_it_holds_not_by_its_name(t
 # The format
 
 
-def test_the_format_is_version_2_as_documented(tmp_path: Path) -> None:
+def test_the_format_is_version_3_as_documented(tmp_path: Path) -> None:
     source = recording(
         (root(live_bytes=7), pack((1, 2, 3, 4, -5))),
         taken_ns=SECOND,
@@ -204,10 +204,11 @@ def test_the_format_is_version_2_as_documented(tmp_path: Path) -> None:
     content = content_of(source, tmp_path / "run.json")
     totals = ["taken_ns", "overhead_bytes", "dropped"]
     assert list(content) == ["format", "version", *totals, "contexts", "marks", "resident", "timelines"]
-    assert (content["format"], content["version"], content["taken_ns"]) == ("thag_nb recording", 2, SECOND)
+    assert (content["format"], content["version"], content["taken_ns"]) == ("thag_nb recording", 3, SECOND)
     columns = (
         "context_id, name, kind, parent_id, allocator, state, live_bytes, peak_bytes, total_bytes, self_live_bytes, "
-        "self_peak_bytes, self_total_bytes, allocations, frees, foreign_frees, retained_bytes, started_ns, duration_ns"
+        "self_peak_bytes, self_total_bytes, allocations, frees, foreign_frees, retained_bytes, started_ns, "
+        "duration_ns, at_session_peak_bytes, at_parent_peak_bytes"
     )
     assert ", ".join(content["contexts"]) == columns  # a change of these is a new version
     assert (content["contexts"]["name"], content["contexts"]["live_bytes"]) == (["root"], [7])
@@ -241,10 +242,21 @@ def test_a_file_of_version_1_is_a_recording_without_marks_and_samples(tmp_path: 
     )
 
 
-def test_a_file_of_version_1_becomes_one_of_version_2_when_it_is_saved(tmp_path: Path) -> None:
+def test_a_file_of_version_2_does_not_tell_what_peaks_were_made_up_of(tmp_path: Path) -> None:
+    source = recording((root(peak_bytes=9, at_session_peak_bytes=9, at_parent_peak_bytes=9), b""))
+    content = content_of(source, tmp_path / "run.json") | {"version": 2}
+    path = write(tmp_path / "run.json", content)
+    assert told(path).startswith("is a damaged recording: the columns of its contexts are not those of version 2;")
+    for field in ("at_session_peak_bytes", "at_parent_peak_bytes"):
+        del content["contexts"][field]
+    write(path, content)
+    assert Recording.load(path).contexts == (root(peak_bytes=9),)
+
+
+def test_a_file_of_version_1_becomes_one_of_version_3_when_it_is_saved(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(VERSION_1)
     loaded = Recording.load(tmp_path / "run.json")
-    assert content_of(loaded, tmp_path / "run.json")["version"] == 2
+    assert content_of(loaded, tmp_path / "run.json")["version"] == 3
     assert Recording.load(tmp_path / "run.json") == loaded
 
 
@@ -306,8 +318,8 @@ def test_a_changed_byte_of_a_compressed_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_newer_version_is_told(tmp_path: Path) -> None:
-    path = write(tmp_path / "run.json", content_of(busy(), tmp_path / "run.json") | {"version": 3, "contexts": []})
-    problem = "is a recording of version 3, and this thag_nb reads versions up to 2"
+    path = write(tmp_path / "run.json", content_of(busy(), tmp_path / "run.json") | {"version": 4, "contexts": []})
+    problem = "is a recording of version 4, and this thag_nb reads versions up to 3"
     assert told(path) == f"{problem}; upgrade thag_nb to read it"
 
 
@@ -401,10 +413,10 @@ def encoded(*buckets: tuple[int, int, int, int, int]) -> str:
 FLAWS = {
     "total missing": (change("dropped", None), "its dropped is None"),
     "total of text": (change("taken_ns", "soon"), "its taken_ns is 'soon'"),
-    "contexts missing": (change("contexts", None), "the columns of its contexts are not those of version 2"),
-    "contexts in rows": (change("contexts", [[1, "root"]]), "the columns of its contexts are not those of version 2"),
-    "column missing": (change("contexts.frees", None), "the columns of its contexts are not those of version 2"),
-    "column unknown": (change("contexts.colour", ["red"]), "the columns of its contexts are not those of version 2"),
+    "contexts missing": (change("contexts", None), "the columns of its contexts are not those of version 3"),
+    "contexts in rows": (change("contexts", [[1, "root"]]), "the columns of its contexts are not those of version 3"),
+    "column missing": (change("contexts.frees", None), "the columns of its contexts are not those of version 3"),
+    "column unknown": (change("contexts.colour", ["red"]), "the columns of its contexts are not those of version 3"),
     "column no list": (change("contexts.frees", 5), "frees in its contexts is 5"),
     "column short": (change("contexts.frees.0", None), "the columns of its contexts are not of one length"),
     "figure broken": (change("contexts.frees.1", 1.5), "a value of frees in its contexts is 1.5"),
@@ -415,13 +427,13 @@ FLAWS = {
     "kind a list": (change("contexts.kind.0", []), "a value of kind in its contexts is []"),
     "id twice": (change("contexts.context_id.1", 1), "an id occurs twice"),
     "timeline missing": (change("timelines.context_id.1", 99), "context 3 has no timeline"),
-    "timelines missing": (change("timelines", None), "the columns of its timelines are not those of version 2"),
+    "timelines missing": (change("timelines", None), "the columns of its timelines are not those of version 3"),
     "no base64": (change("timelines.buckets.0", "{}"), "a value of buckets in its timelines is '{}'"),
     "no text": (change("timelines.buckets.0", 5), "a value of buckets in its timelines is 5"),
-    "marks missing": (change("marks", None), "the columns of its marks are not those of version 2"),
-    "marks a list": (change("marks", []), "the columns of its marks are not those of version 2"),
-    "mark column missing": (change("marks.kind", None), "the columns of its marks are not those of version 2"),
-    "mark column unknown": (change("marks.colour", ["red"]), "the columns of its marks are not those of version 2"),
+    "marks missing": (change("marks", None), "the columns of its marks are not those of version 3"),
+    "marks a list": (change("marks", []), "the columns of its marks are not those of version 3"),
+    "mark column missing": (change("marks.kind", None), "the columns of its marks are not those of version 3"),
+    "mark column unknown": (change("marks.colour", ["red"]), "the columns of its marks are not those of version 3"),
     "mark column no list": (change("marks.name", "joined"), "name in its marks is 'joined'"),
     "mark column short": (change("marks.name.0", None), "the columns of its marks are not of one length"),
     "mark name a number": (change("marks.name.0", 5), "a value of name in its marks is 5"),
@@ -429,7 +441,7 @@ FLAWS = {
     "mark time too large": (change("marks.time_ns.1", 2**63), "a value of time_ns in its marks is 9223372036854775808"),
     "mark kind of a context": (change("marks.kind.0", "cell"), "a value of kind in its marks is 'cell'"),
     "kind of a mark": (change("contexts.kind.0", "mark"), "a value of kind in its contexts is 'mark'"),
-    "samples missing": (change("resident", None), "the columns of its resident are not those of version 2"),
+    "samples missing": (change("resident", None), "the columns of its resident are not those of version 3"),
     "sample column short": (change("resident.time_ns.0", None), "the columns of its resident are not of one length"),
     "sample true": (change("resident.resident_bytes.0", True), "a value of resident_bytes in its resident is True"),
     "ids not in order": (

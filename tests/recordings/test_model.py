@@ -40,6 +40,8 @@ def test_context_record_fields_are_the_contract_in_order() -> None:
         "retained_bytes",
         "started_ns",
         "duration_ns",
+        "at_session_peak_bytes",
+        "at_parent_peak_bytes",
     )
 
 

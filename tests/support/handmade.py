@@ -12,7 +12,7 @@ SECOND = 1_000_000_000
 KIB = 1 << 10
 MIB = 1 << 20
 
-_ZEROS = ContextRecord(0, "", "task", 1, "task_aware", "ended", *[0] * 12)
+_ZEROS = ContextRecord(0, "", "task", 1, "task_aware", "ended", *[0] * 14)
 
 
 def context(context_id: int, name: str, **fields: Any) -> ContextRecord:

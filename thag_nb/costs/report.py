@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from typing import Any
 
 from thag_nb.browser import assets
@@ -32,6 +33,8 @@ _BRIEF = tuple(column for column, group in enumerate(_GROUPS) if group != "self"
 _CAVEAT = "Live bytes are not RSS; kept is what was live when the context ended, not a leak."
 LINE_LETTERS = 60  # of the name in a line of figures
 _PICTURED_BYTES = 1 << 20  # a peak below that is a few lines of Python, and a picture of it says nothing
+_NAMED_AT_PEAK = 5  # contexts at most, of one name together, in the line of who made up the session's peak
+_NAMED_SHARE = 0.01  # of it, at least
 _DETAILS = 40  # contexts whose own curve comes with the dashboard, those of highest peak
 
 
@@ -100,7 +103,8 @@ def _session(recording: Recording, seen: str) -> tuple[Costs, list[tuple[str, ..
     """What each cell and task cost: as figures, as the rows of the table, and what stands below it."""
     session_costs = costs(recording, recording.contexts[0])
     rows = [*map(_texts, session_costs.rows), _overhead_row(recording)]
-    return session_costs, rows, [_shares(recording), *_left_out(session_costs), f"{seen} {_CAVEAT}".lstrip()]
+    notes = [_shares(recording), *_at_the_peak(recording), *_left_out(session_costs), f"{seen} {_CAVEAT}".lstrip()]
+    return session_costs, rows, notes
 
 
 def _costs_view(picture: Picture, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
@@ -172,6 +176,25 @@ def _shares(recording: Recording) -> str:
         if others > 0:
             parts[-1] += f", {format_bytes(others)} of it in files, kept by allocators, or from before the recording"
     return " · ".join(parts)
+
+
+def _at_the_peak(recording: Recording) -> list[str]:
+    """Who made up the session's peak, the largest first; nothing of a recording from before that was kept."""
+    root, *others = recording.contexts
+    shares: Counter[str] = Counter()
+    for record in others:
+        shares[record.name] += record.at_session_peak_bytes
+    whole = root.at_session_peak_bytes + shares.total()
+    if whole <= 0:
+        return []
+    named = [(name, size) for name, size in shares.most_common(_NAMED_AT_PEAK) if size >= whole * _NAMED_SHARE]
+    parts = [f"{cut(name, LINE_LETTERS)} {format_bytes(size)}" for name, size in named]
+    rest = shares.total() - sum(size for _, size in named)
+    if rest:
+        parts.append(f"others {format_bytes(rest)}")
+    if root.at_session_peak_bytes:
+        parts.append(f"outside of cells and tasks {format_bytes(root.at_session_peak_bytes)}")
+    return [f"At the session's peak, {format_bytes(whole)}: {', '.join(parts)}"]
 
 
 def _left_out(session_costs: Costs) -> list[str]:

@@ -1,9 +1,9 @@
 """Recordings in files: JSON that says what it is, written whole or not at all.
 
 A file holds one object, ASCII, on one line; gzip around it if the name ends in ``.gz``. ``format`` comes first, and is
-what a recording is known by. This is version 2::
+what a recording is known by. This is version 3::
 
-    {"format": "thag_nb recording", "version": 2,
+    {"format": "thag_nb recording", "version": 3,
      "taken_ns": 2000000000, "overhead_bytes": 1048576, "dropped": 0,
      "contexts": {"context_id": [1, 3], "name": ["root", "load"], ...},
      "marks": {"time_ns": [700000000], "context_id": [3], "name": ["joined"], "kind": ["mark"], "duration_ns": [0]},
@@ -20,7 +20,8 @@ marks and samples ascend, and so does ``start_ns`` in each timeline, of which no
 written as contexts and marks have them, not empty and of one line, and what else a file has is cleaned in the same way
 when it is read. Neither ``resident_bytes`` nor ``duration_ns`` of a mark is below 0.
 
-Version 1 had neither ``marks`` nor ``resident``: it is read as a recording that has none.
+Version 1 had neither ``marks`` nor ``resident``: it is read as a recording that has none. Those before 3 do not
+tell what peaks were made up of: ``at_session_peak_bytes`` and ``at_parent_peak_bytes`` are 0 then.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from thag_nb.errors import RecordingFileError
 from thag_nb.units import clean_name
 
 FORMAT = "thag_nb recording"
-VERSION = 2
+VERSION = 3
 
 Rows: TypeAlias = Mapping[str, Any]  # the named tuples that a recording holds in rows, each by its field of `Recording`
 _RecordingType = TypeVar("_RecordingType")
@@ -53,6 +54,10 @@ _TOTALS = ("taken_ns", "overhead_bytes", "dropped")
 _TIMELINE_COLUMNS = ("context_id", "buckets")
 _BUCKET = struct.Struct("<q32x")  # in a file; of its five integers, start_ns
 _SINCE = {"contexts": 1, "marks": 2, "resident": 2}  # the version that had these rows first
+_FIELDS_SINCE = {
+    "at_session_peak_bytes": 3,
+    "at_parent_peak_bytes": 3,
+}  # which rows had from the beginning on, if not here
 _WORDS = {
     ("contexts", "kind"): ("root", "cell", "task", "system"),
     ("contexts", "allocator"): ("task_aware", "system"),
@@ -205,6 +210,11 @@ def _tables(version: int) -> list[str]:
     return [table for table, since in _SINCE.items() if since <= version]
 
 
+def _fields(row_type: Any, version: int) -> tuple[str, ...]:
+    """What such rows hold in a file of this version. New fields are the last ones, and have defaults."""
+    return tuple(field for field in row_type._fields if _FIELDS_SINCE.get(field, 1) <= version)
+
+
 def _content(recording: Any, rows: Rows) -> dict[str, Any]:
     """A recording as a file holds it. What it is comes first: it is known by that."""
     return {
@@ -232,8 +242,9 @@ def _cleaned(name: Any) -> Any:
 
 
 def _rows(columns: dict[str, list[Any]], row_type: Any) -> tuple[Any, ...]:
-    ordered = (map(clean_name, columns[field]) if field == "name" else columns[field] for field in row_type._fields)
-    return tuple(map(row_type._make, zip(*ordered, strict=True)))
+    known = filter(columns.__contains__, row_type._fields)
+    ordered = (map(clean_name, columns[field]) if field == "name" else columns[field] for field in known)
+    return tuple(row_type(*row) for row in zip(*ordered, strict=True))
 
 
 def _packed(buckets: bytes) -> str:
@@ -283,7 +294,7 @@ def _flaw(content: dict[str, Any], rows: Rows) -> str | None:
         if not _is_integer(content.get(total)):
             return f"its {total} is {reprlib.repr(content.get(total))}"
     version = content["version"]
-    fields = {table: rows[table]._fields for table in _tables(version)} | {"timelines": _TIMELINE_COLUMNS}
+    fields = {table: _fields(rows[table], version) for table in _tables(version)} | {"timelines": _TIMELINE_COLUMNS}
     for table in fields:
         flaw = _table_flaw(table, content.get(table), fields[table], version)
         if flaw is not None:

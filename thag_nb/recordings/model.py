@@ -36,6 +36,12 @@ class ContextRecord(NamedTuple):
     Sizes are bytes; ``started_ns`` counts from the first start of the dispatcher, and ``duration_ns`` of an open
     context goes up to the moment of the recording. ``parent_id`` is 0 for the root. ``retained_bytes`` is what was live
     when the context ended; 0 while it is open.
+
+    ``at_session_peak_bytes`` is what was live of the context's own, and of those below that are not listed any more,
+    when the root's live bytes were highest: over all contexts that adds up to the root's ``peak_bytes``.
+    ``at_parent_peak_bytes`` is what was live of it, inclusive, when its parent's live bytes were highest; what is left
+    of that peak was the parent's own. The root has its own peak there. A reset begins both anew, and both are 0 in
+    files of before they were kept.
     """
 
     context_id: int
@@ -56,6 +62,8 @@ class ContextRecord(NamedTuple):
     retained_bytes: int
     started_ns: int
     duration_ns: int
+    at_session_peak_bytes: int = 0
+    at_parent_peak_bytes: int = 0
 
 
 class TimelineBucket(NamedTuple):

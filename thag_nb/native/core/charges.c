@@ -33,6 +33,10 @@
    levels that the shares' extremes are to be added to are those that the attached lane has now. What is exact is the order
    in which events were over; two that overlap, a few nanoseconds apart on two processors, may be taken in either order.
 
+   What a peak was made up of is known as well (see composition.h): a batch tells by how much its context had moved at its
+   highest, and whoever hears of a movement knows who told it. The session's peak, whose parts are contexts in all branches, is
+   not told from context to context: each batch moves it by the same amount, at once.
+
    Live bytes and peaks are inclusive. Totals and counts are kept for the context alone; whoever reads them adds up. */
 
 #include "charges.h"
@@ -40,12 +44,20 @@
 #include "owners.h"
 
 thag_batch thag_open_batch = {.other_word = THAG_NO_WORD};
+thag_session_level thag_session;
 thag_lane thag_open_lane = {.contextvars_version = THAG_NO_FLOW};
 
 static void
 counter_add(_Atomic int64_t *counter, int64_t value)
 {
     thag_store(counter, thag_load(counter) + value);
+}
+
+static uint64_t
+peak_number(void)
+{
+    static uint64_t last;
+    return ++last;
 }
 
 /* Moves the context's inclusive level, which those above it have heard of, or need not. */
@@ -61,6 +73,7 @@ level_shift(thag_context *context, thag_movement moved, uint64_t now_ns)
         thag_store(&context->high_bytes, before + moved.high_bytes);
         if (before + moved.high_bytes > thag_load(&context->peak_bytes)) {
             thag_store(&context->peak_bytes, before + moved.high_bytes);
+            context->peak = peak_number();
         }
     }
     if (before + moved.low_bytes < thag_load(&context->low_bytes)) {
@@ -75,6 +88,43 @@ level_shift_untold(thag_context *context, thag_movement moved, uint64_t now_ns)
 {
     level_shift(context, moved, now_ns);
     context->untold = thag_movement_then(context->untold, moved);
+}
+
+/* A context under `whole` has moved from a level, and so did `whole`, whose newest peak before had that number. Had the part
+   moved that far at the highest moment, `at_high_bytes`? */
+static void
+part_shift(thag_context *part, const thag_context *whole, uint64_t peak, int64_t before, int64_t at_high_bytes)
+{
+    if (whole->peak != peak) {
+        part->at_parent_peak = (thag_part){whole->peak, before + at_high_bytes};
+    }
+    else {
+        thag_part_moves(&part->at_parent_peak, peak, before);
+    }
+}
+
+/* True if the session has a new peak, by a movement that goes so far up. */
+static bool
+session_peaks(int64_t high_bytes)
+{
+    bool peaks = thag_session.live_bytes + high_bytes > thag_session.peak_bytes;
+    if (peaks) {
+        thag_session.peak_bytes = thag_session.live_bytes + high_bytes;
+        thag_session.peak = peak_number();
+    }
+    return peaks;
+}
+
+/* The context's own bytes have moved from a level; at the session's new peak, if there is one, they had moved that far. */
+static void
+session_part_shift(thag_context *context, bool peaks, int64_t before, int64_t at_high_bytes)
+{
+    if (peaks) {
+        context->at_session_peak = (thag_part){thag_session.peak, before + at_high_bytes};
+    }
+    else {
+        thag_part_moves(&context->at_session_peak, thag_session.peak, before);
+    }
 }
 
 /* Comes after level_shift: a bucket that closes there wants the context's own live bytes from before. */
@@ -98,20 +148,30 @@ path_tell(thag_context *context, const thag_context *last, uint64_t now_ns)
         if (!thag_movement_is_still(untold)) {
             context->untold = (thag_movement){0};
             if (parent != NULL) {
+                uint64_t peak = parent->peak;
+                int64_t before = thag_load(&context->live_bytes) - untold.live_bytes;
                 level_shift_untold(parent, untold, now_ns);
+                part_shift(context, parent, peak, before, untold.high_bytes);
             }
         }
         context = parent;
     }
 }
 
-/* Moves all from `context` up to, and without, `end`. */
-static void
+/* Moves all from `context` up to, and without, `end`. The last of them; NULL if there is none. */
+static thag_context *
 chain_shift(thag_context *context, const thag_context *end, thag_movement moved, uint64_t now_ns)
 {
+    thag_context *below = NULL;
     for (; context != end; context = thag_context_parent(context)) {
+        uint64_t peak = context->peak;
         level_shift(context, moved, now_ns);
+        if (below != NULL) {
+            part_shift(below, context, peak, thag_load(&below->live_bytes) - moved.live_bytes, moved.high_bytes);
+        }
+        below = context;
     }
+    return below;
 }
 
 static thag_context *
@@ -129,18 +189,41 @@ common_ancestor(thag_context *one, thag_context *other)
     return one;
 }
 
-/* Moves the batch's context and another one, and those above both by way of `joint`. */
+/* How two contexts moved, and those above both; and how far the one had when that was highest. */
+typedef struct {
+    thag_movement own;
+    thag_movement other;
+    thag_movement joint;
+    int64_t own_at_high;
+} both_movement;
+
 static void
-both_shift(thag_context *own, thag_movement moved, thag_context *other, thag_movement other_moved, thag_movement joint,
-           uint64_t now_ns)
+side_follows(thag_context *side, const thag_context *common, uint64_t peak, thag_movement moved, int64_t at_high_bytes)
 {
+    if (side != NULL) {
+        part_shift(side, common, peak, thag_load(&side->live_bytes) - moved.live_bytes, at_high_bytes);
+    }
+}
+
+/* Moves the batch's context and another one. */
+static void
+both_shift(thag_context *own, thag_context *other, both_movement moved, uint64_t now_ns)
+{
+    int64_t other_at_high = moved.joint.high_bytes - moved.own_at_high;
     thag_context *common = common_ancestor(own, other);
     path_tell(own, common, now_ns);
-    chain_shift(own, common, moved, now_ns);
-    chain_shift(other, common, other_moved, now_ns);
-    level_shift_untold(common, joint, now_ns);
-    self_shift(own, moved);
-    self_shift(other, other_moved);
+    thag_context *own_side = chain_shift(own, common, moved.own, now_ns);
+    thag_context *other_side = chain_shift(other, common, moved.other, now_ns);
+    uint64_t peak = common->peak;
+    level_shift_untold(common, moved.joint, now_ns);
+    side_follows(own_side, common, peak, moved.own, moved.own_at_high);
+    side_follows(other_side, common, peak, moved.other, other_at_high);
+    bool peaks = session_peaks(moved.joint.high_bytes);
+    session_part_shift(own, peaks, thag_load(&own->self_live_bytes), moved.own_at_high);
+    session_part_shift(other, peaks, thag_load(&other->self_live_bytes), other_at_high);
+    thag_session.live_bytes += moved.joint.live_bytes;
+    self_shift(own, moved.own);
+    self_shift(other, moved.other);
 }
 
 /* Since the second context's last free. */
@@ -162,13 +245,23 @@ both_write(thag_batch *batch)
     if (live - freed < batch->joint.low_bytes) {
         batch->joint.low_bytes = live - freed;
     }
-    both_shift(batch->context, batch->earlier, batch->other, thag_movement_straight(-freed), batch->joint,
-               batch->now_ns);
+    both_movement moved = {batch->earlier, thag_movement_straight(-freed), batch->joint, batch->own_at_joint_high};
+    both_shift(batch->context, batch->other, moved, batch->now_ns);
     counter_add(&batch->other->frees, (int64_t)batch->other_frees);
     counter_add(&batch->other->foreign_frees, (int64_t)batch->other_frees);
     batch->other_bytes = 0;
     batch->other_frees = 0;
     batch->earlier = batch->joint = (thag_movement){0};
+}
+
+static void
+own_write(thag_context *own, thag_movement moved, uint64_t now_ns)
+{
+    level_shift_untold(own, moved, now_ns);
+    bool peaks = session_peaks(moved.high_bytes);
+    session_part_shift(own, peaks, thag_load(&own->self_live_bytes), moved.high_bytes);
+    thag_session.live_bytes += moved.live_bytes;
+    self_shift(own, moved);
 }
 
 /* Writes the batch to the contexts that it is of. */
@@ -186,8 +279,7 @@ batch_write(void)
     else {
         thag_movement moved = batch_movement(batch);
         if (!thag_movement_is_still(moved) || batch->allocations | batch->frees) {
-            level_shift_untold(own, moved, batch->now_ns);
-            self_shift(own, moved);
+            own_write(own, moved, batch->now_ns);
         }
     }
     counter_add(&own->self_total_bytes, batch->total_bytes);
@@ -298,8 +390,9 @@ thag_charges_settle(thag_context *context)
 
 /* What the share holds was told to those above by way of their own shares. */
 static void
-share_take(thag_context *context, const thag_share *share, uint64_t now_ns)
+share_take(thag_context *context, thag_share *share, uint64_t now_ns)
 {
+    share->peak_before = context->peak;
     if (!thag_movement_is_still(share->inclusive)) {
         /* Not otherwise: a bucket in which nothing happened is not kept. */
         level_shift(context, share->inclusive, now_ns);
@@ -309,6 +402,28 @@ share_take(thag_context *context, const thag_share *share, uint64_t now_ns)
     counter_add(&context->allocations, share->allocations);
     counter_add(&context->frees, share->frees);
     counter_add(&context->foreign_frees, share->foreign_frees);
+    if (context == thag_contexts.root) {
+        (void)session_peaks(share->inclusive.high_bytes);
+        thag_session.live_bytes += share->inclusive.live_bytes;
+    }
+}
+
+/* The root's level is the session's here: it has heard of all. */
+static void
+share_parts_take(thag_context *context, thag_share *share, uint64_t now_ns)
+{
+    (void)now_ns;
+    const thag_share *session = thag_context_share(thag_contexts.root);
+    int64_t self_before = thag_load(&context->self_live_bytes) - share->self.live_bytes;
+    int64_t self_at_high = thag_part_at(&share->at_session_high, session->highs, share->self.live_bytes);
+    session_part_shift(context, thag_contexts.root->peak != session->peak_before, self_before, self_at_high);
+    const thag_context *parent = thag_context_parent(context);
+    if (parent != NULL) {
+        const thag_share *whole = thag_context_share(parent);
+        int64_t before = thag_load(&context->live_bytes) - share->inclusive.live_bytes;
+        int64_t at_high = thag_part_at(&share->at_parent_high, whole->highs, share->inclusive.live_bytes);
+        part_shift(context, parent, whole->peak_before, before, at_high);
+    }
 }
 
 /* What was charged with the GIL is written before: it was there first. What comes next is later, so the clock is read again. */
@@ -319,7 +434,7 @@ shares_take(bool patient)
     batch_write();
     path_tell(batch->context, NULL, batch->now_ns);
     thag_batch_expire();
-    return thag_detached_take_over(patient, share_take);
+    return thag_detached_take_over(patient, share_take, share_parts_take);
 }
 
 bool
@@ -332,6 +447,28 @@ bool
 thag_charges_catch_up(void)
 {
     return !thag_logs_wait() || shares_take(true);
+}
+
+/* ---- figures ---- */
+
+static int64_t
+session_part(const thag_context *context)
+{
+    return thag_part_at(&context->at_session_peak, thag_session.peak, thag_load(&context->self_live_bytes));
+}
+
+static int64_t
+below_part(const thag_context *context)
+{
+    return thag_part_at(&context->below_at_session_peak, thag_session.peak, 0);
+}
+
+static int64_t
+parent_part(const thag_context *context)
+{
+    const thag_context *parent = thag_context_parent(context);
+    return parent == NULL ? thag_load(&context->peak_bytes)
+                          : thag_part_at(&context->at_parent_peak, parent->peak, thag_load(&context->live_bytes));
 }
 
 thag_figures
@@ -347,7 +484,57 @@ thag_charges_figures(thag_context *context)
         .allocations = thag_load(&context->allocations),
         .frees = thag_load(&context->frees),
         .foreign_frees = thag_load(&context->foreign_frees),
+        .at_session_peak_bytes = session_part(context) + below_part(context),
+        .at_parent_peak_bytes = parent_part(context),
     };
+}
+
+void
+thag_charges_set_level(thag_context *context, int64_t live_bytes, int64_t self_live_bytes)
+{
+    const thag_context *parent = thag_context_parent(context);
+    thag_part_moves(&context->at_session_peak, thag_session.peak, thag_load(&context->self_live_bytes));
+    if (parent == NULL) {
+        thag_session.live_bytes = live_bytes;
+    }
+    else {
+        thag_part_moves(&context->at_parent_peak, parent->peak, thag_load(&context->live_bytes));
+    }
+    thag_store(&context->live_bytes, live_bytes);
+    thag_store(&context->self_live_bytes, self_live_bytes);
+}
+
+void
+thag_charges_restart_peaks(thag_context *context)
+{
+    thag_store(&context->peak_bytes, thag_load(&context->live_bytes));
+    thag_store(&context->self_peak_bytes, thag_load(&context->self_live_bytes));
+    context->peak = peak_number();
+    if (thag_context_parent(context) == NULL) {
+        thag_session.peak_bytes = thag_session.live_bytes;
+        thag_session.peak = peak_number();
+    }
+}
+
+void
+thag_charges_keep_part_below(thag_context *context, thag_context *below)
+{
+    context->below_at_session_peak =
+        (thag_part){thag_session.peak, below_part(context) + session_part(below) + below_part(below)};
+}
+
+void
+thag_charges_pass_on(thag_context *context, thag_context *heir)
+{
+    thag_charges_settle(context);
+    heir->at_session_peak = (thag_part){thag_session.peak, session_part(heir) + session_part(context)};
+    context->at_session_peak = (thag_part){thag_session.peak, 0};
+    int64_t live_bytes = thag_load(&heir->self_live_bytes) + thag_load(&context->self_live_bytes);
+    thag_store(&heir->self_live_bytes, live_bytes);
+    if (live_bytes > thag_load(&heir->self_peak_bytes)) {
+        thag_store(&heir->self_peak_bytes, live_bytes);
+    }
+    thag_store(&context->self_live_bytes, 0);
 }
 
 static void
@@ -355,8 +542,9 @@ move_between(thag_context *owner, int64_t fall, thag_context *context, int64_t r
 {
     thag_batch *batch = thag_batch_for(context, (size_t)rise);
     batch_write();
-    thag_movement risen = thag_movement_straight(rise), fallen = thag_movement_straight(-fall);
-    both_shift(context, risen, owner, fallen, thag_movement_straight(rise - fall), batch->now_ns);
+    both_movement moved = {thag_movement_straight(rise), thag_movement_straight(-fall),
+                           thag_movement_straight(rise - fall), rise > fall ? rise : 0};
+    both_shift(context, owner, moved, batch->now_ns);
     counter_add(&owner->frees, 1);
     counter_add(&owner->foreign_frees, 1);
 }

@@ -41,9 +41,19 @@ typedef struct {
     int64_t other_bytes;
     thag_movement earlier;
     thag_movement joint;
+    int64_t own_at_joint_high;      /* how far the first one had moved when both together were highest */
 } thag_batch;
 
 extern THAG_HIDDEN thag_batch thag_open_batch;
+
+/* All that is recorded, as the root has it too; but the root hears of it late. */
+typedef struct {
+    int64_t live_bytes;
+    int64_t peak_bytes;
+    uint64_t peak;                  /* its number (see composition.h) */
+} thag_session_level;
+
+extern THAG_HIDDEN thag_session_level thag_session;     /* GIL */
 
 /* Writes the open batch to the counters of all contexts that it moves, and leaves none open. GIL. */
 void thag_batch_close(void);
@@ -89,10 +99,24 @@ typedef struct {
     int64_t allocations;
     int64_t frees;
     int64_t foreign_frees;
+    int64_t at_session_peak_bytes;  /* of its own, and of those below it that were given back */
+    int64_t at_parent_peak_bytes;   /* inclusive */
 } thag_figures;
 
 /* As of now; of what was done without the GIL, what was taken over. GIL. */
 thag_figures thag_charges_figures(thag_context *context);
+
+/* Its level is set to something that no event led to. GIL. */
+void thag_charges_set_level(thag_context *context, int64_t live_bytes, int64_t self_live_bytes);
+
+/* Its peaks are what is live now. GIL. */
+void thag_charges_restart_peaks(thag_context *context);
+
+/* What a context below, which is about to be given back, had at the session's peak is told of this one. GIL. */
+void thag_charges_keep_part_below(thag_context *context, thag_context *below);
+
+/* The context's own bytes are the heir's from now on. GIL. */
+void thag_charges_pass_on(thag_context *context, thag_context *heir);
 
 /* A block of `owner` that grew or moved to `context`: the one falls, the other rises, and what both stand under moves only
    by the difference: no timeline sees a fall that did not happen. GIL. */
@@ -190,6 +214,7 @@ thag_batch_fold(thag_batch *batch)
     thag_movement *earlier = &batch->earlier, *joint = &batch->joint;
     earlier->high_bytes = high > earlier->high_bytes ? high : earlier->high_bytes;
     earlier->low_bytes = low < earlier->low_bytes ? low : earlier->low_bytes;
+    batch->own_at_joint_high = high - other > joint->high_bytes ? high : batch->own_at_joint_high;
     joint->high_bytes = high - other > joint->high_bytes ? high - other : joint->high_bytes;
     joint->low_bytes = low - other < joint->low_bytes ? low - other : joint->low_bytes;
     batch->low_bytes = batch->high_bytes = live;

@@ -4,6 +4,7 @@
 #define THAG_CONTEXTS_H
 
 #include "clock.h"
+#include "composition.h"
 #include "movement.h"
 #include "thag.h"
 #include "timeline.h"
@@ -26,6 +27,10 @@ typedef struct {
     int64_t allocations;
     int64_t frees;
     int64_t foreign_frees;
+    uint64_t highs;                     /* how often `inclusive` was higher than ever; its number as of a peak */
+    thag_part at_parent_high;           /* of `inclusive` */
+    thag_part at_session_high;          /* of `self` */
+    uint64_t peak_before;               /* the context's, before it takes this over */
     bool changed;
     struct thag_context *next_changed;
 } thag_share;
@@ -49,6 +54,8 @@ typedef struct thag_context {
     uint64_t bucket_end_ns;
     uint64_t path_end_ns;               /* not after the end of any open bucket, of this context and those above it */
     thag_movement untold;               /* what the context moved by and those above it have not heard of (see charges.c) */
+    uint64_t peak;                      /* the number of `peak_bytes` (see composition.h). GIL */
+    thag_part at_parent_peak;           /* inclusive, as of those above it have heard. GIL */
     struct thag_context *_Atomic parent;    /* a reset may put the context under one higher up */
     _Atomic(thag_share *) share;        /* NULL until the first event without the GIL */
     struct thag_context *_Atomic heir;  /* who took over the figures, after a reset */
@@ -59,6 +66,7 @@ typedef struct thag_context {
     _Atomic int64_t allocations;
     _Atomic int64_t frees;
     _Atomic int64_t foreign_frees;
+    thag_part at_session_peak;          /* of its own bytes. GIL */
     uint64_t id;                        /* what people know it by; never used again */
     uint32_t slot;                      /* where the record stands; what owner records know it by */
     uint32_t depth;                     /* 0 for the root. GIL */
@@ -78,6 +86,7 @@ typedef struct thag_context {
     uint64_t ended_ns;
     int64_t retained_bytes;
     thag_counts below;                  /* of those that were under it and were given back */
+    thag_part below_at_session_peak;    /* the same, of those that held anything then. GIL */
     int64_t uncounted_blocks;           /* live ones that allocations less frees do not tell of */
 } thag_context;
 

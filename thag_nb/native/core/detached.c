@@ -80,6 +80,26 @@ share_change(thag_context *context)
     return share;
 }
 
+/* A part stood at a level, and moves with all that it is a part of. */
+static void
+part_move(thag_part *part, const thag_share *whole, int64_t before)
+{
+    if (whole->inclusive.live_bytes + merging.moved.high_bytes > whole->inclusive.high_bytes) {
+        *part = (thag_part){whole->highs + 1, before + merging.moved.high_bytes};
+    }
+    else {
+        thag_part_moves(part, whole->highs, before);
+    }
+}
+
+static void
+share_move(thag_share *share)
+{
+    thag_movement moved = thag_movement_then(share->inclusive, merging.moved);
+    share->highs += moved.high_bytes > share->inclusive.high_bytes;
+    share->inclusive = moved;
+}
+
 /* Tells all above what the last entries moved. */
 static void
 moved_tell(void)
@@ -87,10 +107,15 @@ moved_tell(void)
     if (merging.context == NULL) {
         return;
     }
-    merging.share->self = thag_movement_then(merging.share->self, merging.moved);
+    thag_share *share = merging.share;
+    part_move(&share->at_session_high, share_change(thag_contexts.root), share->self.live_bytes);
+    share->self = thag_movement_then(share->self, merging.moved);
     for (thag_context *context = merging.context; context != NULL; context = thag_context_parent(context)) {
-        thag_share *share = share_change(context);
-        share->inclusive = thag_movement_then(share->inclusive, merging.moved);
+        share = share_change(context);
+        if (context != thag_contexts.root) {
+            part_move(&share->at_parent_high, share_change(thag_context_parent(context)), share->inclusive.live_bytes);
+        }
+        share_move(share);
     }
     merging.context = NULL;
 }
@@ -123,20 +148,36 @@ logs_merge(bool unlist)
     return now_ns;
 }
 
+static void
+changed_visit(thag_share_taker *take, uint64_t now_ns)
+{
+    for (thag_context *context = merging.changed; context != NULL;) {
+        thag_share *share = thag_context_touch_share(context);
+        take(context, share, now_ns);
+        context = share->next_changed;
+    }
+}
+
+static void
+changed_empty(void)
+{
+    while (merging.changed != NULL) {
+        thag_share *share = thag_context_touch_share(merging.changed);
+        merging.changed = share->next_changed;
+        *share = (thag_share){0};
+    }
+}
+
 bool
-thag_detached_take_over(bool patient, thag_share_taker *take)
+thag_detached_take_over(bool patient, thag_share_taker *take, thag_share_taker *take_parts)
 {
     if (!(patient ? right_wait_for() : right_get())) {
         return false;
     }
     uint64_t now_ns = logs_merge(true);
-    while (merging.changed != NULL) {
-        thag_context *context = merging.changed;
-        thag_share *share = thag_context_touch_share(context);
-        merging.changed = share->next_changed;
-        take(context, share, now_ns);
-        *share = (thag_share){0};
-    }
+    changed_visit(take, now_ns);
+    changed_visit(take_parts, now_ns);
+    changed_empty();
     right_give_back();
     return true;
 }

@@ -28,11 +28,12 @@ bool thag_detached_is_quiet(uint64_t count);
 uint64_t thag_detached_wait_for_quiet(void);
 
 /* What a context's share holds is charged to it. GIL. */
-typedef void thag_share_taker(thag_context *context, const thag_share *share, uint64_t now_ns);
+typedef void thag_share_taker(thag_context *context, thag_share *share, uint64_t now_ns);
 
-/* Merges what detached events have logged, and calls `take` for all shares that this and others before it have changed. False
+/* Merges what detached events have logged, and calls `take` for all shares that this and others before it have changed, and
+   after that `take_parts`. False
    if another thread merges at this moment; if `patient`, it is waited for. GIL. */
-bool thag_detached_take_over(bool patient, thag_share_taker *take);
+bool thag_detached_take_over(bool patient, thag_share_taker *take, thag_share_taker *take_parts);
 
 /* In a forked child: drops what threads that are not there have left half done, with all else that was not taken over. True if
    there was anything like that; else nothing is changed. GIL, no other thread. */

@@ -69,12 +69,10 @@ void
 thag_lifecycle_restart(thag_context *context)
 {
     thag_charges_settle(context);
-    int64_t live_bytes = thag_load(&context->live_bytes);
-    thag_store(&context->peak_bytes, live_bytes);
-    thag_store(&context->self_peak_bytes, thag_load(&context->self_live_bytes));
+    thag_charges_restart_peaks(context);
     counts_zero(context);
     context->started_ns = thag_clock_read();
-    thag_context_restart_timeline(context, context->started_ns, live_bytes);
+    thag_context_restart_timeline(context, context->started_ns, thag_load(&context->live_bytes));
 }
 
 /* ---- dropped ---- */
@@ -110,13 +108,7 @@ context_pass_on(thag_context *from)
 {
     thag_context *heir = thag_context_today(from);
     assert(heir != from);
-    thag_charges_settle(from);
-    int64_t live_bytes = thag_load(&heir->self_live_bytes) + thag_load(&from->self_live_bytes);
-    thag_store(&heir->self_live_bytes, live_bytes);
-    if (live_bytes > thag_load(&heir->self_peak_bytes)) {
-        thag_store(&heir->self_peak_bytes, live_bytes);
-    }
-    thag_store(&from->self_live_bytes, 0);
+    thag_charges_pass_on(from, heir);
     counts_zero(from);
     heir->uncounted_blocks += from->uncounted_blocks;
     from->uncounted_blocks = 0;
@@ -264,6 +256,7 @@ context_give_back(thag_context *context)
     above->allocations += below.allocations + thag_load(&context->allocations);
     above->frees += below.frees + thag_load(&context->frees);
     above->foreign_frees += below.foreign_frees + thag_load(&context->foreign_frees);
+    thag_charges_keep_part_below(parent, context);
     atomic_store(&context->heir, parent);
     thag_timeline_clear(&context->timeline);
     Py_CLEAR(context->label);
@@ -343,8 +336,7 @@ context_forget_live(thag_context *context)
     if (now_ns >= context->bucket_end_ns) {
         thag_context_turn_bucket(context, now_ns);
     }
-    thag_store(&context->live_bytes, 0);
-    thag_store(&context->self_live_bytes, 0);
+    thag_charges_set_level(context, 0, 0);
     context->uncounted_blocks -= thag_context_blocks(context);
     if (thag_load(&context->low_bytes) > 0) {
         thag_store(&context->low_bytes, 0);
@@ -403,8 +395,7 @@ static void
 context_set_live(thag_context *context, const found_live *found)
 {
     thag_charges_settle(context);
-    thag_store(&context->live_bytes, found->bytes);
-    thag_store(&context->self_live_bytes, found->self_bytes);
+    thag_charges_set_level(context, found->bytes, found->self_bytes);
     context->uncounted_blocks += found->blocks - thag_context_blocks(context);
 }
 
