@@ -4,6 +4,9 @@
    context that was charged, and into those of all above it. A share knows how far its context's level moved since it was
    last taken over by the holder of the GIL, how far up and down on the way, and what was counted.
 
+   Most entries come after one of the same context, in the same log, with none of any other log between: such a run is added
+   up without a look at anything else.
+
    One thread at a time has the right to merge. The holder of the GIL wants it before its next event, to take the shares over.
    A thread that finds its log full wants it as well, so that the logs do not grow for as long as nobody who holds the GIL
    allocates anything. Neither waits for it: if another has it, the one writes its event to a log like anybody, where it is in
@@ -27,6 +30,8 @@ enum {
     PATIENCE = 20000,           /* naps, of whoever waits for the right to merge: a second */
     NAP_NS = 50000,
 };
+
+_Static_assert(_Alignof(thag_context) % THAG_DEEDS == 0, "the address of a context leaves no room for a deed");
 
 /* All but the right is only touched by whoever has it. */
 static struct {
@@ -95,30 +100,82 @@ moved_tell(void)
     merging.context = NULL;
 }
 
+/* Lets entries of the context be added up. */
 static void
-entry_apply(const thag_log_entry *entry)
+context_turn_to(thag_context *context)
 {
-    if (entry->context != merging.context) {
+    if (context != merging.context) {
         moved_tell();
-        merging.context = entry->context;
-        merging.share = share_change(entry->context);
+        merging.context = context;
+        merging.share = share_change(context);
         merging.moved = (thag_movement){0};
     }
+}
+
+/* The entry with that number, and what comes after it, as far as that was allocated or freed by the context. */
+static uint64_t
+run_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until_ns)
+{
+    const uint64_t first = next;
+    const thag_log_entry *entry = thag_log_entry_at(log, next);
+    const uintptr_t whom = (uintptr_t)merging.context;
+    int64_t live = merging.moved.live_bytes, high = merging.moved.high_bytes, low = merging.moved.low_bytes;
+    int64_t total_bytes = 0, frees = 0;
+    do {
+        uintptr_t deed = entry->whom - whom;
+        if (deed > THAG_FREED) {
+            break;
+        }
+        int64_t bytes = entry->live_bytes;
+        live += bytes;
+        high = live > high ? live : high;
+        low = live < low ? live : low;
+        total_bytes += bytes & ((int64_t)deed - 1);
+        frees += (int64_t)deed;
+        entry = thag_log_entry_at(log, ++next);
+    } while (next != end && entry->time_ns <= until_ns);
+    merging.moved = (thag_movement){live, high, low};
+    merging.share->total_bytes += total_bytes;
+    merging.share->frees += frees;
+    merging.share->allocations += (int64_t)(next - first) - frees;
+    return next;
+}
+
+static void
+rare_apply(const thag_log_entry *entry)
+{
     thag_share *share = merging.share;
-    thag_deed deed = entry->deed;
+    thag_deed deed = thag_log_deed(entry);
     if (deed != THAG_TOTAL) {
         merging.moved = thag_movement_then(merging.moved, thag_movement_straight(entry->live_bytes));
     }
-    share->total_bytes += deed == THAG_ALLOCATED || deed == THAG_GROWN || deed == THAG_TOTAL ? entry->live_bytes : 0;
-    share->allocations += deed == THAG_ALLOCATED || deed == THAG_GROWN;
-    share->frees += deed == THAG_FREED || deed == THAG_FREED_BY_STRANGER || deed == THAG_GROWN;
+    share->total_bytes += deed == THAG_GROWN || deed == THAG_TOTAL ? entry->live_bytes : 0;
+    share->allocations += deed == THAG_GROWN;
+    share->frees += deed == THAG_FREED_BY_STRANGER || deed == THAG_GROWN;
     share->foreign_frees += deed == THAG_FREED_BY_STRANGER;
+}
+
+static uint64_t
+entries_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until_ns)
+{
+    do {
+        const thag_log_entry *entry = thag_log_entry_at(log, next);
+        context_turn_to(thag_log_context(entry));
+        if (thag_log_deed(entry) <= THAG_FREED) {
+            next = run_apply(log, next, end, until_ns);
+        }
+        else {
+            rare_apply(entry);
+            next++;
+        }
+    } while (next != end && thag_log_entry_at(log, next)->time_ns <= until_ns);
+    return next;
 }
 
 static uint64_t
 logs_merge(bool unlist)
 {
-    uint64_t now_ns = thag_logs_merge(unlist, entry_apply);
+    uint64_t now_ns = thag_logs_merge(unlist, entries_apply);
     moved_tell();
     return now_ns;
 }

@@ -175,7 +175,7 @@ thag_logs_turns(bool *occupied)
 static uint64_t
 log_time(const thag_log *log)
 {
-    return log->entries[log->next_entry % THAG_LOG_ENTRIES].time_ns;
+    return thag_log_entry_at(log, log->next_entry)->time_ns;
 }
 
 /* Two heaps of logs as one, in which what comes first is on top. */
@@ -226,25 +226,16 @@ heap_gather(bool unlist, uint64_t until_ns)
     return heap;
 }
 
-/* Applies the first entry, and those after it that are not younger than `until_ns`. */
-static void
-log_apply(thag_log *log, uint64_t until_ns, void (*apply)(const thag_log_entry *entry))
-{
-    do {
-        apply(&log->entries[log->next_entry++ % THAG_LOG_ENTRIES]);
-    } while (log->next_entry != log->end && log_time(log) <= until_ns);
-    atomic_store_explicit(&log->merged, log->next_entry, memory_order_release);
-}
-
 uint64_t
-thag_logs_merge(bool unlist, void (*apply)(const thag_log_entry *entry))
+thag_logs_merge(bool unlist, thag_log_applier *apply)
 {
     uint64_t now_ns = thag_clock_read();
     thag_log *heap = heap_gather(unlist, now_ns);
     while (heap != NULL) {
         thag_log *log = heap;
         heap = heaps_meld(log->left, log->right);
-        log_apply(log, heap == NULL ? now_ns : log_time(heap), apply);
+        log->next_entry = apply(log, log->next_entry, log->end, heap == NULL ? now_ns : log_time(heap));
+        atomic_store_explicit(&log->merged, log->next_entry, memory_order_release);
         heap = heap_add(heap, log, now_ns);
     }
     return now_ns;

@@ -10,24 +10,24 @@ struct thag_context;
 
 enum {
     THAG_CACHE_LINE = 64,
-    THAG_LOG_ENTRIES = 512,             /* a power of two; 16 KiB, all of which a busy log touches */
+    THAG_LOG_ENTRIES = 512,             /* a power of two; 12 KiB, all of which a busy log touches */
     THAG_LOG_ENTRIES_OF_EVENT = 16,     /* that one event writes, at most: each record that it finds in its way is one */
 };
 
 typedef enum {
-    THAG_ALLOCATED,
+    THAG_ALLOCATED,     /* this one and the next are nearly all, and the first that a merge looks for */
     THAG_FREED,
     THAG_FREED_BY_STRANGER,
     THAG_SHRUNK,
     THAG_GROWN,         /* a block that stays its owner's, by this much */
     THAG_TOTAL,         /* no move: what else counts as allocated of it */
+    THAG_DEEDS = 8,     /* a power of two that divides the address of any context: so a word tells both */
 } thag_deed;
 
 typedef struct {
     uint64_t time_ns;                   /* when the event was over */
-    struct thag_context *context;
+    uintptr_t whom;                     /* the context, and in the lowest bits the deed */
     int64_t live_bytes;                 /* by how much they rise */
-    thag_deed deed;
 } thag_log_entry;
 
 /* A ring. Its counts of entries never begin anew. */
@@ -73,10 +73,28 @@ static inline void
 thag_log_write(thag_log *log, struct thag_context *context, thag_deed deed, int64_t live_bytes)
 {
     assert(log->written < log->room_end);
+    assert((uintptr_t)context % THAG_DEEDS == 0);
     thag_log_entry *entry = &log->entries[log->written++ % THAG_LOG_ENTRIES];
-    entry->context = context;
+    entry->whom = (uintptr_t)context + deed;
     entry->live_bytes = live_bytes;
-    entry->deed = deed;
+}
+
+static inline const thag_log_entry *
+thag_log_entry_at(const thag_log *log, uint64_t number)
+{
+    return &log->entries[number % THAG_LOG_ENTRIES];
+}
+
+static inline struct thag_context *
+thag_log_context(const thag_log_entry *entry)
+{
+    return (struct thag_context *)(entry->whom & ~(uintptr_t)(THAG_DEEDS - 1));
+}
+
+static inline thag_deed
+thag_log_deed(const thag_log_entry *entry)
+{
+    return (thag_deed)(entry->whom % THAG_DEEDS);
 }
 
 /* The event is over: publishes what it wrote, lets the holder of the GIL know of it, and lets go of the log. */
@@ -89,9 +107,13 @@ thag_logs_wait(void)
     return atomic_load(&thag_logs.waiting) != NULL;
 }
 
+/* Takes the entry of that number into account, and those after it, before the one numbered `end`, that are not younger than
+   `until_ns`. The number of the first that it left. */
+typedef uint64_t thag_log_applier(const thag_log *log, uint64_t next, uint64_t end, uint64_t until_ns);
+
 /* Calls `apply` for what all logs that wait have published until now, in the order of time; `unlist`: they wait no longer.
    What time it is. Whoever has the right to merge; only the holder of the GIL may unlist. */
-uint64_t thag_logs_merge(bool unlist, void (*apply)(const thag_log_entry *entry));
+uint64_t thag_logs_merge(bool unlist, thag_log_applier *apply);
 
 /* How many turns were begun or over in all logs; `occupied`, whether one was not over. Any thread. */
 uint64_t thag_logs_turns(bool *occupied);
