@@ -298,20 +298,20 @@ stale_count(bool is_stale)
     }
 }
 
-static thag_context *
-look_up_without_gil(thag_thread *thread)
+thag_context *
+thag_current_look_up_detached(thag_thread *thread, const PyThreadState *own)
 {
+    if (!thag_is_recording()) {
+        return NULL;
+    }
     thag_context *foreground = atomic_load(&thag_flow_state.foreground);
-    const PyThreadState *own = PyGILState_GetThisThreadState();
-    thread->stateless = own == NULL;
     if (own == NULL) {
         return foreground;
     }
     if (own->interp != thag_flow_state.interpreter) {
         return thag_contexts.root;
     }
-    /* Not relaxed, as this comes after the beginning of the event: a reset that has not seen the one has moved the other. */
-    bool is_known = thread->generation == atomic_load(&thag_contexts_generation);
+    bool is_known = thread->generation == atomic_load(&thag_contexts_generation);   /* as in thag_current_detached */
     if (thread->tstate != own || thread->tstate_id != own->id || !is_known) {
         stale_count(own->context != NULL);
         return own->context == NULL && !thread->native ? thag_contexts.root : foreground;
@@ -326,7 +326,8 @@ thag_current_look_up(thag_thread *thread, PyThreadState *tstate)
     if (!thag_is_recording()) {
         return NULL;
     }
-    return tstate == NULL ? look_up_without_gil(thread) : look_up_attached(thread, tstate);
+    return tstate == NULL ? thag_current_look_up_detached(thread, PyGILState_GetThisThreadState())
+                          : look_up_attached(thread, tstate);
 }
 
 /* What our variable has here, borrowed; NULL for nothing. */

@@ -22,7 +22,6 @@ typedef struct {
     uint64_t range;
     unsigned depth;                 /* > 0: inside a hooked call, or inside our own bookkeeping */
     unsigned probed;                /* bits of the domains whose hook was called while probing */
-    bool stateless;                 /* it had no thread state when a context was last looked up without the GIL */
     bool native;                    /* it was not Python that started it: it allocated before it had a thread state */
 } thag_thread;
 
@@ -122,16 +121,32 @@ thag_tstate_attached(void)
 #endif
 }
 
-/* The same anywhere. On 3.11 the unchecked call returns the state of whoever holds the GIL, so it is ours only if it is
-   the one that this thread is bound to. */
+/* The state that this thread has, attached with it or not, or NULL. On 3.11 the unchecked call returns the state of whoever
+   holds the GIL, so it is ours only if it is the one that this thread is bound to. */
 static inline PyThreadState *
-thag_tstate_if_attached(void)
+thag_tstate_own(bool *is_attached)
 {
     PyThreadState *tstate = thag_tstate_attached();
 #if PY_VERSION_HEX < 0x030C0000
-    return tstate == PyGILState_GetThisThreadState() ? tstate : NULL;
+    PyThreadState *own = PyGILState_GetThisThreadState();
+    *is_attached = own != NULL && own == tstate;
+    return own;
 #else
-    return tstate;
+    *is_attached = tstate != NULL;
+    return tstate != NULL ? tstate : PyGILState_GetThisThreadState();
+#endif
+}
+
+/* The thread state that this thread is attached with, or NULL. */
+static inline PyThreadState *
+thag_tstate_if_attached(void)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    bool is_attached;
+    PyThreadState *own = thag_tstate_own(&is_attached);
+    return is_attached ? own : NULL;
+#else
+    return thag_tstate_attached();
 #endif
 }
 
@@ -170,5 +185,19 @@ thag_current_cached(const thag_thread *thread, const PyThreadState *tstate)
    must have begun a detached event: else a reset might give the record back meanwhile, and may have dropped the context in any
    case. */
 THAG_COLD thag_context *thag_current_look_up(thag_thread *thread, PyThreadState *tstate);
+
+/* The same without the GIL, within a detached event; `own`, the state that the thread has, or NULL. */
+THAG_APART thag_context *thag_current_look_up_detached(thag_thread *thread, const PyThreadState *own);
+
+static inline thag_context *
+thag_current_detached(thag_thread *thread, const PyThreadState *own)
+{
+    /* Not relaxed, as this comes after the beginning of the event: a reset that has not seen the one has moved the other. */
+    bool is_known = thread->generation == atomic_load(&thag_contexts_generation);
+    if (THAG_LIKELY(own != NULL && is_known && thag_current_cache_is_valid(thread, own))) {
+        return thread->context;
+    }
+    return thag_current_look_up_detached(thread, own);
+}
 
 #endif

@@ -228,13 +228,12 @@ merger_yield_to(void)
     }
 }
 
-/* For when the last log of this thread is occupied or full, or there was none. */
-THAG_COLD static thag_log *
-log_find(void)
+thag_log *
+thag_detached_find_log(void)
 {
     bool has_room = thag_log_last_is_full() && merge_for_room();
-    thag_log *log = has_room ? thag_log_occupy_last() : NULL;
-    if (log == NULL) {
+    thag_log *log = thag_log_of_thread;
+    if (!has_room || !thag_log_occupy(log)) {
         log = log_from_all(FULL_LOGS);
     }
     if (log == NULL) {
@@ -243,13 +242,6 @@ log_find(void)
         log = log_from_all(MOST_FULL_LOGS);
     }
     return log;
-}
-
-thag_log *
-thag_detached_begin(void)
-{
-    thag_log *log = thag_log_occupy_last();
-    return THAG_LIKELY(log != NULL) ? log : log_find();
 }
 
 uint64_t

@@ -159,7 +159,9 @@ lane_enter(thag_thread *thread)
     }
 }
 
-/* For when the current context must be looked for, the GIL is not held, or the logs cannot be taken over. */
+/* ---- attached ---- */
+
+/* For when the current context must be looked for, the interpreter is not ours, or the logs cannot be taken over. */
 THAG_COLD static void
 allocation_record_slowly(thag_thread *thread, PyThreadState *tstate, void *block, size_t size)
 {
@@ -168,8 +170,6 @@ allocation_record_slowly(thag_thread *thread, PyThreadState *tstate, void *block
         return;
     }
     thag_context *context = to_be_charged(thag_current_look_up(thread, tstate));
-    /* One that Python starts only frees before it has a state. */
-    thread->native |= thread->stateless && !thag_current_is_attached(tstate);
     if (context != NULL && record_write(block, size, context, log)) {
         charge_allocation(context, size, log);
         if (log == NULL) {
@@ -196,10 +196,9 @@ free_record_slowly(thag_thread *thread, PyThreadState *tstate, const void *block
     event_finish(log);
 }
 
-void
-thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
+static void
+attached_allocated(thag_thread *thread, PyThreadState *tstate, void *block, size_t size)
 {
-    PyThreadState *tstate = tstate_here(domain);
     thag_context *current = thag_current_cached(thread, tstate);
     if (THAG_LIKELY(current != NULL) && !current->records) {
         return;
@@ -213,13 +212,9 @@ thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block
     }
 }
 
-void
-thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block)
+static void
+attached_freed(thag_thread *thread, PyThreadState *tstate, const void *block)
 {
-    if (!thag_owners_has(block)) {
-        return;
-    }
-    PyThreadState *tstate = tstate_here(domain);
     thag_context *current = thag_current_cached(thread, tstate);
     if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
         free_record_slowly(thread, tstate, block);
@@ -229,6 +224,86 @@ thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *blo
     thag_context *context = thag_context_owner(owner.slot);
     thag_charge_free(context, owner.size, is_foreign(context, current));
     lane_enter(thread);
+}
+
+/* ---- detached ---- */
+
+/* The thread has that state, or none. */
+static void
+detached_allocated(thag_thread *thread, const PyThreadState *own, void *block, size_t size)
+{
+    thag_log *log = thag_detached_begin();
+    if (THAG_UNLIKELY(log == NULL)) {
+        event_drop();
+        return;
+    }
+    thag_context *context = to_be_charged(thag_current_detached(thread, own));
+    if (own == NULL) {
+        thread->native = true;      /* one that Python starts only frees before it has a state */
+    }
+    if (THAG_LIKELY(context != NULL && record_write(block, size, context, log))) {
+        thag_log_write(log, context, THAG_ALLOCATED, (int64_t)size);
+    }
+    thag_detached_finish(log);
+}
+
+static void
+detached_freed(thag_thread *thread, const PyThreadState *own, const void *block)
+{
+    thag_log *log = thag_detached_begin();
+    if (THAG_UNLIKELY(log == NULL)) {
+        event_drop();
+        return;
+    }
+    thag_context *current = thag_current_detached(thread, own);
+    thag_owner owner = thag_owners_take(block);
+    thag_context *context = thag_context_owner(owner.slot);
+    thag_deed deed = is_foreign(context, current) ? THAG_FREED_BY_STRANGER : THAG_FREED;
+    thag_log_write(log, context, deed, -(int64_t)owner.size);
+    thag_detached_finish(log);
+}
+
+/* ---- outside of the lane ---- */
+
+void
+thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
+{
+    bool is_attached;
+    if (thag_surely_attached(domain)) {
+        attached_allocated(thread, thag_tstate_attached(), block, size);
+        return;
+    }
+    PyThreadState *own = thag_tstate_own(&is_attached);
+    if (is_attached) {
+        attached_allocated(thread, own, block, size);
+    }
+    else {
+        detached_allocated(thread, own, block, size);
+    }
+}
+
+void
+thag_event_freed_anywhere(thag_thread *thread, const void *block, thag_entry *at)
+{
+    if (at == NULL && !thag_owners_has(block)) {
+        return;
+    }
+    bool is_attached;
+    PyThreadState *own = thag_tstate_own(&is_attached);
+    if (is_attached) {
+        attached_freed(thread, own, block);
+    }
+    else {
+        detached_freed(thread, own, block);
+    }
+}
+
+void
+thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block)
+{
+    if (thag_owners_has(block)) {
+        attached_freed(thread, tstate_here(domain), block);
+    }
 }
 
 /* ---- in the lane ---- */

@@ -38,6 +38,7 @@ typedef struct {
 /* Outside of the lane. */
 THAG_APART void thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size);
 THAG_APART void thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block);
+THAG_APART void thag_event_freed_anywhere(thag_thread *thread, const void *block, thag_entry *at);
 THAG_APART thag_claim thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *block);
 THAG_APART void thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block,
                                           void *block, size_t size);
@@ -144,7 +145,10 @@ thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
         if (at != NULL && thag_entry_load(at) == 0) {
             return;
         }
-        at = THAG_LIKELY(thag_lane_holds(thread, domain)) ? at : NULL;
+        if (THAG_UNLIKELY(!thag_lane_holds(thread, domain))) {
+            thag_event_freed_anywhere(thread, block, at);
+            return;
+        }
     }
     if (THAG_UNLIKELY(at == NULL)) {
         thag_event_freed_slowly(thread, domain, block);

@@ -26,53 +26,20 @@
 
 #include "logs.h"
 
-#include "clock.h"
-
 static thag_log first_log;      /* so that an event needs no memory if it is the only one under way */
 thag_log_list thag_logs = {.all = &first_log};
 
-static _Thread_local thag_log *last_log;
+_Thread_local thag_log *thag_log_of_thread;
 static _Atomic int64_t mapped_bytes;
 
 /* ---- whoever occupies a log ---- */
 
-static bool
-log_has_room(thag_log *log)
+bool
+thag_log_find_room(thag_log *log)
 {
-    if (THAG_UNLIKELY(log->written + THAG_LOG_ENTRIES_OF_EVENT > log->room_end)) {
-        log->room_end = atomic_load_explicit(&log->merged, memory_order_acquire) + THAG_LOG_ENTRIES;
-    }
-    return log->written + THAG_LOG_ENTRIES_OF_EVENT <= log->room_end;
-}
-
-static void
-log_let_go(thag_log *log)
-{
-    uint64_t turns = atomic_load_explicit(&log->turns, memory_order_relaxed);
-    assert(turns % 2 == 1);
-    atomic_store_explicit(&log->turns, turns + 1, memory_order_release);
-}
-
-static inline bool
-log_occupy(thag_log *log)
-{
-    uint64_t turns = atomic_load_explicit(&log->turns, memory_order_relaxed);
-    if (turns % 2 == 1 || !atomic_compare_exchange_strong(&log->turns, &turns, turns + 1)) {
-        return false;
-    }
-    if (THAG_LIKELY(log_has_room(log))) {
-        last_log = log;
-        return true;
-    }
-    log_let_go(log);
-    return false;
-}
-
-thag_log *
-thag_log_occupy_last(void)
-{
-    thag_log *log = last_log;
-    return THAG_LIKELY(log != NULL) && log_occupy(log) ? log : NULL;
+    uint64_t end = atomic_load_explicit(&log->merged, memory_order_acquire) + THAG_LOG_ENTRIES;
+    log->room_end = end - THAG_LOG_ENTRIES_OF_EVENT + 1;
+    return log->written < log->room_end;
 }
 
 /* As others see it. */
@@ -92,7 +59,8 @@ thag_log_occupy_any(int *full)
         if (log_is_full(log)) {
             *full += 1;
         }
-        else if (log_occupy(log)) {
+        else if (thag_log_occupy(log)) {
+            thag_log_of_thread = log;
             return log;
         }
     }
@@ -102,7 +70,7 @@ thag_log_occupy_any(int *full)
 bool
 thag_log_last_is_full(void)
 {
-    return last_log != NULL && log_is_full(last_log);
+    return thag_log_of_thread != NULL && log_is_full(thag_log_of_thread);
 }
 
 thag_log *
@@ -113,48 +81,24 @@ thag_log_append(void)
         return NULL;
     }
     (void)thag_add(&mapped_bytes, (int64_t)sizeof(*log));
-    bool occupied = log_occupy(log);
+    bool occupied = thag_log_occupy(log);
     assert(occupied);
     (void)occupied;
+    thag_log_of_thread = log;
     log->next = atomic_load(&thag_logs.all);
     while (!atomic_compare_exchange_weak(&thag_logs.all, &log->next, log)) {
     }
     return log;
 }
 
-/* Puts the log among those that wait, if it is not there. Whoever occupies it, or merges. */
-static void
-log_wait(thag_log *log)
+void
+thag_log_wait(thag_log *log)
 {
     if (!atomic_load(&log->waits) && !atomic_exchange(&log->waits, true)) {
         log->next_waiting = atomic_load(&thag_logs.waiting);
         while (!atomic_compare_exchange_weak(&thag_logs.waiting, &log->next_waiting, log)) {
         }
     }
-}
-
-static void
-log_publish(thag_log *log, uint64_t published)
-{
-    uint64_t now_ns = thag_clock_read();
-    for (uint64_t i = published; i < log->written; i++) {
-        log->entries[i % THAG_LOG_ENTRIES].time_ns = now_ns;
-    }
-    atomic_store(&log->published, log->written);
-    log_wait(log);
-    if (atomic_load(&thag_open_lane.contextvars_version) != THAG_NO_FLOW) {
-        thag_lane_leave();      /* the attached lane is to take this over before its next event */
-    }
-}
-
-void
-thag_log_finish(thag_log *log)
-{
-    uint64_t published = atomic_load_explicit(&log->published, memory_order_relaxed);
-    if (log->written != published) {
-        log_publish(log, published);
-    }
-    log_let_go(log);
 }
 
 uint64_t
@@ -201,7 +145,7 @@ heap_add(thag_log *heap, thag_log *log, uint64_t until_ns)
         return heap;
     }
     if (log_time(log) > until_ns) {
-        log_wait(log);
+        thag_log_wait(log);
         return heap;
     }
     log->left = log->right = NULL;

@@ -3,6 +3,7 @@
 #ifndef THAG_LOGS_H
 #define THAG_LOGS_H
 
+#include "clock.h"
 #include "lane.h"
 #include "thag.h"
 
@@ -36,7 +37,7 @@ typedef struct thag_log {
     _Alignas(THAG_CACHE_LINE) _Atomic uint64_t turns;   /* begun and over: odd while it is occupied */
     _Atomic uint64_t published;         /* entries; what follows may be half written */
     uint64_t written;
-    uint64_t room_end;                  /* what `written` may become, as far as is known */
+    uint64_t room_end;                  /* below that, there is room for an event, as far as is known */
     _Atomic bool waits;                 /* it is in the list of those that have something to be taken over */
     struct thag_log *next_waiting;
     /* Written by whoever merges. */
@@ -56,10 +57,39 @@ typedef struct {
 
 extern THAG_HIDDEN thag_log_list thag_logs;
 
-/* A log with room for an event, occupied for the caller: the one that this thread had last, if that is free; else NULL. */
-thag_log *thag_log_occupy_last(void);
+/* The one that this thread had last; NULL: none yet. */
+extern THAG_HIDDEN _Thread_local thag_log *thag_log_of_thread;
 
-/* The same of any that is free; else NULL, and how many are full. */
+/* Looks whether what was merged meanwhile leaves room for an event. Whoever occupies the log. */
+THAG_COLD bool thag_log_find_room(thag_log *log);
+
+/* Puts the log among those that wait, if it is not there. Whoever occupies it, or merges. */
+THAG_COLD void thag_log_wait(thag_log *log);
+
+static inline void
+thag_log_let_go(thag_log *log)
+{
+    uint64_t turns = atomic_load_explicit(&log->turns, memory_order_relaxed);
+    assert(turns % 2 == 1);
+    atomic_store_explicit(&log->turns, turns + 1, memory_order_release);
+}
+
+/* Occupies the log for the caller, unless somebody else does or it has no room for an event. */
+static inline bool
+thag_log_occupy(thag_log *log)
+{
+    uint64_t turns = atomic_load_explicit(&log->turns, memory_order_relaxed);
+    if (turns % 2 == 1 || !atomic_compare_exchange_strong(&log->turns, &turns, turns + 1)) {
+        return false;
+    }
+    if (THAG_LIKELY(log->written < log->room_end) || thag_log_find_room(log)) {
+        return true;
+    }
+    thag_log_let_go(log);
+    return false;
+}
+
+/* A log with room for an event, occupied for the caller, out of all; else NULL, and how many are full. */
 thag_log *thag_log_occupy_any(int *full);
 
 /* True if the one that this thread had last has no room until somebody merges. */
@@ -72,7 +102,7 @@ thag_log *thag_log_append(void);
 static inline void
 thag_log_write(thag_log *log, struct thag_context *context, thag_deed deed, int64_t live_bytes)
 {
-    assert(log->written < log->room_end);
+    assert(log->written + 1 < log->room_end + THAG_LOG_ENTRIES_OF_EVENT);
     assert((uintptr_t)context % THAG_DEEDS == 0);
     thag_log_entry *entry = &log->entries[log->written++ % THAG_LOG_ENTRIES];
     entry->whom = (uintptr_t)context + deed;
@@ -97,8 +127,33 @@ thag_log_deed(const thag_log_entry *entry)
     return (thag_deed)(entry->whom % THAG_DEEDS);
 }
 
+/* Tells whoever merges of what was written until now. Whoever occupies the log. */
+static inline void
+thag_log_publish(thag_log *log, uint64_t published)
+{
+    uint64_t now_ns = thag_clock_read();
+    for (uint64_t i = published; i != log->written; i++) {
+        log->entries[i % THAG_LOG_ENTRIES].time_ns = now_ns;
+    }
+    atomic_store(&log->published, log->written);
+    if (THAG_UNLIKELY(!atomic_load(&log->waits))) {
+        thag_log_wait(log);
+    }
+    if (THAG_UNLIKELY(atomic_load(&thag_open_lane.contextvars_version) != THAG_NO_FLOW)) {
+        thag_lane_leave();      /* the attached lane is to take this over before its next event */
+    }
+}
+
 /* The event is over: publishes what it wrote, lets the holder of the GIL know of it, and lets go of the log. */
-void thag_log_finish(thag_log *log);
+static inline void
+thag_log_finish(thag_log *log)
+{
+    uint64_t published = atomic_load_explicit(&log->published, memory_order_relaxed);
+    if (THAG_LIKELY(log->written != published)) {
+        thag_log_publish(log, published);
+    }
+    thag_log_let_go(log);
+}
 
 /* True if something was published that the holder of the GIL has not taken over. Any thread. */
 static inline bool
