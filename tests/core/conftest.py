@@ -45,7 +45,7 @@ def watched() -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="session")
-def interposed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def interposed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Runs code in an interpreter of its own, on top of support/interposed.c."""
     compiler = shutil.which("cc")
     if sys.platform != "linux" or compiler is None:
@@ -55,4 +55,4 @@ def interposed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
         [compiler, "-shared", "-fPIC", "-pthread", "-o", library, SUPPORT / "interposed.c", "-ldl"], check=True
     )
     preload = f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()
-    return lambda code: python(PRELUDE + textwrap.dedent(code), LD_PRELOAD=preload)
+    return lambda code, **env: python(PRELUDE + textwrap.dedent(code), LD_PRELOAD=preload, **env)

@@ -88,9 +88,10 @@ def test_what_one_thread_allocates_and_another_frees_is_merged_in_turns_and_not_
     assert interposed(code) == ""
 
 
+@pytest.mark.parametrize("env", [{}, {"INTERPOSED_COUNTER": "1"}], ids=["by the clock", "by the counter"])
 @pytest.mark.parametrize("attached", [0, 1], ids=["all without the GIL", "one of them with it"])
 @pytest.mark.parametrize("seed", range(3))
-def test_peaks_of_threads_that_take_turns_are_exact_in_every_order(seed, attached, interposed):
+def test_peaks_of_threads_that_take_turns_are_exact_in_every_order(seed, attached, env, interposed):
     """More turns than a log has entries: threads without the GIL merge, too."""
     chosen = random.Random(seed)
     turns = [
@@ -99,6 +100,28 @@ def test_peaks_of_threads_that_take_turns_are_exact_in_every_order(seed, attache
     code = TURNS + textwrap.dedent(f"""
         check({turns}, 3, {attached})
     """)
+    assert interposed(code, **env) == ""
+
+
+def test_what_was_logged_before_the_computer_slept_is_taken_over_though_its_time_is_still_to_come(interposed):
+    code = """
+        from array import array
+
+        # Wait, slot, size: the clock goes back by nearly all that it showed.
+        steps = array("q", [0, 0, 100_000, 10 - 10**15, 1, 200_000])
+        thag_nb.start()
+        library.clock_set(10**15)
+        slots = (ctypes.c_void_p * 2)()
+        with thag_nb.task("slept"):
+            RAW.free(RAW.malloc(1))
+            library_without_gil.play(ctypes.c_void_p(steps.buffer_info()[0]), ctypes.c_size_t(2), slots)
+            record = of("slept")
+        assert 300_000 <= record.live_bytes < 310_000, record
+        assert_sums_hold()
+        for block in slots:
+            RAW_WITHOUT_GIL.free(block)
+        assert_sums_hold()
+    """
     assert interposed(code) == ""
 
 

@@ -23,6 +23,13 @@ static void merger_wait(void);
 
 /* ---- the clock ---- */
 
+/* Where the core may read the processor's counter, it does not ask for the time at the end of an event without the GIL. */
+static int
+hides_counter(void)
+{
+    return getenv("INTERPOSED_COUNTER") == NULL;
+}
+
 static int64_t clock_ns;    /* 0: as it really is */
 
 void
@@ -250,12 +257,19 @@ take_turns(uint64_t thread, const turn *turns, size_t count, _Atomic uint64_t *n
     }
 }
 
-/* The same of a thread without the GIL, that has met the others before, all in the middle of an event: so their logs differ. */
+/* The same of a thread without the GIL, that has met the others before, all in the middle of an event: so their logs differ.
+   Where they cannot be stopped there, they are in each other's way for a while, which has the same effect, as good as always. */
 void
 take_turns_of_own_log(uint64_t thread, const turn *turns, size_t count, _Atomic uint64_t *next, void **slots)
 {
-    meets = 1;
-    pair((void *)1);
+    if (hides_counter()) {
+        meets = 1;
+        pair((void *)1);
+    }
+    else {
+        pthread_barrier_wait(&meeting);
+        repeat(1, 100000);
+    }
     met++;
     take_turns(thread, turns, count, next, slots);
 }
@@ -478,7 +492,8 @@ open64(const char *path, int flags, ...)
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;
     va_end(arguments);
     int is_pagemap = strcmp(path, "/proc/self/pagemap") == 0;
-    if (is_pagemap && told == SILENT) {
+    int is_clocksource = strstr(path, "/current_clocksource") != NULL;
+    if ((is_pagemap && told == SILENT) || (is_clocksource && hides_counter())) {
         errno = ENOENT;
         return -1;
     }

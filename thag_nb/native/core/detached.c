@@ -114,7 +114,7 @@ context_turn_to(thag_context *context)
 
 /* The entry with that number, and what comes after it, as far as that was allocated or freed by the context. */
 static uint64_t
-run_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until_ns)
+run_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until)
 {
     const uint64_t first = next;
     const thag_log_entry *entry = thag_log_entry_at(log, next);
@@ -133,7 +133,7 @@ run_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until_ns)
         total_bytes += bytes & ((int64_t)deed - 1);
         frees += (int64_t)deed;
         entry = thag_log_entry_at(log, ++next);
-    } while (next != end && entry->time_ns <= until_ns);
+    } while (next != end && entry->time <= until);
     merging.moved = (thag_movement){live, high, low};
     merging.share->total_bytes += total_bytes;
     merging.share->frees += frees;
@@ -156,28 +156,27 @@ rare_apply(const thag_log_entry *entry)
 }
 
 static uint64_t
-entries_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until_ns)
+entries_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until)
 {
     do {
         const thag_log_entry *entry = thag_log_entry_at(log, next);
         context_turn_to(thag_log_context(entry));
         if (thag_log_deed(entry) <= THAG_FREED) {
-            next = run_apply(log, next, end, until_ns);
+            next = run_apply(log, next, end, until);
         }
         else {
             rare_apply(entry);
             next++;
         }
-    } while (next != end && thag_log_entry_at(log, next)->time_ns <= until_ns);
+    } while (next != end && thag_log_entry_at(log, next)->time <= until);
     return next;
 }
 
-static uint64_t
+static void
 logs_merge(bool unlist)
 {
-    uint64_t now_ns = thag_logs_merge(unlist, entries_apply);
+    thag_logs_merge(unlist, entries_apply);
     moved_tell();
-    return now_ns;
 }
 
 bool
@@ -186,7 +185,8 @@ thag_detached_take_over(bool patient, thag_share_taker *take)
     if (!(patient ? right_wait_for() : right_get())) {
         return false;
     }
-    uint64_t now_ns = logs_merge(true);
+    logs_merge(true);
+    uint64_t now_ns = thag_clock_read();
     while (merging.changed != NULL) {
         thag_context *context = merging.changed;
         thag_share *share = thag_context_touch_share(context);
@@ -205,7 +205,7 @@ merge_for_room(void)
 {
     bool has_right = right_get();
     if (has_right) {
-        (void)logs_merge(false);
+        logs_merge(false);
         right_give_back();
     }
     return has_right;

@@ -10,10 +10,11 @@
      thread ──► log  ░░▒▒▒░░░░░░░  ═══ merge, in the order of time ═══►  shares of the contexts  ──►  figures
      thread ──► log  ▒░░░░░░░▒▒▒▒
 
-   Whoever merges takes no effect without its cause. It reads the clock first, and then what is published, and takes only what
+   Whoever merges takes no effect without its cause. It reads what time it is first, and then what is published, and takes only what
    is not younger than that reading. If the cause of an entry was an event on another thread, that was over, and so published
    and in the list of those that wait, before the entry's time was read; hence before the list was looked at. What is younger
-   stays for the next time.
+   stays for the next time. (Times are those of the processor's counter, see clock.h. It may begin anew while the computer
+   sleeps: then all that is published is taken, and what is from before the sleep may come after what is not.)
 
    Nothing that is over is overlooked by the holder of the GIL, either. The one side publishes and then looks whether the log
    waits; the other says that it does not, and then looks what is published. These four are in one order for all threads
@@ -119,7 +120,7 @@ thag_logs_turns(bool *occupied)
 static uint64_t
 log_time(const thag_log *log)
 {
-    return thag_log_entry_at(log, log->next_entry)->time_ns;
+    return thag_log_entry_at(log, log->next_entry)->time;
 }
 
 /* Two heaps of logs as one, in which what comes first is on top. */
@@ -137,14 +138,21 @@ heaps_meld(thag_log *one, thag_log *other)
     return top;
 }
 
+/* False if the counter has begun anew since: else what is published is older than what is read now. */
+static bool
+is_to_wait(uint64_t time, uint64_t until)
+{
+    return THAG_UNLIKELY(time > until) && time <= thag_order_read();
+}
+
 /* The heap with the log, if it has anything that is old enough; what is younger waits for the next time. */
 static thag_log *
-heap_add(thag_log *heap, thag_log *log, uint64_t until_ns)
+heap_add(thag_log *heap, thag_log *log, uint64_t until)
 {
     if (log->next_entry == log->end) {
         return heap;
     }
-    if (log_time(log) > until_ns) {
+    if (is_to_wait(log_time(log), until)) {
         thag_log_wait(log);
         return heap;
     }
@@ -154,7 +162,7 @@ heap_add(thag_log *heap, thag_log *log, uint64_t until_ns)
 
 /* What is published in all logs that wait. Once one is not listed any more, others may list it anew. */
 static thag_log *
-heap_gather(bool unlist, uint64_t until_ns)
+heap_gather(bool unlist, uint64_t until)
 {
     thag_log *heap = NULL;
     thag_log *log = unlist ? atomic_exchange(&thag_logs.waiting, NULL) : atomic_load(&thag_logs.waiting);
@@ -164,25 +172,24 @@ heap_gather(bool unlist, uint64_t until_ns)
             atomic_store(&log->waits, false);
         }
         log->end = atomic_load(&log->published);
-        heap = heap_add(heap, log, until_ns);
+        heap = heap_add(heap, log, until);
         log = next;
     }
     return heap;
 }
 
-uint64_t
+void
 thag_logs_merge(bool unlist, thag_log_applier *apply)
 {
-    uint64_t now_ns = thag_clock_read();
-    thag_log *heap = heap_gather(unlist, now_ns);
+    uint64_t now = thag_order_read_first();
+    thag_log *heap = heap_gather(unlist, now);
     while (heap != NULL) {
         thag_log *log = heap;
         heap = heaps_meld(log->left, log->right);
-        log->next_entry = apply(log, log->next_entry, log->end, heap == NULL ? now_ns : log_time(heap));
+        log->next_entry = apply(log, log->next_entry, log->end, heap == NULL ? now : log_time(heap));
         atomic_store_explicit(&log->merged, log->next_entry, memory_order_release);
-        heap = heap_add(heap, log, now_ns);
+        heap = heap_add(heap, log, now);
     }
-    return now_ns;
 }
 
 void

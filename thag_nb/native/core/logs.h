@@ -26,7 +26,7 @@ typedef enum {
 } thag_deed;
 
 typedef struct {
-    uint64_t time_ns;                   /* when the event was over */
+    uint64_t time;                      /* when the event was over, in the unit of thag_order_read */
     uintptr_t whom;                     /* the context, and in the lowest bits the deed */
     int64_t live_bytes;                 /* by how much they rise */
 } thag_log_entry;
@@ -131,10 +131,10 @@ thag_log_deed(const thag_log_entry *entry)
 static inline void
 thag_log_publish(thag_log *log, uint64_t published)
 {
-    uint64_t now_ns = thag_clock_read();
-    for (uint64_t i = published; i != log->written; i++) {
-        log->entries[i % THAG_LOG_ENTRIES].time_ns = now_ns;
-    }
+    uint64_t now = thag_order_read();
+    do {
+        log->entries[published % THAG_LOG_ENTRIES].time = now;
+    } while (++published != log->written);
     atomic_store(&log->published, log->written);
     if (THAG_UNLIKELY(!atomic_load(&log->waits))) {
         thag_log_wait(log);
@@ -163,12 +163,12 @@ thag_logs_wait(void)
 }
 
 /* Takes the entry of that number into account, and those after it, before the one numbered `end`, that are not younger than
-   `until_ns`. The number of the first that it left. */
-typedef uint64_t thag_log_applier(const thag_log *log, uint64_t next, uint64_t end, uint64_t until_ns);
+   `until`. The number of the first that it left. */
+typedef uint64_t thag_log_applier(const thag_log *log, uint64_t next, uint64_t end, uint64_t until);
 
 /* Calls `apply` for what all logs that wait have published until now, in the order of time; `unlist`: they wait no longer.
-   What time it is. Whoever has the right to merge; only the holder of the GIL may unlist. */
-uint64_t thag_logs_merge(bool unlist, thag_log_applier *apply);
+   Whoever has the right to merge; only the holder of the GIL may unlist. */
+void thag_logs_merge(bool unlist, thag_log_applier *apply);
 
 /* How many turns were begun or over in all logs; `occupied`, whether one was not over. Any thread. */
 uint64_t thag_logs_turns(bool *occupied);
