@@ -13,7 +13,8 @@ another one takes its place, and a thread's first one, for which it does not, be
 of that key: whoever was in the lane has a version that no other state has. The first look for quiet before
 records are given back: the second says no as well. Another interpreter's thread looked up like one of ours: our variable
 is in none of its Contexts, so it is root's all the same. The heir of a context that a reset has dropped taken for a stranger
-to what it frees: only a reset during the very event leaves the dropped one current.
+to what it frees: only a reset during the very event leaves the dropped one current. Whoever has the GIL on the
+shortcut without it: what it looks up with the GIL, as anything of Python's does, closes that.
 """
 
 from __future__ import annotations
@@ -814,8 +815,8 @@ MUTANTS = [
     Mutant(
         "a large block that moves in the lane keeps its record",
         "events.c",
-        "        owner = thag_record_take(at, thag_pair_load(at));",
-        "        owner = thag_owners_peek(block);",
+        "    if (at != NULL) {\n        owner = thag_record_take(at, thag_pair_load(at));",
+        "    if (at != NULL) {\n        owner = thag_owners_peek(block);",
         "another thread may be handed the address in between",
         (_DISPATCHER + "test_a_record_is_gone_when_the_wrapped_allocator_frees_or_moves_its_block",),
     ),
@@ -1034,8 +1035,8 @@ MUTANTS = [
     Mutant(
         "the third entry of a new record is not looked at",
         "owners.h",
-        "        || (!small && thag_pair_load(at + 2) != 0)) {",
-        "        ) {",
+        " || thag_pair_load(at + 2) != 0) {",
+        ") {",
         "a record whose free was missed would be overwritten, not repaid",
         (_OWNERS + "test_the_one_record_that_only_a_later_entry_of_a_new_one_covers_is_repaid",),
     ),
@@ -1673,6 +1674,38 @@ MUTANTS = [
         (_LOGS + "test_peaks_of_threads_that_take_turns_are_exact_in_every_order",),
     ),
     Mutant(
+        "nobody is told of an event that takes the shortcut",
+        "logs.h",
+        "    if (thag_log_is_to_be_told_of(log)) {\n        thag_log_tell_and_let_go(log);\n        return;\n    }\n",
+        "",
+        "whoever reads finds it",
+        (_LOGS + "test_figures_of_threads_without_the_gil_are_exact_while_others_have_it",),
+    ),
+    Mutant(
+        "the shortcut leads to what the thread was in before",
+        "current.c",
+        "    thread->detached_foreground = NULL;\n",
+        "",
+        "a thread may enter something between two calls without the GIL",
+        (_NATIVE + "test_blocks_are_charged_to_what_is_entered_though_the_thread_was_in_something_else_before",),
+    ),
+    Mutant(
+        "the shortcut leads to what was in the foreground before",
+        "current.h",
+        "                    && thread->detached_foreground == atomic_load(&thag_flow_state.foreground)\n",
+        "                    && thread->detached_foreground != NULL\n",
+        "a library's own threads go on from cell to cell",
+        (_NATIVE + "test_a_librarys_own_thread_is_charged_to_what_is_in_the_foreground_now",),
+    ),
+    Mutant(
+        "nothing without the GIL is a stranger's",
+        "events.c",
+        "    return is_foreign(owner, current) ? THAG_FREED_BY_STRANGER : THAG_FREED;",
+        "    (void)current;\n    return owner == NULL ? THAG_FREED_BY_STRANGER : THAG_FREED;",
+        "frees by others are told apart",
+        (_NATIVE + "test_blocks_that_others_give_back_are_told_apart",),
+    ),
+    Mutant(
         "the counter stands still",
         "clock.h",
         "        return __builtin_ia32_rdtsc();",
@@ -1754,9 +1787,9 @@ MUTANTS = [
     ),
     Mutant(
         "what is published waits for nobody",
-        "logs.h",
-        "        thag_log_wait(log);\n",
-        "        ;\n",
+        "logs.c",
+        "    log_wait(log);\n    thag_lane_leave();",
+        "    thag_lane_leave();",
         "whoever reads finds it",
         (_LOGS + "test_figures_of_threads_without_the_gil_are_exact_while_others_have_it",),
     ),
@@ -1818,8 +1851,8 @@ MUTANTS = [
     ),
     Mutant(
         "detached events leave the lane open",
-        "logs.h",
-        "        thag_lane_leave();      /* the attached lane is to take this over before its next event */\n",
+        "logs.c",
+        "    thag_lane_leave();      /* the attached lane is to take this over before its next event */\n",
         "",
         "what they moved has to be taken over before the next event",
         (_CHARGES + "test_what_is_allocated_after_a_spike_without_the_gil_is_not_put_on_top_of_it",),

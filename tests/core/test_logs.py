@@ -6,6 +6,13 @@ import textwrap
 import pytest
 from sizes import fewer
 
+# By the clock or by the processor's counter, and in the native domain, where an event without the GIL takes a shortcut.
+ENVIRONMENTS = pytest.mark.parametrize(
+    "environment",
+    [{}, {"INTERPOSED_COUNTER": "1"}, {"INTERPOSED_COUNTER": "1", "INTERPOSED_NATIVE": "1", "THAG_NB_NATIVE": "1"}],
+    ids=["by the clock", "by the counter", "native"],
+)
+
 TURNS = """
 import random, time
 
@@ -88,10 +95,10 @@ def test_what_one_thread_allocates_and_another_frees_is_merged_in_turns_and_not_
     assert interposed(code) == ""
 
 
-@pytest.mark.parametrize("env", [{}, {"INTERPOSED_COUNTER": "1"}], ids=["by the clock", "by the counter"])
+@ENVIRONMENTS
 @pytest.mark.parametrize("attached", [0, 1], ids=["all without the GIL", "one of them with it"])
 @pytest.mark.parametrize("seed", range(3))
-def test_peaks_of_threads_that_take_turns_are_exact_in_every_order(seed, attached, env, interposed):
+def test_peaks_of_threads_that_take_turns_are_exact_in_every_order(seed, attached, environment, interposed):
     """More turns than a log has entries: threads without the GIL merge, too."""
     chosen = random.Random(seed)
     turns = [
@@ -100,7 +107,7 @@ def test_peaks_of_threads_that_take_turns_are_exact_in_every_order(seed, attache
     code = TURNS + textwrap.dedent(f"""
         check({turns}, 3, {attached})
     """)
-    assert interposed(code, **env) == ""
+    assert interposed(code, **environment) == ""
 
 
 def test_what_was_logged_before_the_computer_slept_is_taken_over_though_its_time_is_still_to_come(interposed):
@@ -125,7 +132,8 @@ def test_what_was_logged_before_the_computer_slept_is_taken_over_though_its_time
     assert interposed(code) == ""
 
 
-def test_a_hundred_thousand_threads_leave_no_log_behind(interposed):
+@ENVIRONMENTS
+def test_a_hundred_thousand_threads_leave_no_log_behind(environment, interposed):
     code = f"""
         times = {fewer(100_000)}
         thag_nb.start()
@@ -140,7 +148,7 @@ def test_a_hundred_thousand_threads_leave_no_log_behind(interposed):
         assert_sums_hold()
         assert _native.health()["dropped"] == 0
     """
-    assert interposed(code) == ""
+    assert interposed(code, **environment) == ""
 
 
 WORKED = """
@@ -168,7 +176,8 @@ def churning(threads, size):
 """
 
 
-def test_figures_of_threads_without_the_gil_are_exact_while_others_have_it(interposed):
+@ENVIRONMENTS
+def test_figures_of_threads_without_the_gil_are_exact_while_others_have_it(environment, interposed):
     code = WORKED + textwrap.dedent("""
         thag_nb.start()
         guard = foreground("worked")
@@ -188,10 +197,11 @@ def test_figures_of_threads_without_the_gil_are_exact_while_others_have_it(inter
         assert_sums_hold()
         guard.close()
     """)
-    assert interposed(code) == ""
+    assert interposed(code, **environment) == ""
 
 
-def test_contexts_end_and_are_forgotten_beside_threads_without_the_gil(interposed):
+@ENVIRONMENTS
+def test_contexts_end_and_are_forgotten_beside_threads_without_the_gil(environment, interposed):
     code = WORKED + textwrap.dedent("""
         thag_nb.start()
         end = churning(3, 1000)
@@ -212,4 +222,4 @@ def test_contexts_end_and_are_forgotten_beside_threads_without_the_gil(interpose
         assert len(thag_nb.read().contexts) == 2
         assert_sums_hold()
     """)
-    assert interposed(code) == ""
+    assert interposed(code, **environment) == ""

@@ -55,7 +55,17 @@ clock_gettime(clockid_t id, struct timespec *now)
     return real(id, now);
 }
 
-/* ---- events of the raw domain that Python takes no part in ---- */
+/* ---- events of the raw domain that Python takes no part in, or of the native one ---- */
+
+static int
+is_native(void)
+{
+    static int native = -1;
+    if (native < 0) {
+        native = getenv("INTERPOSED_NATIVE") != NULL;
+    }
+    return native;
+}
 
 typedef struct {
     int64_t wait_ns;
@@ -66,13 +76,13 @@ typedef struct {
 static void *
 raw_malloc(size_t size)
 {
-    return ((void *(*)(size_t))dlsym(RTLD_DEFAULT, "PyMem_RawMalloc"))(size);
+    return is_native() ? malloc(size) : ((void *(*)(size_t))dlsym(RTLD_DEFAULT, "PyMem_RawMalloc"))(size);
 }
 
 static void
 raw_free(void *block)
 {
-    ((void (*)(void *))dlsym(RTLD_DEFAULT, "PyMem_RawFree"))(block);
+    (is_native() ? free : (void (*)(void *))dlsym(RTLD_DEFAULT, "PyMem_RawFree"))(block);
 }
 
 /* Each step waits, by a clock that stands still otherwise, frees what is in its slot and, if it has a size, puts a block

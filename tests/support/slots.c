@@ -54,3 +54,87 @@ int churn(size_t rounds)
     }
     return 0;
 }
+
+static struct {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    size_t size;                /* 0: nothing is asked for */
+    void *block;
+    int ends;
+} worker = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void *worker_run(void *data)
+{
+    (void)data;
+    pthread_mutex_lock(&worker.lock);
+    while (!worker.ends) {
+        if (worker.size != 0) {
+            worker.block = malloc(worker.size);
+            worker.size = 0;
+            pthread_cond_broadcast(&worker.changed);
+        }
+        pthread_cond_wait(&worker.changed, &worker.lock);
+    }
+    pthread_mutex_unlock(&worker.lock);
+    return NULL;
+}
+
+/* A thread of its own, always the same one, takes a block whenever it is asked. */
+int worker_begin(void)
+{
+    worker.ends = 0;
+    return pthread_create(&worker.thread, NULL, worker_run, NULL);
+}
+
+void *take_by_worker(size_t size)
+{
+    pthread_mutex_lock(&worker.lock);
+    worker.size = size;
+    pthread_cond_broadcast(&worker.changed);
+    while (worker.size != 0) {
+        pthread_cond_wait(&worker.changed, &worker.lock);
+    }
+    void *block = worker.block;
+    pthread_mutex_unlock(&worker.lock);
+    return block;
+}
+
+void worker_end(void)
+{
+    pthread_mutex_lock(&worker.lock);
+    worker.ends = 1;
+    pthread_cond_broadcast(&worker.changed);
+    pthread_mutex_unlock(&worker.lock);
+    pthread_join(worker.thread, NULL);
+}
+
+typedef struct {
+    size_t rounds;
+    void (*called)(void);
+} caller;
+
+static void *caller_run(void *data)
+{
+    const caller *run = data;
+    size_t few = 3;
+    for (size_t i = 0; i < run->rounds; i++) {
+        churn_alone(&few);
+        run->called();
+        churn_alone(&few);
+    }
+    return NULL;
+}
+
+/* Two threads of its own take and give back blocks, and call a function in turns with that. */
+void call_back(size_t rounds, void (*called)(void))
+{
+    pthread_t threads[2];
+    caller run = {rounds, called};
+    for (int i = 0; i < 2; i++) {
+        pthread_create(&threads[i], NULL, caller_run, &run);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}

@@ -164,6 +164,7 @@ cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *conte
     thread->contextvars = tstate->context;
     thread->contextvars_version = tstate->context_ver;
     thread->generation = thag_generation();
+    thread->detached_foreground = NULL;
     thread->context = thag_context_today(context);      /* until a reset, which moves the generation, expires this */
 }
 

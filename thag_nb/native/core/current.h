@@ -18,6 +18,11 @@ typedef struct {
     uint64_t contextvars_version;
     uint32_t generation;
     thag_context *context;
+    /* Whom events without the GIL are charged to, and what that was found under, likewise. */
+    thag_context *detached_context;
+    const thag_context *detached_foreground;    /* NULL: it must be looked up */
+    uint32_t detached_generation;
+    const PyThreadState *holder;    /* who had the GIL when it was found to be another thread */
     uint64_t range_of_tstate;       /* the id of the thread state that has the range of versions; 0: none */
     uint64_t range;
     unsigned depth;                 /* > 0: inside a hooked call, or inside our own bookkeeping */
@@ -121,12 +126,11 @@ thag_tstate_attached(void)
 #endif
 }
 
-/* The state that this thread has, attached with it or not, or NULL. On 3.11 the unchecked call returns the state of whoever
-   holds the GIL, so it is ours only if it is the one that this thread is bound to. */
+/* The state that this thread has, attached with it or not, or NULL; `tstate` is what the unchecked call has returned. On 3.11
+   that is the state of whoever holds the GIL, so it is ours only if it is the one that this thread is bound to. */
 static inline PyThreadState *
-thag_tstate_own(bool *is_attached)
+thag_tstate_own(PyThreadState *tstate, bool *is_attached)
 {
-    PyThreadState *tstate = thag_tstate_attached();
 #if PY_VERSION_HEX < 0x030C0000
     PyThreadState *own = PyGILState_GetThisThreadState();
     *is_attached = own != NULL && own == tstate;
@@ -143,7 +147,7 @@ thag_tstate_if_attached(void)
 {
 #if PY_VERSION_HEX < 0x030C0000
     bool is_attached;
-    PyThreadState *own = thag_tstate_own(&is_attached);
+    PyThreadState *own = thag_tstate_own(thag_tstate_attached(), &is_attached);
     return is_attached ? own : NULL;
 #else
     return thag_tstate_attached();
@@ -198,6 +202,34 @@ thag_current_detached(thag_thread *thread, const PyThreadState *own)
         return thread->context;
     }
     return thag_current_look_up_detached(thread, own);
+}
+
+/* True if this thread does not have the GIL; `tstate` as above.
+
+   On 3.11: if nobody has it, or who had it when this thread asked last, and learnt that it is somebody else. A state is one
+   thread's from its beginning to its end. If this thread's own comes to lie where that one was, it asks the raw domain for it
+   before, and that ends the shortcut. */
+static inline bool
+thag_current_may_take_shortcut(const thag_thread *thread, const PyThreadState *tstate)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    return tstate == NULL || tstate == thread->holder;
+#else
+    (void)thread;
+    return tstate == NULL;
+#endif
+}
+
+/* Whom this thread, which does not have the GIL, was charged to at its last event, if that is still right; else NULL. Within a
+   detached event. */
+static inline thag_context *
+thag_current_by_shortcut(const thag_thread *thread)
+{
+    thag_context *context = thread->detached_context;
+    bool is_right = thread->detached_generation == atomic_load(&thag_contexts_generation)
+                    && thread->detached_foreground == atomic_load(&thag_flow_state.foreground)
+                    && atomic_load_explicit(&context->heir, memory_order_relaxed) == NULL;
+    return THAG_LIKELY(is_right) ? context : NULL;
 }
 
 #endif

@@ -231,9 +231,12 @@ merger_yield_to(void)
 thag_log *
 thag_detached_find_log(void)
 {
-    bool has_room = thag_log_last_is_full() && merge_for_room();
     thag_log *log = thag_log_of_thread;
-    if (!has_room || !thag_log_occupy(log)) {
+    if (log != NULL && thag_log_occupy_anew(log)) {
+        return log;
+    }
+    bool has_room = thag_log_last_is_full() && merge_for_room();
+    if (!has_room || !thag_log_occupy_anew(log)) {
         log = log_from_all(FULL_LOGS);
     }
     if (log == NULL) {

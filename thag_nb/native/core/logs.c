@@ -35,12 +35,27 @@ static _Atomic int64_t mapped_bytes;
 
 /* ---- whoever occupies a log ---- */
 
-bool
-thag_log_find_room(thag_log *log)
+static bool
+log_find_room(thag_log *log)
 {
     uint64_t end = atomic_load_explicit(&log->merged, memory_order_acquire) + THAG_LOG_ENTRIES;
     log->room_end = end - THAG_LOG_ENTRIES_OF_EVENT + 1;
     return log->written < log->room_end;
+}
+
+bool
+thag_log_occupy_anew(thag_log *log)
+{
+    uint64_t turns = atomic_load_explicit(&log->turns, memory_order_relaxed);
+    if (turns % 2 == 1 || !atomic_compare_exchange_strong(&log->turns, &turns, turns + 1)) {
+        return false;
+    }
+    if (log_find_room(log)) {
+        thag_log_of_thread = log;
+        return true;
+    }
+    thag_log_let_go(log);
+    return false;
 }
 
 /* As others see it. */
@@ -60,8 +75,7 @@ thag_log_occupy_any(int *full)
         if (log_is_full(log)) {
             *full += 1;
         }
-        else if (thag_log_occupy(log)) {
-            thag_log_of_thread = log;
+        else if (thag_log_occupy_anew(log)) {
             return log;
         }
     }
@@ -82,24 +96,38 @@ thag_log_append(void)
         return NULL;
     }
     (void)thag_add(&mapped_bytes, (int64_t)sizeof(*log));
-    bool occupied = thag_log_occupy(log);
+    bool occupied = thag_log_occupy_anew(log);
     assert(occupied);
     (void)occupied;
-    thag_log_of_thread = log;
     log->next = atomic_load(&thag_logs.all);
     while (!atomic_compare_exchange_weak(&thag_logs.all, &log->next, log)) {
     }
     return log;
 }
 
-void
-thag_log_wait(thag_log *log)
+/* Puts the log among those that wait, if it is not there. Whoever occupies it, or merges. */
+static void
+log_wait(thag_log *log)
 {
     if (!atomic_load(&log->waits) && !atomic_exchange(&log->waits, true)) {
         log->next_waiting = atomic_load(&thag_logs.waiting);
         while (!atomic_compare_exchange_weak(&thag_logs.waiting, &log->next_waiting, log)) {
         }
     }
+}
+
+void
+thag_log_tell(thag_log *log)
+{
+    log_wait(log);
+    thag_lane_leave();      /* the attached lane is to take this over before its next event */
+}
+
+void
+thag_log_tell_and_let_go(thag_log *log)
+{
+    thag_log_tell(log);
+    thag_log_let_go(log);
 }
 
 uint64_t
@@ -153,7 +181,7 @@ heap_add(thag_log *heap, thag_log *log, uint64_t until)
         return heap;
     }
     if (is_to_wait(log_time(log), until)) {
-        thag_log_wait(log);
+        log_wait(log);
         return heap;
     }
     log->left = log->right = NULL;

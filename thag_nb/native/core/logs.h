@@ -60,11 +60,11 @@ extern THAG_HIDDEN thag_log_list thag_logs;
 /* The one that this thread had last; NULL: none yet. */
 extern THAG_HIDDEN _Thread_local thag_log *thag_log_of_thread;
 
-/* Looks whether what was merged meanwhile leaves room for an event. Whoever occupies the log. */
-THAG_COLD bool thag_log_find_room(thag_log *log);
+/* Lets the holder of the GIL know that something was published. Whoever occupies the log. */
+THAG_COLD void thag_log_tell(thag_log *log);
 
-/* Puts the log among those that wait, if it is not there. Whoever occupies it, or merges. */
-THAG_COLD void thag_log_wait(thag_log *log);
+/* The same, and lets go of it. */
+THAG_COLD void thag_log_tell_and_let_go(thag_log *log);
 
 static inline void
 thag_log_let_go(thag_log *log)
@@ -74,7 +74,7 @@ thag_log_let_go(thag_log *log)
     atomic_store_explicit(&log->turns, turns + 1, memory_order_release);
 }
 
-/* Occupies the log for the caller, unless somebody else does or it has no room for an event. */
+/* Occupies the log for the caller, unless somebody else does or it is not known to have room for an event. */
 static inline bool
 thag_log_occupy(thag_log *log)
 {
@@ -82,12 +82,15 @@ thag_log_occupy(thag_log *log)
     if (turns % 2 == 1 || !atomic_compare_exchange_strong(&log->turns, &turns, turns + 1)) {
         return false;
     }
-    if (THAG_LIKELY(log->written < log->room_end) || thag_log_find_room(log)) {
+    if (THAG_LIKELY(log->written < log->room_end)) {
         return true;
     }
     thag_log_let_go(log);
     return false;
 }
+
+/* The same, after a look whether what was merged meanwhile leaves room. */
+THAG_COLD bool thag_log_occupy_anew(thag_log *log);
 
 /* A log with room for an event, occupied for the caller, out of all; else NULL, and how many are full. */
 thag_log *thag_log_occupy_any(int *full);
@@ -98,8 +101,8 @@ bool thag_log_last_is_full(void);
 /* A new one, occupied for the caller. NULL without memory. Any thread. */
 thag_log *thag_log_append(void);
 
-/* Adds an entry. Whoever occupies the log. */
-static inline void
+/* Adds an entry, which has no time yet. Whoever occupies the log. */
+static inline thag_log_entry *
 thag_log_write(thag_log *log, struct thag_context *context, thag_deed deed, int64_t live_bytes)
 {
     assert(log->written + 1 < log->room_end + THAG_LOG_ENTRIES_OF_EVENT);
@@ -107,6 +110,7 @@ thag_log_write(thag_log *log, struct thag_context *context, thag_deed deed, int6
     thag_log_entry *entry = &log->entries[log->written++ % THAG_LOG_ENTRIES];
     entry->whom = (uintptr_t)context + deed;
     entry->live_bytes = live_bytes;
+    return entry;
 }
 
 static inline const thag_log_entry *
@@ -127,21 +131,12 @@ thag_log_deed(const thag_log_entry *entry)
     return (thag_deed)(entry->whom % THAG_DEEDS);
 }
 
-/* Tells whoever merges of what was written until now. Whoever occupies the log. */
-static inline void
-thag_log_publish(thag_log *log, uint64_t published)
+/* True if the holder of the GIL may not know that the log has something to be taken over. */
+static inline bool
+thag_log_is_to_be_told_of(const thag_log *log)
 {
-    uint64_t now = thag_order_read();
-    do {
-        log->entries[published % THAG_LOG_ENTRIES].time = now;
-    } while (++published != log->written);
-    atomic_store(&log->published, log->written);
-    if (THAG_UNLIKELY(!atomic_load(&log->waits))) {
-        thag_log_wait(log);
-    }
-    if (THAG_UNLIKELY(atomic_load(&thag_open_lane.contextvars_version) != THAG_NO_FLOW)) {
-        thag_lane_leave();      /* the attached lane is to take this over before its next event */
-    }
+    return THAG_UNLIKELY(!atomic_load(&log->waits))
+           || THAG_UNLIKELY(atomic_load(&thag_open_lane.contextvars_version) != THAG_NO_FLOW);
 }
 
 /* The event is over: publishes what it wrote, lets the holder of the GIL know of it, and lets go of the log. */
@@ -149,8 +144,29 @@ static inline void
 thag_log_finish(thag_log *log)
 {
     uint64_t published = atomic_load_explicit(&log->published, memory_order_relaxed);
-    if (THAG_LIKELY(log->written != published)) {
-        thag_log_publish(log, published);
+    if (log->written != published) {
+        uint64_t now = thag_order_read();
+        do {
+            log->entries[published % THAG_LOG_ENTRIES].time = now;
+        } while (++published != log->written);
+        atomic_store(&log->published, published);
+        if (thag_log_is_to_be_told_of(log)) {
+            thag_log_tell(log);
+        }
+    }
+    thag_log_let_go(log);
+}
+
+/* The same of an event that writes this and nothing else. */
+static inline void
+thag_log_finish_with(thag_log *log, struct thag_context *context, thag_deed deed, int64_t live_bytes)
+{
+    thag_log_entry *entry = thag_log_write(log, context, deed, live_bytes);
+    entry->time = thag_order_read();
+    atomic_store(&log->published, log->written);
+    if (thag_log_is_to_be_told_of(log)) {
+        thag_log_tell_and_let_go(log);
+        return;
     }
     thag_log_let_go(log);
 }
