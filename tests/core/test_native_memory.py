@@ -26,6 +26,11 @@ PAGE = mmap.PAGESIZE
 DIVISOR = int(os.environ.get("THAG_TESTS_DIVISOR", "1"))
 UNDER_SANITIZER = "san.so" in os.environ.get("LD_PRELOAD", "")  # it has a strdup of its own, for one
 
+no_new_threads_under_tsan = pytest.mark.skipif(
+    "tsan.so" in os.environ.get("LD_PRELOAD", ""),
+    reason="a thread that begins asks for memory before ThreadSanitizer knows it",
+)
+
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a compiler"
 )
@@ -157,6 +162,7 @@ def in_foreground(name: str) -> thag_nb.AllocatorContext:
     return guard
 
 
+@no_new_threads_under_tsan
 def test_a_librarys_own_thread_is_charged_to_what_is_in_the_foreground_now(build: Callable[..., Path]):
     library = Library(build("slots", "-Wl,-z,now"), gil=True)
     thag_nb.start(native=True)
@@ -181,6 +187,7 @@ def test_a_librarys_own_thread_is_charged_to_what_is_in_the_foreground_now(build
     thag_nb.stop()
 
 
+@no_new_threads_under_tsan
 def test_a_librarys_own_thread_is_in_what_it_enters_when_it_calls_back(build: Callable[..., Path]):
     attached = Library(build("slots", "-Wl,-z,now"), gil=True)
     rounds = 2_000 // DIVISOR

@@ -76,13 +76,21 @@ typedef struct {
 static void *
 raw_malloc(size_t size)
 {
-    return is_native() ? malloc(size) : ((void *(*)(size_t))dlsym(RTLD_DEFAULT, "PyMem_RawMalloc"))(size);
+    static void *(*allocate)(size_t);
+    if (allocate == NULL) {
+        allocate = (void *(*)(size_t))dlsym(RTLD_DEFAULT, "PyMem_RawMalloc");
+    }
+    return is_native() ? malloc(size) : allocate(size);
 }
 
 static void
 raw_free(void *block)
 {
-    (is_native() ? free : (void (*)(void *))dlsym(RTLD_DEFAULT, "PyMem_RawFree"))(block);
+    static void (*release)(void *);
+    if (release == NULL) {
+        release = (void (*)(void *))dlsym(RTLD_DEFAULT, "PyMem_RawFree");
+    }
+    (is_native() ? free : release)(block);
 }
 
 /* Each step waits, by a clock that stands still otherwise, frees what is in its slot and, if it has a size, puts a block
@@ -278,7 +286,7 @@ take_turns_of_own_log(uint64_t thread, const turn *turns, size_t count, _Atomic 
     }
     else {
         pthread_barrier_wait(&meeting);
-        repeat(1, 100000);
+        repeat(1, 20000);
     }
     met++;
     take_turns(thread, turns, count, next, slots);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 void *take(size_t size) { return malloc(size); }
 void *take_zeros(size_t count, size_t size) { return calloc(count, size); }
@@ -57,26 +58,21 @@ int churn(size_t rounds)
 
 static struct {
     pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    size_t size;                /* 0: nothing is asked for */
+    _Atomic size_t size;        /* 0: nothing is asked for */
     void *block;
-    int ends;
-} worker = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    _Atomic int ends;
+} worker;
 
 static void *worker_run(void *data)
 {
     (void)data;
-    pthread_mutex_lock(&worker.lock);
     while (!worker.ends) {
         if (worker.size != 0) {
             worker.block = malloc(worker.size);
             worker.size = 0;
-            pthread_cond_broadcast(&worker.changed);
         }
-        pthread_cond_wait(&worker.changed, &worker.lock);
+        usleep(100);
     }
-    pthread_mutex_unlock(&worker.lock);
     return NULL;
 }
 
@@ -89,23 +85,16 @@ int worker_begin(void)
 
 void *take_by_worker(size_t size)
 {
-    pthread_mutex_lock(&worker.lock);
     worker.size = size;
-    pthread_cond_broadcast(&worker.changed);
     while (worker.size != 0) {
-        pthread_cond_wait(&worker.changed, &worker.lock);
+        usleep(100);
     }
-    void *block = worker.block;
-    pthread_mutex_unlock(&worker.lock);
-    return block;
+    return worker.block;
 }
 
 void worker_end(void)
 {
-    pthread_mutex_lock(&worker.lock);
     worker.ends = 1;
-    pthread_cond_broadcast(&worker.changed);
-    pthread_mutex_unlock(&worker.lock);
     pthread_join(worker.thread, NULL);
 }
 
