@@ -76,7 +76,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def interposed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def interposed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Runs code in an interpreter of its own, on top of support/interposed.c."""
     compiler = shutil.which("cc")
     if sys.platform != "linux" or compiler is None:
@@ -86,4 +86,4 @@ def interposed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
         [compiler, "-shared", "-fPIC", "-pthread", "-o", library, SUPPORT / "interposed.c", "-ldl"], check=True
     )
     preload = f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()
-    return lambda code: python(PRELUDE + textwrap.dedent(code), LD_PRELOAD=preload)
+    return lambda code, **env: python(PRELUDE + textwrap.dedent(code), LD_PRELOAD=preload, **env)

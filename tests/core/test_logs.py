@@ -1,10 +1,28 @@
 """What threads without the GIL do is in the order in which it was over, whatever log it is in, and nothing is lost."""
 
+import os
 import random
 import textwrap
 
 import pytest
 from sizes import fewer
+
+# By the clock or by the processor's counter, and in the native domain, where an event without the GIL takes a shortcut.
+ENVIRONMENTS = pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({}, id="by the clock"),
+        pytest.param({"INTERPOSED_COUNTER": "1"}, id="by the counter"),
+        pytest.param(
+            {"INTERPOSED_COUNTER": "1", "INTERPOSED_NATIVE": "1", "THAG_NB_NATIVE": "1"},
+            id="native",
+            marks=pytest.mark.skipif(
+                "san.so" in os.environ.get("LD_PRELOAD", ""),
+                reason="a sanitizer asks for memory on each new thread, which is then taken for a library's",
+            ),
+        ),
+    ],
+)
 
 TURNS = """
 import random, time
@@ -88,9 +106,10 @@ def test_what_one_thread_allocates_and_another_frees_is_merged_in_turns_and_not_
     assert interposed(code) == ""
 
 
+@ENVIRONMENTS
 @pytest.mark.parametrize("attached", [0, 1], ids=["all without the GIL", "one of them with it"])
 @pytest.mark.parametrize("seed", range(3))
-def test_peaks_of_threads_that_take_turns_are_exact_in_every_order(seed, attached, interposed):
+def test_peaks_of_threads_that_take_turns_are_exact_in_every_order(seed, attached, environment, interposed):
     """More turns than a log has entries: threads without the GIL merge, too."""
     chosen = random.Random(seed)
     turns = [
@@ -99,10 +118,33 @@ def test_peaks_of_threads_that_take_turns_are_exact_in_every_order(seed, attache
     code = TURNS + textwrap.dedent(f"""
         check({turns}, 3, {attached})
     """)
+    assert interposed(code, **environment) == ""
+
+
+def test_what_was_logged_before_the_computer_slept_is_taken_over_though_its_time_is_still_to_come(interposed):
+    code = """
+        from array import array
+
+        # Wait, slot, size: the clock goes back by nearly all that it showed.
+        steps = array("q", [0, 0, 100_000, 10 - 10**15, 1, 200_000])
+        thag_nb.start()
+        library.clock_set(10**15)
+        slots = (ctypes.c_void_p * 2)()
+        with thag_nb.task("slept"):
+            RAW.free(RAW.malloc(1))
+            library_without_gil.play(ctypes.c_void_p(steps.buffer_info()[0]), ctypes.c_size_t(2), slots)
+            record = of("slept")
+        assert 300_000 <= record.live_bytes < 310_000, record
+        assert_sums_hold()
+        for block in slots:
+            RAW_WITHOUT_GIL.free(block)
+        assert_sums_hold()
+    """
     assert interposed(code) == ""
 
 
-def test_a_hundred_thousand_threads_leave_no_log_behind(interposed):
+@ENVIRONMENTS
+def test_a_hundred_thousand_threads_leave_no_log_behind(environment, interposed):
     code = f"""
         times = {fewer(100_000)}
         thag_nb.start()
@@ -117,7 +159,7 @@ def test_a_hundred_thousand_threads_leave_no_log_behind(interposed):
         assert_sums_hold()
         assert _native.health()["dropped"] == 0
     """
-    assert interposed(code) == ""
+    assert interposed(code, **environment) == ""
 
 
 WORKED = """
@@ -145,7 +187,8 @@ def churning(threads, size):
 """
 
 
-def test_figures_of_threads_without_the_gil_are_exact_while_others_have_it(interposed):
+@ENVIRONMENTS
+def test_figures_of_threads_without_the_gil_are_exact_while_others_have_it(environment, interposed):
     code = WORKED + textwrap.dedent("""
         thag_nb.start()
         guard = foreground("worked")
@@ -165,10 +208,11 @@ def test_figures_of_threads_without_the_gil_are_exact_while_others_have_it(inter
         assert_sums_hold()
         guard.close()
     """)
-    assert interposed(code) == ""
+    assert interposed(code, **environment) == ""
 
 
-def test_contexts_end_and_are_forgotten_beside_threads_without_the_gil(interposed):
+@ENVIRONMENTS
+def test_contexts_end_and_are_forgotten_beside_threads_without_the_gil(environment, interposed):
     code = WORKED + textwrap.dedent("""
         thag_nb.start()
         end = churning(3, 1000)
@@ -189,4 +233,4 @@ def test_contexts_end_and_are_forgotten_beside_threads_without_the_gil(interpose
         assert len(thag_nb.read().contexts) == 2
         assert_sums_hold()
     """)
-    assert interposed(code) == ""
+    assert interposed(code, **environment) == ""

@@ -1,6 +1,7 @@
 """What libraries ask of the C library, through the slots they call it by."""
 
 import _ctypes
+import contextvars
 import ctypes
 import gc
 import mmap
@@ -25,6 +26,11 @@ PAGE = mmap.PAGESIZE
 DIVISOR = int(os.environ.get("THAG_TESTS_DIVISOR", "1"))
 UNDER_SANITIZER = "san.so" in os.environ.get("LD_PRELOAD", "")  # it has a strdup of its own, for one
 
+no_new_threads_under_tsan = pytest.mark.skipif(
+    "tsan.so" in os.environ.get("LD_PRELOAD", ""),
+    reason="a thread that begins asks for memory before ThreadSanitizer knows it",
+)
+
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a compiler"
 )
@@ -32,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 POINTERS = (
     "take", "take_zeros", "take_aligned", "take_aligned_c11", "take_memalign", "take_valloc", "take_pvalloc", "resize",
     "resize_array", "copy", "take_by_address", "map", "map_reserved", "map_over", "reserve_over", "remap", "remap_part",
-    "remap_to",
+    "remap_to", "take_by_worker",
 )  # fmt: skip
 
 
@@ -93,6 +99,99 @@ def test_a_block_is_charged_to_the_byte_and_repaid(library: Library, way: str):
     assert before.self_live_bytes - after.self_live_bytes == SIZE
     assert after.frees - before.frees == 1
     assert_sums_hold()
+
+
+def test_blocks_are_charged_to_what_is_entered_though_the_thread_was_in_something_else_before(library: Library):
+    blocks = []
+    with thag_nb.task("around") as around:
+        for name in ("one", "two"):
+            with thag_nb.task(name) as inner:
+                blocks += [(library.take(SIZE), inner.id) for _ in range(3)]
+            blocks += [(library.take(SIZE), around.id) for _ in range(3)]
+        with thag_nb.untracked():
+            assert [owner(library.take(SIZE)) for _ in range(3)] == [None] * 3
+        thag_nb.reset()
+        blocks += [(library.take(SIZE), around.id)]
+    for block, charged in blocks:
+        assert owner(block) in ((charged, SIZE), (around.id, SIZE))  # a reset gives what has ended to what is around
+    for _ in range(3):
+        library.give_back(blocks.pop()[0])
+    assert_sums_hold()
+    for block, _ in blocks:
+        library.give_back(block)
+    assert_sums_hold()
+
+
+def test_blocks_that_others_give_back_are_told_apart(library: Library):
+    with thag_nb.task("owner"):
+        blocks = [library.take(SIZE) for _ in range(100)]
+        before = of("owner")
+        for block in blocks[:50]:
+            library.give_back(block)
+        own = of("owner")
+        with thag_nb.task("other"):
+            for block in blocks[50:]:
+                library.give_back(block)
+        after = of("owner")
+    assert own.frees - before.frees >= 50 > own.foreign_frees - before.foreign_frees
+    assert after.foreign_frees - own.foreign_frees >= 50
+    assert_sums_hold()
+
+
+def in_foreground(name: str) -> thag_nb.AllocatorContext:
+    """A context that only native threads are charged to."""
+    flow = contextvars.copy_context()
+    guard = flow.run(thag_nb.push_allocator_context, thag_nb.Allocator.TASK_AWARE, name)
+    flow.run(_native.set_foreground, guard.context.id)
+    return guard
+
+
+@no_new_threads_under_tsan
+def test_a_librarys_own_thread_is_charged_to_what_is_in_the_foreground_now(build: Callable[..., Path]):
+    library = Library(build("slots.c", "-Wl,-z,now"), gil=True)
+    thag_nb.start(native=True)
+    assert library.worker_begin() == 0
+    blocks = [library.take_by_worker(SIZE) for _ in range(3)]
+    assert [owner(block) for block in blocks] == [(1, SIZE)] * 3
+    for name in ("one", "two"):
+        guard = in_foreground(name)
+        blocks += [library.take_by_worker(SIZE) for _ in range(3)]
+        assert [owner(block) for block in blocks[-3:]] == [(guard.context.id, SIZE)] * 3
+        guard.close()
+        blocks += [library.take_by_worker(SIZE) for _ in range(3)]
+        assert [owner(block) for block in blocks[-3:]] == [(1, SIZE)] * 3
+        thag_nb.reset()
+    library.worker_end()
+    for block in blocks:
+        assert owner(block) == (1, SIZE)
+        library.give_back(block)
+    assert_sums_hold()
+    thag_nb.stop()
+    thag_nb.start(native=False)
+    thag_nb.stop()
+
+
+@no_new_threads_under_tsan
+def test_a_librarys_own_thread_is_in_what_it_enters_when_it_calls_back(build: Callable[..., Path]):
+    attached = Library(build("slots.c", "-Wl,-z,now"), gil=True)
+    rounds = 2_000 // DIVISOR
+    strangers = []
+
+    @ctypes.CFUNCTYPE(None)
+    def called() -> None:
+        with thag_nb.task("callback") as task:
+            block = attached.take(SIZE)
+            if owner(block) != (task.id, SIZE):
+                strangers.append(owner(block))
+            attached.give_back(block)
+
+    thag_nb.start(native=True)
+    Library(attached.path, gil=False).dll.call_back(ctypes.c_size_t(rounds), called)
+    assert strangers == []
+    assert_sums_hold()
+    thag_nb.stop()
+    thag_nb.start(native=False)
+    thag_nb.stop()
 
 
 def test_a_block_that_grows_is_whoever_makes_it_grow(library: Library):

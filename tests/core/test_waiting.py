@@ -228,6 +228,44 @@ def test_a_callback_on_a_library_s_thread_is_who_waits(libraries):
     assert thag_nb.read().find("asker").context_id == task
 
 
+def test_a_library_s_thread_that_is_known_to_have_no_state_may_get_one(libraries):
+    """Its blocks are who waits' until it calls back; in a task that it opens there, they are the task's."""
+    one, _, _ = libraries
+    taken: list[tuple[int, int]] = []
+    with_gil = ctypes.PyDLL(None)
+    with_gil.malloc.restype = ctypes.c_void_p
+
+    def call_back() -> None:
+        with thag_nb.task("inner") as inner:
+            taken.append((inner.id, with_gil.malloc(ctypes.c_size_t(SIZE))))
+
+    with thag_nb.task("asker") as asker:
+        for _ in range(3):
+            for _ in range(3):
+                block = one.ask_for()
+                assert owner(block) == asker.id
+                one.give_back(block)
+            one.ask_to_call(call_back)
+    for task, block in taken:
+        assert owner(block) == task
+        with_gil.free(ctypes.c_void_p(block))
+    assert_sums_hold()
+
+
+def test_a_library_s_thread_goes_from_one_foreground_to_the_next(libraries):
+    """Nobody has begun to wait, or no longer does, between a block and the next."""
+    one, _, _ = libraries
+    with thag_nb.task("around"):
+        for name in ("first", "second", "third"):
+            with thag_nb.task(name) as task:
+                _native.set_foreground(task.id)
+                for _ in range(2):
+                    block = one.ask_holding()
+                    assert owner(block) == task.id
+                    one.give_back(block)
+    assert_sums_hold()
+
+
 def test_a_wait_inside_of_a_wait(libraries):
     """A callback that waits for another library; the outer wait goes on meanwhile, and after it."""
     one, other, _ = libraries

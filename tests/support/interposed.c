@@ -23,6 +23,13 @@ static void merger_wait(void);
 
 /* ---- the clock ---- */
 
+/* Where the core may read the processor's counter, it does not ask for the time at the end of an event without the GIL. */
+static int
+hides_counter(void)
+{
+    return getenv("INTERPOSED_COUNTER") == NULL;
+}
+
 static int64_t clock_ns;    /* 0: as it really is */
 
 void
@@ -48,7 +55,17 @@ clock_gettime(clockid_t id, struct timespec *now)
     return real(id, now);
 }
 
-/* ---- events of the raw domain that Python takes no part in ---- */
+/* ---- events of the raw domain that Python takes no part in, or of the native one ---- */
+
+static int
+is_native(void)
+{
+    static int native = -1;
+    if (native < 0) {
+        native = getenv("INTERPOSED_NATIVE") != NULL;
+    }
+    return native;
+}
 
 typedef struct {
     int64_t wait_ns;
@@ -59,13 +76,21 @@ typedef struct {
 static void *
 raw_malloc(size_t size)
 {
-    return ((void *(*)(size_t))dlsym(RTLD_DEFAULT, "PyMem_RawMalloc"))(size);
+    static void *(*allocate)(size_t);
+    if (allocate == NULL) {
+        allocate = (void *(*)(size_t))dlsym(RTLD_DEFAULT, "PyMem_RawMalloc");
+    }
+    return is_native() ? malloc(size) : allocate(size);
 }
 
 static void
 raw_free(void *block)
 {
-    ((void (*)(void *))dlsym(RTLD_DEFAULT, "PyMem_RawFree"))(block);
+    static void (*release)(void *);
+    if (release == NULL) {
+        release = (void (*)(void *))dlsym(RTLD_DEFAULT, "PyMem_RawFree");
+    }
+    (is_native() ? free : release)(block);
 }
 
 /* Each step waits, by a clock that stands still otherwise, frees what is in its slot and, if it has a size, puts a block
@@ -250,12 +275,19 @@ take_turns(uint64_t thread, const turn *turns, size_t count, _Atomic uint64_t *n
     }
 }
 
-/* The same of a thread without the GIL, that has met the others before, all in the middle of an event: so their logs differ. */
+/* The same of a thread without the GIL, that has met the others before, all in the middle of an event: so their logs differ.
+   Where they cannot be stopped there, they are in each other's way for a while, which has the same effect, as good as always. */
 void
 take_turns_of_own_log(uint64_t thread, const turn *turns, size_t count, _Atomic uint64_t *next, void **slots)
 {
-    meets = 1;
-    pair((void *)1);
+    if (hides_counter()) {
+        meets = 1;
+        pair((void *)1);
+    }
+    else {
+        pthread_barrier_wait(&meeting);
+        repeat(1, 20000);
+    }
     met++;
     take_turns(thread, turns, count, next, slots);
 }
@@ -478,7 +510,8 @@ open64(const char *path, int flags, ...)
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;
     va_end(arguments);
     int is_pagemap = strcmp(path, "/proc/self/pagemap") == 0;
-    if (is_pagemap && told == SILENT) {
+    int is_clocksource = strstr(path, "/current_clocksource") != NULL;
+    if ((is_pagemap && told == SILENT) || (is_clocksource && hides_counter())) {
         errno = ENOENT;
         return -1;
     }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 void *take(size_t size) { return malloc(size); }
 void *take_zeros(size_t count, size_t size) { return calloc(count, size); }
@@ -62,4 +63,76 @@ int churn(size_t rounds)
         (void)pthread_join(threads[i], NULL);
     }
     return 0;
+}
+
+static struct {
+    pthread_t thread;
+    _Atomic size_t size;        /* 0: nothing is asked for */
+    void *block;
+    _Atomic int ends;
+} worker;
+
+static void *worker_run(void *data)
+{
+    (void)data;
+    while (!worker.ends) {
+        if (worker.size != 0) {
+            worker.block = malloc(worker.size);
+            worker.size = 0;
+        }
+        usleep(100);
+    }
+    return NULL;
+}
+
+/* A thread of its own, always the same one, takes a block whenever it is asked. */
+int worker_begin(void)
+{
+    worker.ends = 0;
+    return pthread_create(&worker.thread, NULL, worker_run, NULL);
+}
+
+void *take_by_worker(size_t size)
+{
+    worker.size = size;
+    while (worker.size != 0) {
+        usleep(100);
+    }
+    return worker.block;
+}
+
+void worker_end(void)
+{
+    worker.ends = 1;
+    pthread_join(worker.thread, NULL);
+}
+
+typedef struct {
+    size_t rounds;
+    void (*called)(void);
+} caller;
+
+static void *caller_run(void *data)
+{
+    const caller *run = data;
+    size_t few = 3;
+    for (size_t i = 0; i < run->rounds; i++) {
+        churn_alone(&few);
+        run->called();
+        churn_alone(&few);
+    }
+    return NULL;
+}
+
+/* Two threads of its own take and give back blocks, and call a function in turns with that. */
+void call_back(size_t rounds, void (*called)(void))
+{
+    pthread_t threads[2];
+    caller run = {rounds, called};
+    for (int i = 0; i < 2; i++) {
+        pthread_create(&threads[i], NULL, caller_run, &run);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
 }

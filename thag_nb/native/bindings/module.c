@@ -286,6 +286,7 @@ module_exec(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "thag_nb does not support sub-interpreters; import it in the main one");
         return -1;
     }
+    thag_clock_look_for_counter();
     if (!thag_contexts_init()) {
         PyErr_NoMemory();
         return -1;

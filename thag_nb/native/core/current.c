@@ -166,6 +166,7 @@ cache_fill(thag_thread *thread, const PyThreadState *tstate, thag_context *conte
     thread->contextvars = tstate->context;
     thread->contextvars_version = tstate->context_ver;
     thread->generation = thag_generation();
+    thread->shortcut.version_at = NULL;
     thread->context = thag_context_today(context);      /* until a reset, which moves the generation, expires this */
 }
 
@@ -324,19 +325,19 @@ context_of_native_thread(thag_thread *thread)
     return waiting != NULL ? waiting : atomic_load(&thag_flow_state.foreground);
 }
 
-static thag_context *
-look_up_without_gil(thag_thread *thread)
+thag_context *
+thag_current_look_up_detached(thag_thread *thread, const PyThreadState *own)
 {
-    const PyThreadState *own = PyGILState_GetThisThreadState();
-    thread->stateless = own == NULL;
+    if (!thag_is_recording()) {
+        return NULL;
+    }
     if (own == NULL) {
         return context_of_native_thread(thread);
     }
     if (own->interp != thag_flow_state.interpreter) {
         return thag_contexts.root;
     }
-    /* Not relaxed, as this comes after the beginning of the event: a reset that has not seen the one has moved the other. */
-    bool is_known = thread->generation == atomic_load(&thag_contexts_generation);
+    bool is_known = thread->generation == atomic_load(&thag_contexts_generation);   /* as in thag_current_detached */
     if (thread->tstate != own || thread->tstate_id != own->id || !is_known) {
         stale_count(own->context != NULL);
         return own->context == NULL && !thread->native ? thag_contexts.root : context_of_native_thread(thread);
@@ -351,7 +352,8 @@ thag_current_look_up(thag_thread *thread, PyThreadState *tstate)
     if (!thag_is_recording()) {
         return NULL;
     }
-    return tstate == NULL ? look_up_without_gil(thread) : look_up_attached(thread, tstate);
+    return tstate == NULL ? thag_current_look_up_detached(thread, PyGILState_GetThisThreadState())
+                          : look_up_attached(thread, tstate);
 }
 
 /* What our variable has here, borrowed; NULL for nothing. */
@@ -587,6 +589,7 @@ foreground_tell(void)
     thag_context *context = foreground.count == 0 ? thag_contexts.root : foreground.frames[foreground.count - 1]->context;
     assert(atomic_load(&context->holds) > 0);
     atomic_store(&thag_flow_state.foreground, context);
+    thag_waiting_expire();
 }
 
 static void

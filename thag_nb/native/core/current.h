@@ -9,6 +9,16 @@
 
 enum { THAG_PROBING = 1 << 16 };     /* a depth that says: only tell whether the hook was called */
 
+/* Whom a thread's events without the GIL are charged to, and what that was found under: if none of it moved, and the thread has
+   looked up nothing else since, it is still right. */
+typedef struct {
+    thag_context *context;
+    const uint64_t *version_at;     /* of the thread's contextvars or, of a library's own, of those that wait; NULL: unknown */
+    uint64_t version;
+    uint32_t generation;
+    const PyThreadState *holder;    /* who had the GIL when it was found to be another thread */
+} thag_shortcut;
+
 /* What a thread knows. Plain data, no destructor: it must be readable before a thread's first Python line and after its
    last. Only the thread itself touches it. */
 typedef struct {
@@ -19,11 +29,11 @@ typedef struct {
     uint64_t contextvars_version;
     uint32_t generation;
     thag_context *context;
+    thag_shortcut shortcut;
     uint64_t range_of_tstate;       /* the id of the thread state that has the range of versions; 0: none */
     uint64_t range;
     unsigned depth;                 /* > 0: inside a hooked call, or inside our own bookkeeping */
     unsigned probed;                /* bits of the domains whose hook was called while probing */
-    bool stateless;                 /* it had no thread state when a context was last looked up without the GIL */
     bool native;                    /* it was not Python that started it: it allocated before it had a thread state */
     thag_waiter waiter;             /* who waits for its library, and whether it waits */
 } thag_thread;
@@ -124,16 +134,31 @@ thag_tstate_attached(void)
 #endif
 }
 
-/* The same anywhere. On 3.11 the unchecked call returns the state of whoever holds the GIL, so it is ours only if it is
-   the one that this thread is bound to. */
+/* The state that this thread has, attached with it or not, or NULL; `tstate` is what the unchecked call has returned. On 3.11
+   that is the state of whoever holds the GIL, so it is ours only if it is the one that this thread is bound to. */
+static inline PyThreadState *
+thag_tstate_own(PyThreadState *tstate, bool *is_attached)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    PyThreadState *own = PyGILState_GetThisThreadState();
+    *is_attached = own != NULL && own == tstate;
+    return own;
+#else
+    *is_attached = tstate != NULL;
+    return tstate != NULL ? tstate : PyGILState_GetThisThreadState();
+#endif
+}
+
+/* The thread state that this thread is attached with, or NULL. */
 static inline PyThreadState *
 thag_tstate_if_attached(void)
 {
-    PyThreadState *tstate = thag_tstate_attached();
 #if PY_VERSION_HEX < 0x030C0000
-    return tstate == PyGILState_GetThisThreadState() ? tstate : NULL;
+    bool is_attached;
+    PyThreadState *own = thag_tstate_own(thag_tstate_attached(), &is_attached);
+    return is_attached ? own : NULL;
 #else
-    return tstate;
+    return thag_tstate_attached();
 #endif
 }
 
@@ -175,5 +200,47 @@ THAG_COLD thag_context *thag_current_look_up(thag_thread *thread, PyThreadState 
 
 /* True if this thread is a library's own, and in the context only as it works for that. GIL. */
 bool thag_current_is_lent(thag_thread *thread, const thag_context *context);
+
+/* The same without the GIL, within a detached event; `own`, the state that the thread has, or NULL. */
+THAG_APART thag_context *thag_current_look_up_detached(thag_thread *thread, const PyThreadState *own);
+
+static inline thag_context *
+thag_current_detached(thag_thread *thread, const PyThreadState *own)
+{
+    /* Not relaxed, as this comes after the beginning of the event: a reset that has not seen the one has moved the other. */
+    bool is_known = thread->generation == atomic_load(&thag_contexts_generation);
+    if (THAG_LIKELY(own != NULL && is_known && thag_current_cache_is_valid(thread, own))) {
+        return thread->context;
+    }
+    return thag_current_look_up_detached(thread, own);
+}
+
+/* True if this thread does not have the GIL; `tstate` as above.
+
+   On 3.11: if nobody has it, or who had it when this thread asked last, and learnt that it is somebody else. A state is one
+   thread's from its beginning to its end. If this thread's own comes to lie where that one was, it asks the raw domain for it
+   before, and that ends the shortcut. */
+static inline bool
+thag_current_may_take_shortcut(const thag_thread *thread, const PyThreadState *tstate)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    return tstate == NULL || tstate == thread->shortcut.holder;
+#else
+    (void)thread;
+    return tstate == NULL;
+#endif
+}
+
+/* Whom this thread, which does not have the GIL, was charged to at its last event, if that is still right; else NULL. Within a
+   detached event. */
+static inline thag_context *
+thag_current_by_shortcut(const thag_thread *thread)
+{
+    const thag_shortcut *last = &thread->shortcut;
+    bool is_right = last->version_at != NULL && last->generation == atomic_load(&thag_contexts_generation)
+                    && last->version == __atomic_load_n(last->version_at, __ATOMIC_SEQ_CST)
+                    && atomic_load_explicit(&last->context->heir, memory_order_relaxed) == NULL;
+    return THAG_LIKELY(is_right) ? last->context : NULL;
+}
 
 #endif

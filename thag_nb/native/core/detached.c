@@ -4,6 +4,9 @@
    context that was charged, and into those of all above it. A share knows how far its context's level moved since it was
    last taken over by the holder of the GIL, how far up and down on the way, and what was counted.
 
+   Most entries come after one of the same context, in the same log, with none of any other log between: such a run is added
+   up without a look at anything else.
+
    One thread at a time has the right to merge. The holder of the GIL wants it before its next event, to take the shares over.
    A thread that finds its log full wants it as well, so that the logs do not grow for as long as nobody who holds the GIL
    allocates anything. Neither waits for it: if another has it, the one writes its event to a log like anybody, where it is in
@@ -27,6 +30,8 @@ enum {
     PATIENCE = 20000,           /* naps, of whoever waits for the right to merge: a second */
     NAP_NS = 50000,
 };
+
+_Static_assert(_Alignof(thag_context) % THAG_DEEDS == 0, "the address of a context leaves no room for a deed");
 
 /* All but the right is only touched by whoever has it. */
 static struct {
@@ -120,32 +125,83 @@ moved_tell(void)
     merging.context = NULL;
 }
 
+/* Lets entries of the context be added up. */
 static void
-entry_apply(const thag_log_entry *entry)
+context_turn_to(thag_context *context)
 {
-    if (entry->context != merging.context) {
+    if (context != merging.context) {
         moved_tell();
-        merging.context = entry->context;
-        merging.share = share_change(entry->context);
+        merging.context = context;
+        merging.share = share_change(context);
         merging.moved = (thag_movement){0};
     }
+}
+
+/* The entry with that number, and what comes after it, as far as that was allocated or freed by the context. */
+static uint64_t
+run_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until)
+{
+    const uint64_t first = next;
+    const thag_log_entry *entry = thag_log_entry_at(log, next);
+    const uintptr_t whom = (uintptr_t)merging.context;
+    int64_t live = merging.moved.live_bytes, high = merging.moved.high_bytes, low = merging.moved.low_bytes;
+    int64_t total_bytes = 0, frees = 0;
+    do {
+        uintptr_t deed = entry->whom - whom;
+        if (deed > THAG_FREED) {
+            break;
+        }
+        int64_t bytes = entry->live_bytes;
+        live += bytes;
+        high = live > high ? live : high;
+        low = live < low ? live : low;
+        total_bytes += bytes & ((int64_t)deed - 1);
+        frees += (int64_t)deed;
+        entry = thag_log_entry_at(log, ++next);
+    } while (next != end && entry->time <= until);
+    merging.moved = (thag_movement){live, high, low};
+    merging.share->total_bytes += total_bytes;
+    merging.share->frees += frees;
+    merging.share->allocations += (int64_t)(next - first) - frees;
+    return next;
+}
+
+static void
+rare_apply(const thag_log_entry *entry)
+{
     thag_share *share = merging.share;
-    thag_deed deed = entry->deed;
+    thag_deed deed = thag_log_deed(entry);
     if (deed != THAG_TOTAL) {
         merging.moved = thag_movement_then(merging.moved, thag_movement_straight(entry->live_bytes));
     }
-    share->total_bytes += deed == THAG_ALLOCATED || deed == THAG_GROWN || deed == THAG_TOTAL ? entry->live_bytes : 0;
-    share->allocations += deed == THAG_ALLOCATED || deed == THAG_GROWN;
-    share->frees += deed == THAG_FREED || deed == THAG_FREED_BY_STRANGER || deed == THAG_GROWN;
+    share->total_bytes += deed == THAG_GROWN || deed == THAG_TOTAL ? entry->live_bytes : 0;
+    share->allocations += deed == THAG_GROWN;
+    share->frees += deed == THAG_FREED_BY_STRANGER || deed == THAG_GROWN;
     share->foreign_frees += deed == THAG_FREED_BY_STRANGER;
 }
 
 static uint64_t
+entries_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until)
+{
+    do {
+        const thag_log_entry *entry = thag_log_entry_at(log, next);
+        context_turn_to(thag_log_context(entry));
+        if (thag_log_deed(entry) <= THAG_FREED) {
+            next = run_apply(log, next, end, until);
+        }
+        else {
+            rare_apply(entry);
+            next++;
+        }
+    } while (next != end && thag_log_entry_at(log, next)->time <= until);
+    return next;
+}
+
+static void
 logs_merge(bool unlist)
 {
-    uint64_t now_ns = thag_logs_merge(unlist, entry_apply);
+    thag_logs_merge(unlist, entries_apply);
     moved_tell();
-    return now_ns;
 }
 
 static void
@@ -174,7 +230,8 @@ thag_detached_take_over(bool patient, thag_share_taker *take, thag_share_taker *
     if (!(patient ? right_wait_for() : right_get())) {
         return false;
     }
-    uint64_t now_ns = logs_merge(true);
+    logs_merge(true);
+    uint64_t now_ns = thag_clock_read();
     changed_visit(take, now_ns);
     changed_visit(take_parts, now_ns);
     changed_empty();
@@ -189,7 +246,7 @@ merge_for_room(void)
 {
     bool has_right = right_get();
     if (has_right) {
-        (void)logs_merge(false);
+        logs_merge(false);
         right_give_back();
     }
     return has_right;
@@ -212,13 +269,15 @@ merger_yield_to(void)
     }
 }
 
-/* For when the last log of this thread is occupied or full, or there was none. */
-THAG_COLD static thag_log *
-log_find(void)
+thag_log *
+thag_detached_find_log(void)
 {
+    thag_log *log = thag_log_of_thread;
+    if (log != NULL && thag_log_occupy_anew(log)) {
+        return log;
+    }
     bool has_room = thag_log_last_is_full() && merge_for_room();
-    thag_log *log = has_room ? thag_log_occupy_last() : NULL;
-    if (log == NULL) {
+    if (!has_room || !thag_log_occupy_anew(log)) {
         log = log_from_all(FULL_LOGS);
     }
     if (log == NULL) {
@@ -227,13 +286,6 @@ log_find(void)
         log = log_from_all(MOST_FULL_LOGS);
     }
     return log;
-}
-
-thag_log *
-thag_detached_begin(void)
-{
-    thag_log *log = thag_log_occupy_last();
-    return THAG_LIKELY(log != NULL) ? log : log_find();
 }
 
 uint64_t

@@ -7,10 +7,18 @@
 #include "logs.h"
 #include "thag.h"
 
+/* A log for when the last one of this thread is occupied or full, or there was none. NULL as below. */
+THAG_COLD thag_log *thag_detached_find_log(void);
+
 /* Around a detached event, from before its first look at the owner table until after its last write: so that a reader can tell
    that it caught none half done. Each has a log of its own, also one inside of another. NULL without memory for one: then the
    event is to be dropped. Any thread; no lock, no GIL. */
-thag_log *thag_detached_begin(void);
+static inline thag_log *
+thag_detached_begin(void)
+{
+    thag_log *log = thag_log_of_thread;
+    return THAG_LIKELY(log != NULL && thag_log_occupy(log)) ? log : thag_detached_find_log();
+}
 
 static inline void
 thag_detached_finish(thag_log *log)

@@ -9,6 +9,10 @@
      detached       without the GIL: what is charged to whom is written to a log (see detached.c). So is an attached event at
                     a moment when the logs cannot be taken over, because another thread merges them.
 
+   Of the native domain most events are detached, and come after one of the same thread, for the same context, with nothing
+   looked up with the GIL between. Those take a shortcut: nobody is asked whether the GIL is held and by whom, as the answer
+   cannot have changed.
+
    A record is cleared before the wrapped free or realloc, because another thread may be handed the address in between, and
    written again if the realloc fails. */
 
@@ -159,7 +163,9 @@ lane_enter(thag_thread *thread)
     }
 }
 
-/* For when the current context must be looked for, the GIL is not held, or the logs cannot be taken over. */
+/* ---- attached ---- */
+
+/* For when the current context must be looked for, the interpreter is not ours, or the logs cannot be taken over. */
 THAG_COLD static void
 allocation_record_slowly(thag_thread *thread, PyThreadState *tstate, void *block, size_t size)
 {
@@ -168,8 +174,6 @@ allocation_record_slowly(thag_thread *thread, PyThreadState *tstate, void *block
         return;
     }
     thag_context *context = to_be_charged(thag_current_look_up(thread, tstate));
-    /* One that Python starts only frees before it has a state. */
-    thread->native |= thread->stateless && !thag_current_is_attached(tstate);
     if (context != NULL && record_write(block, size, context, log)) {
         charge_allocation(context, size, log);
         thag_waiting_charged(&thread->waiter, size);
@@ -199,10 +203,9 @@ free_record_slowly(thag_thread *thread, PyThreadState *tstate, const void *block
     event_finish(log);
 }
 
-void
-thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
+static void
+attached_allocated(thag_thread *thread, PyThreadState *tstate, void *block, size_t size)
 {
-    PyThreadState *tstate = tstate_here(domain);
     thag_context *current = thag_current_cached(thread, tstate);
     if (THAG_LIKELY(current != NULL) && !current->records) {
         return;
@@ -216,13 +219,9 @@ thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block
     }
 }
 
-void
-thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block)
+static void
+attached_freed(thag_thread *thread, PyThreadState *tstate, const void *block)
 {
-    if (!thag_owners_has(block)) {
-        return;
-    }
-    PyThreadState *tstate = tstate_here(domain);
     thag_context *current = thag_current_cached(thread, tstate);
     if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
         free_record_slowly(thread, tstate, block);
@@ -232,6 +231,167 @@ thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *blo
     thag_context *context = thag_context_owner(owner.slot);
     thag_charge_free(context, owner.size, is_foreign(context, current));
     lane_enter(thread);
+}
+
+/* ---- detached ---- */
+
+/* What is known of who runs here, without the GIL. */
+typedef struct {
+    thag_domain domain;
+    const PyThreadState *own;           /* the thread's state, or NULL */
+    const PyThreadState *holder;        /* the state of whoever has the GIL, as far as that is told */
+} detached_flow;
+
+/* Whom the thread works for. Remembers it for the shortcut, if it is not found otherwise as long as nothing moves. */
+static thag_context *
+detached_look_up(thag_thread *thread, detached_flow flow)
+{
+    thag_shortcut found = {
+        .generation = atomic_load(&thag_contexts_generation),
+        .version_at = flow.own == NULL ? &thag_waiting_version : &flow.own->context_ver,
+        .version = flow.own == NULL ? thag_waiting_version_now() : flow.own->context_ver,
+        .holder = flow.holder,
+    };
+    found.context = thag_current_detached(thread, flow.own);
+    bool lasts = flow.own == NULL ? thread->native && thag_waiting_lasts(&thread->waiter)
+                                  : thag_current_cache_is_valid(thread, flow.own);
+    if (flow.domain != THAG_NATIVE || found.context == NULL || !lasts) {
+        found.version_at = NULL;
+    }
+    thread->shortcut = found;
+    return found.context;
+}
+
+static void
+detached_allocated(thag_thread *thread, detached_flow flow, void *block, size_t size)
+{
+    thag_log *log = thag_detached_begin();
+    if (THAG_UNLIKELY(log == NULL)) {
+        event_drop();
+        return;
+    }
+    if (flow.own == NULL) {
+        thread->native = true;      /* one that Python starts only frees before it has a state */
+    }
+    thag_context *context = to_be_charged(detached_look_up(thread, flow));
+    if (THAG_LIKELY(context != NULL && record_write(block, size, context, log))) {
+        thag_log_write(log, context, THAG_ALLOCATED, (int64_t)size);
+        thag_waiting_charged(&thread->waiter, size);
+    }
+    thag_detached_finish(log);
+}
+
+static thag_deed
+deed_of_free(const thag_context *owner, thag_context *current)
+{
+    return is_foreign(owner, current) ? THAG_FREED_BY_STRANGER : THAG_FREED;
+}
+
+static void
+detached_freed(thag_thread *thread, detached_flow flow, const void *block)
+{
+    thag_log *log = thag_detached_begin();
+    if (THAG_UNLIKELY(log == NULL)) {
+        event_drop();
+        return;
+    }
+    thag_context *current = detached_look_up(thread, flow);
+    thag_owner owner = thag_owners_take(block);
+    if (THAG_LIKELY(owner.slot != 0)) {     /* else all was forgotten since the block was found to have one */
+        thag_context *context = thag_context_owner(owner.slot);
+        thag_log_write(log, context, deed_of_free(context, current), -(int64_t)owner.size);
+    }
+    thag_detached_finish(log);
+}
+
+/* ---- the shortcut: the log of this thread is free and has room, and it is known whom the thread works for ---- */
+
+/* Begins an event, if that may take the shortcut. */
+static inline thag_log *
+shortcut_begin(const thag_thread *thread, const PyThreadState *tstate)
+{
+    thag_log *log = thag_log_of_thread;
+    bool may_begin = THAG_LIKELY(thag_current_may_take_shortcut(thread, tstate)) && THAG_LIKELY(log != NULL);
+    return may_begin && THAG_LIKELY(thag_log_occupy(log)) ? log : NULL;
+}
+
+void
+thag_event_allocated_natively(thag_thread *thread, const PyThreadState *tstate, void *block, size_t size)
+{
+    thag_log *log = shortcut_begin(thread, tstate);
+    if (THAG_LIKELY(log != NULL)) {
+        thag_context *current = thag_current_by_shortcut(thread);
+        if (THAG_LIKELY(current != NULL) && current->records) {
+            thag_entry *at = thag_owners_find((uintptr_t)block);
+            if (THAG_LIKELY(at != NULL && thag_record_write(at, size, current->slot))) {
+                thag_log_finish_with(log, current, THAG_ALLOCATED, (int64_t)size);
+                return;
+            }
+        }
+        thag_log_let_go(log);       /* with nothing done */
+    }
+    thag_event_allocated_slowly(thread, THAG_NATIVE, block, size);
+}
+
+void
+thag_event_freed_natively(thag_thread *thread, const PyThreadState *tstate, const void *block, thag_entry *at)
+{
+    thag_log *log = at == NULL ? NULL : shortcut_begin(thread, tstate);
+    if (THAG_LIKELY(log != NULL)) {
+        thag_context *current = thag_current_by_shortcut(thread);
+        thag_owner owner = {.slot = 0};
+        if (THAG_LIKELY(current != NULL)) {
+            owner = thag_record_take(at, thag_pair_load(at));
+        }
+        if (THAG_LIKELY(owner.slot != 0)) {
+            thag_context *context = THAG_LIKELY(owner.slot == current->slot) ? current : thag_context_owner(owner.slot);
+            thag_log_finish_with(log, context, deed_of_free(context, current), -(int64_t)owner.size);
+            return;
+        }
+        thag_log_let_go(log);
+    }
+    thag_event_freed_anywhere(thread, THAG_NATIVE, block, at);
+}
+
+/* ---- outside of the lane ---- */
+
+void
+thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size)
+{
+    bool is_attached = true;
+    PyThreadState *tstate = thag_tstate_attached();
+    PyThreadState *own = thag_surely_attached(domain) ? tstate : thag_tstate_own(tstate, &is_attached);
+    if (is_attached) {
+        attached_allocated(thread, own, block, size);
+    }
+    else {
+        detached_allocated(thread, (detached_flow){domain, own, tstate}, block, size);
+    }
+}
+
+void
+thag_event_freed_anywhere(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at)
+{
+    if (at == NULL && !thag_owners_has(block)) {
+        return;
+    }
+    bool is_attached;
+    PyThreadState *tstate = thag_tstate_attached();
+    PyThreadState *own = thag_tstate_own(tstate, &is_attached);
+    if (is_attached) {
+        attached_freed(thread, own, block);
+    }
+    else {
+        detached_freed(thread, (detached_flow){domain, own, tstate}, block);
+    }
+}
+
+void
+thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block)
+{
+    if (thag_owners_has(block)) {
+        attached_freed(thread, tstate_here(domain), block);
+    }
 }
 
 /* ---- in the lane ---- */
@@ -332,7 +492,7 @@ thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block
 thag_claim
 thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *block)
 {
-    thag_entry *at = thag_lane_finds(thread, domain, block);
+    thag_entry *at = thag_lane_finds(thread, domain, thag_tstate_attached(), block);
     thag_owner owner = {.slot = 0};
     if (at != NULL) {
         owner = thag_record_take(at, thag_pair_load(at));

@@ -38,6 +38,11 @@ typedef struct {
 /* Outside of the lane. */
 THAG_APART void thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size);
 THAG_APART void thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block);
+THAG_APART void thag_event_freed_anywhere(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at);
+
+/* The same of the native domain, most of whose events are detached; `tstate` is what thag_tstate_attached has returned. */
+THAG_APART void thag_event_allocated_natively(thag_thread *thread, const PyThreadState *tstate, void *block, size_t size);
+THAG_APART void thag_event_freed_natively(thag_thread *thread, const PyThreadState *tstate, const void *block, thag_entry *at);
 THAG_APART thag_claim thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *block);
 THAG_APART void thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block,
                                           void *block, size_t size);
@@ -57,11 +62,10 @@ thag_surely_attached(thag_domain domain)
     return domain == THAG_MEM || domain == THAG_OBJ;
 }
 
-/* True if the lane's flow is the one that runs here. */
+/* True if the lane's flow is the one that runs here; `tstate` is what thag_tstate_attached has returned. */
 static inline bool
-thag_lane_holds(const thag_thread *thread, thag_domain domain)
+thag_lane_holds(const thag_thread *thread, thag_domain domain, const PyThreadState *tstate)
 {
-    const PyThreadState *tstate = thag_tstate_attached();
     /* Before the thread, so that it is not newer: then a thread that finds itself there finds its own version as well. */
     uint64_t version = atomic_load_explicit(&thag_open_lane.contextvars_version, memory_order_acquire);
     if (!thag_surely_attached(domain)) {
@@ -88,17 +92,11 @@ thag_batch_affords(thag_batch *batch, size_t bytes)
     return THAG_LIKELY(batch->left_bytes >= 0);
 }
 
-static inline bool
-thag_is_small(size_t size)
-{
-    return size - THAG_TINY_SIZES < THAG_SMALL_SIZES;
-}
-
 /* The entries of a block in the lane; NULL outside. */
 static inline thag_entry *
-thag_lane_finds(const thag_thread *thread, thag_domain domain, const void *block)
+thag_lane_finds(const thag_thread *thread, thag_domain domain, const PyThreadState *tstate, const void *block)
 {
-    return THAG_LIKELY(thag_lane_holds(thread, domain)) ? thag_owners_find((uintptr_t)block) : NULL;
+    return THAG_LIKELY(thag_lane_holds(thread, domain, tstate)) ? thag_owners_find((uintptr_t)block) : NULL;
 }
 
 /* A block that a wrapped allocator gave; it may be NULL. This hook is the outermost. */
@@ -109,9 +107,15 @@ thag_event_allocated(thag_thread *thread, thag_domain domain, void *block, size_
         return;
     }
     thag_batch *batch = &thag_open_batch;
-    thag_entry *at = thag_lane_finds(thread, domain, block);
+    const PyThreadState *tstate = thag_tstate_attached();
+    thag_entry *at = thag_lane_finds(thread, domain, tstate, block);
     if (THAG_UNLIKELY(at == NULL)) {
-        thag_event_allocated_slowly(thread, domain, block, size);
+        if (domain == THAG_NATIVE) {
+            thag_event_allocated_natively(thread, tstate, block, size);
+        }
+        else {
+            thag_event_allocated_slowly(thread, domain, block, size);
+        }
     }
     else if (THAG_LIKELY(thag_is_small(size) && thag_pair_load(at) == 0 && thag_batch_affords(batch, THAG_SMALL_BYTES))) {
         thag_pair_store(at, batch->small_word + (uint32_t)size);
@@ -136,7 +140,7 @@ thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
     thag_batch *batch = &thag_open_batch;
     thag_entry *at;
     if (thag_surely_attached(domain)) {
-        at = thag_lane_finds(thread, domain, block);
+        at = thag_lane_finds(thread, domain, thag_tstate_attached(), block);
     }
     else {
         /* Most often the inner part of another free, which has cleared the record. */
@@ -144,7 +148,16 @@ thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
         if (at != NULL && thag_entry_load(at) == 0) {
             return;
         }
-        at = THAG_LIKELY(thag_lane_holds(thread, domain)) ? at : NULL;
+        const PyThreadState *tstate = thag_tstate_attached();
+        if (THAG_UNLIKELY(!thag_lane_holds(thread, domain, tstate))) {
+            if (domain == THAG_NATIVE) {
+                thag_event_freed_natively(thread, tstate, block, at);
+            }
+            else {
+                thag_event_freed_anywhere(thread, domain, block, at);
+            }
+            return;
+        }
     }
     if (THAG_UNLIKELY(at == NULL)) {
         thag_event_freed_slowly(thread, domain, block);
@@ -166,7 +179,7 @@ thag_event_claim(thag_thread *thread, thag_domain domain, const void *block)
     if (block == NULL) {
         return (thag_claim){.owned = false};
     }
-    thag_entry *at = thag_lane_finds(thread, domain, block);
+    thag_entry *at = thag_lane_finds(thread, domain, thag_tstate_attached(), block);
     if (at != NULL && thag_entry_load(at) == 0) {
         return (thag_claim){.owned = false};
     }
@@ -183,7 +196,7 @@ thag_event_claim(thag_thread *thread, thag_domain domain, const void *block)
 static inline thag_entry *
 thag_lane_claimed(const thag_thread *thread, thag_domain domain, thag_claim claim, const void *block)
 {
-    if (block == NULL || !claim.in_lane || thread->depth != 0 || !thag_lane_holds(thread, domain)
+    if (block == NULL || !claim.in_lane || thread->depth != 0 || !thag_lane_holds(thread, domain, thag_tstate_attached())
         || claim.owner.slot != thag_open_batch.slot) {
         return NULL;
     }

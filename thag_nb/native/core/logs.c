@@ -10,10 +10,11 @@
      thread ──► log  ░░▒▒▒░░░░░░░  ═══ merge, in the order of time ═══►  shares of the contexts  ──►  figures
      thread ──► log  ▒░░░░░░░▒▒▒▒
 
-   Whoever merges takes no effect without its cause. It reads the clock first, and then what is published, and takes only what
+   Whoever merges takes no effect without its cause. It reads what time it is first, and then what is published, and takes only what
    is not younger than that reading. If the cause of an entry was an event on another thread, that was over, and so published
    and in the list of those that wait, before the entry's time was read; hence before the list was looked at. What is younger
-   stays for the next time.
+   stays for the next time. (Times are those of the processor's counter, see clock.h. It may begin anew while the computer
+   sleeps: then all that is published is taken, and what is from before the sleep may come after what is not.)
 
    Nothing that is over is overlooked by the holder of the GIL, either. The one side publishes and then looks whether the log
    waits; the other says that it does not, and then looks what is published. These four are in one order for all threads
@@ -26,53 +27,35 @@
 
 #include "logs.h"
 
-#include "clock.h"
-
 static thag_log first_log;      /* so that an event needs no memory if it is the only one under way */
 thag_log_list thag_logs = {.all = &first_log};
 
-static _Thread_local thag_log *last_log;
+_Thread_local thag_log *thag_log_of_thread;
 static _Atomic int64_t mapped_bytes;
 
 /* ---- whoever occupies a log ---- */
 
 static bool
-log_has_room(thag_log *log)
+log_find_room(thag_log *log)
 {
-    if (THAG_UNLIKELY(log->written + THAG_LOG_ENTRIES_OF_EVENT > log->room_end)) {
-        log->room_end = atomic_load_explicit(&log->merged, memory_order_acquire) + THAG_LOG_ENTRIES;
-    }
-    return log->written + THAG_LOG_ENTRIES_OF_EVENT <= log->room_end;
+    uint64_t end = atomic_load_explicit(&log->merged, memory_order_acquire) + THAG_LOG_ENTRIES;
+    log->room_end = end - THAG_LOG_ENTRIES_OF_EVENT + 1;
+    return log->written < log->room_end;
 }
 
-static void
-log_let_go(thag_log *log)
-{
-    uint64_t turns = atomic_load_explicit(&log->turns, memory_order_relaxed);
-    assert(turns % 2 == 1);
-    atomic_store_explicit(&log->turns, turns + 1, memory_order_release);
-}
-
-static inline bool
-log_occupy(thag_log *log)
+bool
+thag_log_occupy_anew(thag_log *log)
 {
     uint64_t turns = atomic_load_explicit(&log->turns, memory_order_relaxed);
     if (turns % 2 == 1 || !atomic_compare_exchange_strong(&log->turns, &turns, turns + 1)) {
         return false;
     }
-    if (THAG_LIKELY(log_has_room(log))) {
-        last_log = log;
+    if (log_find_room(log)) {
+        thag_log_of_thread = log;
         return true;
     }
-    log_let_go(log);
+    thag_log_let_go(log);
     return false;
-}
-
-thag_log *
-thag_log_occupy_last(void)
-{
-    thag_log *log = last_log;
-    return THAG_LIKELY(log != NULL) && log_occupy(log) ? log : NULL;
 }
 
 /* As others see it. */
@@ -92,7 +75,7 @@ thag_log_occupy_any(int *full)
         if (log_is_full(log)) {
             *full += 1;
         }
-        else if (log_occupy(log)) {
+        else if (thag_log_occupy_anew(log)) {
             return log;
         }
     }
@@ -102,7 +85,7 @@ thag_log_occupy_any(int *full)
 bool
 thag_log_last_is_full(void)
 {
-    return last_log != NULL && log_is_full(last_log);
+    return thag_log_of_thread != NULL && log_is_full(thag_log_of_thread);
 }
 
 thag_log *
@@ -113,7 +96,7 @@ thag_log_append(void)
         return NULL;
     }
     (void)thag_add(&mapped_bytes, (int64_t)sizeof(*log));
-    bool occupied = log_occupy(log);
+    bool occupied = thag_log_occupy_anew(log);
     assert(occupied);
     (void)occupied;
     log->next = atomic_load(&thag_logs.all);
@@ -133,28 +116,18 @@ log_wait(thag_log *log)
     }
 }
 
-static void
-log_publish(thag_log *log, uint64_t published)
+void
+thag_log_tell(thag_log *log)
 {
-    uint64_t now_ns = thag_clock_read();
-    for (uint64_t i = published; i < log->written; i++) {
-        log->entries[i % THAG_LOG_ENTRIES].time_ns = now_ns;
-    }
-    atomic_store(&log->published, log->written);
     log_wait(log);
-    if (atomic_load(&thag_open_lane.contextvars_version) != THAG_NO_FLOW) {
-        thag_lane_leave();      /* the attached lane is to take this over before its next event */
-    }
+    thag_lane_leave();      /* the attached lane is to take this over before its next event */
 }
 
 void
-thag_log_finish(thag_log *log)
+thag_log_tell_and_let_go(thag_log *log)
 {
-    uint64_t published = atomic_load_explicit(&log->published, memory_order_relaxed);
-    if (log->written != published) {
-        log_publish(log, published);
-    }
-    log_let_go(log);
+    thag_log_tell(log);
+    thag_log_let_go(log);
 }
 
 uint64_t
@@ -175,7 +148,7 @@ thag_logs_turns(bool *occupied)
 static uint64_t
 log_time(const thag_log *log)
 {
-    return log->entries[log->next_entry % THAG_LOG_ENTRIES].time_ns;
+    return thag_log_entry_at(log, log->next_entry)->time;
 }
 
 /* Two heaps of logs as one, in which what comes first is on top. */
@@ -193,14 +166,21 @@ heaps_meld(thag_log *one, thag_log *other)
     return top;
 }
 
+/* False if the counter has begun anew since: else what is published is older than what is read now. */
+static bool
+is_to_wait(uint64_t time, uint64_t until)
+{
+    return THAG_UNLIKELY(time > until) && time <= thag_order_read();
+}
+
 /* The heap with the log, if it has anything that is old enough; what is younger waits for the next time. */
 static thag_log *
-heap_add(thag_log *heap, thag_log *log, uint64_t until_ns)
+heap_add(thag_log *heap, thag_log *log, uint64_t until)
 {
     if (log->next_entry == log->end) {
         return heap;
     }
-    if (log_time(log) > until_ns) {
+    if (is_to_wait(log_time(log), until)) {
         log_wait(log);
         return heap;
     }
@@ -210,7 +190,7 @@ heap_add(thag_log *heap, thag_log *log, uint64_t until_ns)
 
 /* What is published in all logs that wait. Once one is not listed any more, others may list it anew. */
 static thag_log *
-heap_gather(bool unlist, uint64_t until_ns)
+heap_gather(bool unlist, uint64_t until)
 {
     thag_log *heap = NULL;
     thag_log *log = unlist ? atomic_exchange(&thag_logs.waiting, NULL) : atomic_load(&thag_logs.waiting);
@@ -220,34 +200,24 @@ heap_gather(bool unlist, uint64_t until_ns)
             atomic_store(&log->waits, false);
         }
         log->end = atomic_load(&log->published);
-        heap = heap_add(heap, log, until_ns);
+        heap = heap_add(heap, log, until);
         log = next;
     }
     return heap;
 }
 
-/* Applies the first entry, and those after it that are not younger than `until_ns`. */
-static void
-log_apply(thag_log *log, uint64_t until_ns, void (*apply)(const thag_log_entry *entry))
+void
+thag_logs_merge(bool unlist, thag_log_applier *apply)
 {
-    do {
-        apply(&log->entries[log->next_entry++ % THAG_LOG_ENTRIES]);
-    } while (log->next_entry != log->end && log_time(log) <= until_ns);
-    atomic_store_explicit(&log->merged, log->next_entry, memory_order_release);
-}
-
-uint64_t
-thag_logs_merge(bool unlist, void (*apply)(const thag_log_entry *entry))
-{
-    uint64_t now_ns = thag_clock_read();
-    thag_log *heap = heap_gather(unlist, now_ns);
+    uint64_t now = thag_order_read_first();
+    thag_log *heap = heap_gather(unlist, now);
     while (heap != NULL) {
         thag_log *log = heap;
         heap = heaps_meld(log->left, log->right);
-        log_apply(log, heap == NULL ? now_ns : log_time(heap), apply);
-        heap = heap_add(heap, log, now_ns);
+        log->next_entry = apply(log, log->next_entry, log->end, heap == NULL ? now : log_time(heap));
+        atomic_store_explicit(&log->merged, log->next_entry, memory_order_release);
+        heap = heap_add(heap, log, now);
     }
-    return now_ns;
 }
 
 void

@@ -174,10 +174,24 @@ thag_large_word(uint32_t slot)
     return slot << 16 | THAG_LARGE;
 }
 
+/* True if the record of a block of that size takes two entries. */
+static inline bool
+thag_is_small(size_t size)
+{
+    return size - THAG_TINY_SIZES < THAG_SMALL_SIZES;
+}
+
 /* Writes a record that needs nothing aside, where none is. False if that is not so. Whoever holds the block. */
 static inline bool
 thag_record_write(thag_entry *at, size_t size, uint32_t slot)
 {
+    if (THAG_LIKELY(thag_is_small(size))) {
+        if (slot >= THAG_NEAR_SLOTS || thag_pair_load(at) != 0) {
+            return false;
+        }
+        thag_pair_store(at, thag_small_word(slot, (uint32_t)size));
+        return true;
+    }
     if (size <= THAG_TINY_BYTES) {
         if (slot >= THAG_TINY_SLOTS || thag_entry_load(at) != 0) {
             return false;
@@ -185,15 +199,11 @@ thag_record_write(thag_entry *at, size_t size, uint32_t slot)
         thag_entry_store(at, thag_tiny_word(slot, (uint32_t)size));
         return true;
     }
-    bool small = size <= THAG_SMALL_BYTES;
-    if (slot >= THAG_NEAR_SLOTS || size > THAG_LARGE_BYTES || thag_pair_load(at) != 0
-        || (!small && thag_pair_load(at + 2) != 0)) {
+    if (slot >= THAG_NEAR_SLOTS || size > THAG_LARGE_BYTES || thag_pair_load(at) != 0 || thag_pair_load(at + 2) != 0) {
         return false;
     }
-    thag_pair_store(at, small ? thag_small_word(slot, (uint32_t)size) : thag_large_word(slot));
-    if (!small) {
-        thag_pair_store(at + 2, thag_size_word(size));
-    }
+    thag_pair_store(at, thag_large_word(slot));
+    thag_pair_store(at + 2, thag_size_word(size));
     return true;
 }
 
@@ -203,18 +213,19 @@ static inline thag_owner
 thag_record_take(thag_entry *at, uint32_t word)
 {
     uint32_t entry = word & 0xffff, slot = word >> 16;
+    if (THAG_LIKELY(thag_is_small(entry - THAG_ENTRY_BEGINS) && slot != THAG_SLOT_ASIDE)) {
+        thag_pair_store(at, 0);
+        return (thag_owner){.slot = slot, .size = entry - THAG_ENTRY_BEGINS};
+    }
     if (entry >= THAG_TINY) {
         thag_entry_store(at, 0);
         return (thag_owner){.slot = (entry - THAG_TINY) / THAG_TINY_SIZES, .size = (entry - THAG_TINY) % THAG_TINY_SIZES};
     }
-    size_t size = entry & ~(uint32_t)THAG_ENTRY_BEGINS;
-    if (slot == THAG_SLOT_ASIDE || entry == THAG_HUGE || entry == THAG_TINY_ASIDE || entry < THAG_ENTRY_BEGINS) {
+    if (slot == THAG_SLOT_ASIDE || entry != THAG_LARGE) {
         return (thag_owner){.slot = 0};
     }
-    if (entry == THAG_LARGE) {
-        size = thag_size_of_word(thag_pair_load(at + 2));
-        thag_pair_store(at + 2, 0);
-    }
+    size_t size = thag_size_of_word(thag_pair_load(at + 2));
+    thag_pair_store(at + 2, 0);
     thag_pair_store(at, 0);
     return (thag_owner){.slot = slot, .size = size};
 }

@@ -34,7 +34,7 @@ typedef struct {
 
 static waiting_place places[PLACES];
 static _Atomic int places_end;          /* one more than the last that was ever taken */
-static _Atomic uint64_t places_version = 1;
+uint64_t thag_waiting_version = 1;
 static _Atomic uint32_t places_epoch;   /* moves when all were emptied */
 static thag_sharing sharings[SHARINGS];
 
@@ -77,7 +77,7 @@ place_take(thag_waiter *self, thag_context *context, thag_package package)
     place->wait = self->waits;
     atomic_store_explicit(&place->package, package, memory_order_relaxed);
     atomic_store(&place->context, context);
-    (void)atomic_fetch_add(&places_version, 1);
+    thag_waiting_expire();
     self->place = (uint16_t)(free + 1);
 }
 
@@ -108,7 +108,7 @@ static void
 place_give_up(waiting_place *place)
 {
     thag_context *context = atomic_exchange(&place->context, NULL);
-    (void)atomic_fetch_add(&places_version, 1);
+    thag_waiting_expire();
     if (context != NULL) {
         (void)atomic_fetch_sub(&context->frames, 1);
     }
@@ -235,7 +235,7 @@ answer_find(thag_waiter *self, uint64_t version, uint32_t generation)
 thag_context *
 thag_waiting_for(thag_waiter *self)
 {
-    uint64_t version = atomic_load(&places_version);
+    uint64_t version = thag_waiting_version_now();
     uint32_t generation = atomic_load(&thag_contexts_generation);
     if (THAG_UNLIKELY(self->version != version || self->generation != generation)) {
         answer_find(self, version, generation);
@@ -266,5 +266,5 @@ thag_waiting_forget_sharings(void)
         thag_store(&sharings[i].bytes, 0);
         atomic_store(&sharings[i].key, 0);
     }
-    (void)atomic_fetch_add(&places_version, 1);
+    thag_waiting_expire();
 }

@@ -29,6 +29,30 @@ typedef struct {
     bool is_left_over;          /* nobody waits; the answer is of whom it worked for last */
 } thag_waiter;
 
+/* Moves when somebody begins to wait or waits no more, when there is another foreground, and when a thread learns its package. */
+extern THAG_HIDDEN uint64_t thag_waiting_version;       /* only by these two */
+
+static inline uint64_t
+thag_waiting_version_now(void)
+{
+    return __atomic_load_n(&thag_waiting_version, __ATOMIC_SEQ_CST);
+}
+
+/* No thread goes on with what it found before. Any thread. */
+static inline void
+thag_waiting_expire(void)
+{
+    (void)__atomic_fetch_add(&thag_waiting_version, 1, __ATOMIC_SEQ_CST);
+}
+
+/* True if the thread goes on to work for whom `thag_waiting_for` has just answered, or for the foreground if that was nobody, as
+   long as the version does not move. */
+static inline bool
+thag_waiting_lasts(const thag_waiter *self)
+{
+    return self->sharing == NULL && !(self->is_left_over && self->answer != NULL);
+}
+
 /* Looks at no more callers than that. */
 enum { THAG_CALLERS_LOOKED_AT = UINT16_MAX };
 
@@ -40,7 +64,9 @@ thag_waiting_called_from(thag_waiter *self, const void *code)
         thag_package package = thag_package_of(code);
         self->package = package == THAG_STANDARD ? THAG_NO_PACKAGE : package;
         self->looked++;
-        self->version = self->package == THAG_NO_PACKAGE ? self->version : 0;
+        if (self->package != THAG_NO_PACKAGE) {
+            thag_waiting_expire();
+        }
     }
 }
 
