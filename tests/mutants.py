@@ -2204,22 +2204,12 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "the shortcut goes on after a reset",
-        "current.h",
-        "last->generation == atomic_load(&thag_contexts_generation)\n",
-        "true\n",
-        "the record may be somebody else's",
-        (
-            "tests/core/test_native_memory.py::test_blocks_are_charged_to_what_is_entered_though_the_thread_was_in_something_else_before",
-        ),
-    ),
-    Mutant(
         "what two share is charged by the shortcut",
         "waiting.h",
         "    return self->sharing == NULL && !(self",
         "    return !(self",
         "how much that is, is told",
-        (_WAITING + "test_two_that_wait_for_one_library_share_what_is_above_them",),
+        (_WAITING + "test_all_that_two_share_is_told",),
     ),
     Mutant(
         "what is left over is charged by the shortcut",

@@ -177,6 +177,16 @@ def test_after_the_wait_the_foreground_is_charged_again(libraries):
         one.give_back(block)
 
 
+def test_all_that_two_share_is_told(workers: Callable[[str], Library]):
+    one, other = workers("site-packages/several/first.so"), workers("site-packages/several/deep/second.so")
+    with thag_nb.task("cell") as cell, one.lingering("first") as first, other.lingering("second") as second:
+        for asked in range(1, 4):
+            block = one.ask_holding()
+            assert owner(block) == cell.id
+            assert _native.shared() == [(cell.id, first.id, second.id, asked * SIZE)]
+            one.give_back(block)
+
+
 def test_what_is_left_over_is_for_whom_the_thread_worked_last(libraries):
     """Libraries go on for a moment after they have answered, and others begin and end to wait meanwhile."""
     one, other, _ = libraries
@@ -192,12 +202,10 @@ def test_what_is_left_over_is_for_whom_the_thread_worked_last(libraries):
             block = one.ask_holding()
             assert owner(block) == asker.id
             one.give_back(block)
-            block = other.ask_holding()
-            assert owner(block) == cell.id  # it worked for one that has ended
-            other.give_back(block)
-        block = one.ask_holding()
-        assert owner(block) == cell.id
-        one.give_back(block)
+        for library in (one, other):
+            block = library.ask_holding()
+            assert owner(block) == cell.id  # whom they worked for has ended
+            library.give_back(block)
     assert_sums_hold()
 
 
