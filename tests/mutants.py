@@ -2177,6 +2177,14 @@ MUTANTS = [
         (_LOGS + "test_figures_of_threads_without_the_gil_are_exact_while_others_have_it",),
     ),
     Mutant(
+        "what lies where a record of another block is has one",
+        "events.c",
+        "    if (!thag_owners_has(block)) {      /* its",
+        "    if (block == NULL) {      /* its",
+        "its entry is one of a larger block's",
+        ("tests/core/test_numpy_data.py::test_a_block_without_a_record_may_lie_where_a_larger_one_has_its_own",),
+    ),
+    Mutant(
         "the shortcut leads to what the thread was in before",
         "current.c",
         "    thread->shortcut.version_at = NULL;\n",

@@ -129,6 +129,22 @@ def test_an_owned_array_that_is_resized_inside_another_call_is_kept_or_repaid(si
     assert_sums_hold()
 
 
+@pytest.mark.parametrize("gil", [True, False], ids=["with the GIL", "without"])
+def test_a_block_without_a_record_may_lie_where_a_larger_one_has_its_own(gil: bool, scripted: Scripted):
+    """As when an allocator hands out parts of what it asked another one for, and only that was recorded."""
+    with thag_nb.task("owner") as owner:
+        scripted.malloc(HERE, SIZE)
+        scripted.gil = gil
+        for offset in range(16, 128, 16):
+            scripted.free(HERE + offset)
+            with thag_nb.untracked():  # where nothing can be taken for what goes on
+                scripted.free(HERE + offset)
+    assert _native.owner_of(HERE) == (owner.id, SIZE)
+    assert_sums_hold()
+    scripted.free(HERE)
+    assert_sums_hold()
+
+
 def test_a_handler_of_another_version_is_refused_and_left_alone(scripted: Scripted):
     _native.stop()
     before = bytes(scripted.handler)

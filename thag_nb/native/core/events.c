@@ -350,7 +350,7 @@ thag_event_freed_natively(thag_thread *thread, const PyThreadState *tstate, cons
         }
         thag_log_let_go(log);
     }
-    thag_event_freed_anywhere(thread, THAG_NATIVE, block, at);
+    thag_event_freed_anywhere(thread, THAG_NATIVE, block);
 }
 
 /* ---- outside of the lane ---- */
@@ -370,9 +370,9 @@ thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block
 }
 
 void
-thag_event_freed_anywhere(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at)
+thag_event_freed_anywhere(thag_thread *thread, thag_domain domain, const void *block)
 {
-    if (at == NULL && !thag_owners_has(block)) {
+    if (!thag_owners_has(block)) {      /* its entry may be one of a larger block's, in which it lies */
         return;
     }
     bool is_attached;

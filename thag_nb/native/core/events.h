@@ -38,7 +38,7 @@ typedef struct {
 /* Outside of the lane. */
 THAG_APART void thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size);
 THAG_APART void thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block);
-THAG_APART void thag_event_freed_anywhere(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at);
+THAG_APART void thag_event_freed_anywhere(thag_thread *thread, thag_domain domain, const void *block);
 
 /* The same of the native domain, most of whose events are detached; `tstate` is what thag_tstate_attached has returned. */
 THAG_APART void thag_event_allocated_natively(thag_thread *thread, const PyThreadState *tstate, void *block, size_t size);
@@ -154,7 +154,7 @@ thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
                 thag_event_freed_natively(thread, tstate, block, at);
             }
             else {
-                thag_event_freed_anywhere(thread, domain, block, at);
+                thag_event_freed_anywhere(thread, domain, block);
             }
             return;
         }
