@@ -264,7 +264,7 @@ def retained(
     - ``output``: ``Out[n]``, ``_`` and its like;
     - ``traceback``: the last exception, with the variables of the functions it went through;
     - ``registry``: what is kept until somebody says otherwise: pyplot's open figures, IPython's copies of outputs;
-    - ``module``: a variable in one of the user's modules, or a library as a whole;
+    - ``module``: a variable in one of the user's modules, or a library as a whole, or what OpenBLAS keeps to work in;
     - ``cache``: what a function under ``functools.cache`` or ``lru_cache`` has returned;
     - ``object``: an object that no name leads to, but something does that runs or is not Python;
     - ``cycle``: garbage, which waits for the collector;

@@ -311,6 +311,9 @@ def shared() -> list[tuple[int, int, int, int]]:
     to, which is above them all; the ids of two of them; bytes.
     """
 
+def workspaces() -> list[tuple[int, int]]:
+    """What OpenBLAS has mapped to work in, and keeps: the ids of the contexts that it is charged to, and bytes."""
+
 def after_fork() -> None:
     """In a forked child: blocks keep their owners, and every context's figures and timeline start from what is live."""
 

@@ -477,9 +477,11 @@ def words_of(path: Path) -> dict[str, tuple[str, bytes]]:
     return found
 
 
+@pytest.mark.parametrize("name", ["", "libopenblas"], ids=["any", "OpenBLAS"])
 @pytest.mark.parametrize("binding", ["now", "lazy"])
-def test_after_stop_every_slot_and_every_page_is_what_it_was(build: Callable[..., Path], binding: str):
-    library = Library(build("slots.c", f"-Wl,-z,{binding}", "-Wl,-z,relro"), gil=True, mode=os.RTLD_LAZY)
+def test_after_stop_every_slot_and_every_page_is_what_it_was(build: Callable[..., Path], binding: str, name: str):
+    built = build("slots.c", f"-Wl,-z,{binding}", "-Wl,-z,relro", name=name and f"{name}-{binding}.so")
+    library = Library(built, gil=True, mode=os.RTLD_LAZY)
     for way in WAYS.values():
         library.give_back(way(library))  # so that the linker has bound all that it binds when it is called
     library.unmap(library.remap(library.map(PAGE), PAGE, PAGE), PAGE)
@@ -494,6 +496,20 @@ def test_after_stop_every_slot_and_every_page_is_what_it_was(build: Callable[...
         thag_nb.start(native=False)
         thag_nb.stop()
     assert words_of(library.path) == before
+
+
+@pytest.mark.usefixtures("native")
+def test_what_openblas_maps_is_known(build: Callable[..., Path]):
+    library = Library(build("slots.c", "-Wl,-z,now", name="libopenblas.so"), gil=True)
+    thag_nb.start()
+    before = _native.workspaces()
+    with thag_nb.task("first") as first:
+        block, reserved = library.map(SIZE), library.map_reserved(SIZE)
+        assert _native.workspaces() == [*before, (first.id, SIZE)]
+    library.unmap(reserved, SIZE)
+    library.unmap(block, SIZE)
+    assert _native.workspaces() == before
+    assert_sums_hold()
 
 
 def test_slots_that_were_never_used_are_redirected_and_usable_afterwards(build: Callable[..., Path]):

@@ -26,11 +26,12 @@ from thag_nb.holders.modules import Modules, is_dunder, package_of, type_name, t
 from thag_nb.holders.release import Group, GroupKind, Release
 from thag_nb.holders.roots import ERRORS, Holder, Namespace, behind, is_of_shell, with_article
 from thag_nb.recordings.model import ContextRecord, Held, Recording, Wanted, is_work
-from thag_nb.runtime.dispatcher import read
+from thag_nb.runtime.dispatcher import read, workspaces
 
 Progress = Callable[[int], object]
 
 UNEXPLAINED = Holder("(unexplained)", "unexplained")
+_WORKSPACE = Holder("(OpenBLAS, to work in)", "module")
 _GARBAGE = Holder("(reference cycles)", "cycle")
 
 
@@ -101,14 +102,17 @@ def _rows(chosen: list[tuple[ContextRecord, str]], walk: _Walk) -> tuple[tuple[H
     """The rows, and whether no context has less live bytes than were found."""
     rows: list[Held] = []
     consistent = True
+    of_openblas = workspaces()
     for record, under in chosen:
         found = [
             (sums[record.context_id], number) for number, sums in enumerate(walk.sums) if record.context_id in sums
         ]
-        unexplained = record.self_live_bytes - sum(held_bytes for held_bytes, _ in found)
+        explained = [walk.row(number, held_bytes, record, under) for held_bytes, number in found]
+        if record.context_id in of_openblas:
+            explained.append(_row(record, under, _WORKSPACE, of_openblas[record.context_id]))
+        rows += sorted(explained, key=lambda row: -row.held_bytes)
+        unexplained = record.self_live_bytes - sum(row.held_bytes for row in explained)
         consistent &= unexplained >= 0
-        for held_bytes, number in sorted(found, key=lambda pair: -pair[0]):
-            rows.append(walk.row(number, held_bytes, record, under))
         if unexplained:  # less than nothing, if other threads never leave off
             rows.append(_row(record, under, UNEXPLAINED, unexplained))
     return tuple(rows), consistent

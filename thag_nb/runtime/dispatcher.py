@@ -101,7 +101,25 @@ def _status() -> Status:
 def seen() -> str:
     """Whether everything is seen that could be, and what is not, in a sentence or two."""
     with push_allocator_context(Allocator.SYSTEM):
-        return _seen(_native.hooks(), _native.is_recording(), _native.health())
+        return " ".join([_seen(_native.hooks(), _native.is_recording(), _native.health()), *_workspaces()])
+
+
+def workspaces() -> dict[int, int]:
+    """What OpenBLAS has mapped to work in and keeps for every later call: bytes, by the id of the context charged."""
+    found: dict[int, int] = {}
+    for context_id, size in _native.workspaces():
+        found[context_id] = found.get(context_id, 0) + size
+    return found
+
+
+def _workspaces() -> list[str]:
+    """Whom it is charged to: whoever used it first, and may not need it any more."""
+    found = workspaces()
+    names = {record.context_id: record.name for record in read().contexts} if found else {}
+    return [
+        f"{format_bytes(size)} of {names[context_id]} are OpenBLAS's to work in, which keeps them for every later call."
+        for context_id, size in found.items()
+    ]
 
 
 def _seen(reached: dict[str, str], recording: bool, health: dict[str, int]) -> str:

@@ -3,6 +3,7 @@
 #include "bindings.h"
 #include "contexts.h"
 #include "guard.h"
+#include "heap.h"
 #include "lifecycle.h"
 #include "linker.h"
 
@@ -167,16 +168,23 @@ native_forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return PyLong_FromLongLong(thag_lifecycle_forget_blocks());
 }
 
+/* Takes the row over; NULL is passed on. */
 static void
-sharing_tell(const thag_sharing *sharing, void *list)
+row_add(PyObject *list, PyObject *row)
 {
-    PyObject *row = Py_BuildValue(
-        "KKKL", (unsigned long long)atomic_load(&sharing->charged_id), (unsigned long long)atomic_load(&sharing->ids[0]),
-        (unsigned long long)atomic_load(&sharing->ids[1]), (long long)thag_load(&sharing->bytes));
     if (row != NULL) {
         (void)PyList_Append(list, row);
         Py_DECREF(row);
     }
+}
+
+static void
+sharing_tell(const thag_sharing *sharing, void *list)
+{
+    row_add(list, Py_BuildValue("KKKL", (unsigned long long)atomic_load(&sharing->charged_id),
+                                (unsigned long long)atomic_load(&sharing->ids[0]),
+                                (unsigned long long)atomic_load(&sharing->ids[1]),
+                                (long long)thag_load(&sharing->bytes)));
 }
 
 static PyObject *
@@ -185,6 +193,27 @@ native_shared(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     PyObject *list = PyList_New(0);
     if (list != NULL) {
         thag_waiting_visit_sharings(sharing_tell, list);
+    }
+    if (PyErr_Occurred()) {
+        Py_CLEAR(list);
+    }
+    return list;
+}
+
+static void
+workspace_tell(const void *start, void *list)
+{
+    size_t size;
+    uint64_t id = thag_lifecycle_owner_of(start, &size);
+    row_add(list, Py_BuildValue("Kn", (unsigned long long)id, (Py_ssize_t)size));
+}
+
+static PyObject *
+native_workspaces(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *list = PyList_New(0);
+    if (list != NULL) {
+        thag_heap_visit_workspaces(workspace_tell, list);
     }
     if (PyErr_Occurred()) {
         Py_CLEAR(list);
@@ -227,6 +256,7 @@ PyMethodDef thag_contexts_methods[] = {
     {"forget", native_forget, METH_NOARGS, NULL},
     {"skip_ids", native_skip_ids, METH_O, NULL},
     {"shared", native_shared, METH_NOARGS, NULL},
+    {"workspaces", native_workspaces, METH_NOARGS, NULL},
     {"after_fork", native_after_fork, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -38,6 +38,7 @@ enum {
     LOADING = 1 << 2,
     LOOKING_UP = 1 << 3,
     WAITING = 1 << 4,
+    WORKSPACES = 1 << 5,
 };
 
 /* ThreadSanitizer asks the C library about the stack of a thread that begins, before it can be told of what that does: there, the
@@ -59,7 +60,7 @@ static thag_redirection redirections[];
 /* The functions that hooks forward to, in the order of the redirections. */
 enum {
     MALLOC, CALLOC, REALLOC, REALLOCARRAY, FREE, FREE_SIZED, FREE_ALIGNED_SIZED, POSIX_MEMALIGN, ALIGNED_ALLOC, MEMALIGN,
-    VALLOC, PVALLOC, MMAP, MMAP64, MREMAP, MUNMAP, DLOPEN, DLSYM, SAVE_THREAD, RESTORE_THREAD, RELEASE_THREAD,
+    VALLOC, PVALLOC, MMAP, MMAP64, MAP_WORKSPACE, MAP_WORKSPACE64, MREMAP, MUNMAP, DLOPEN, DLSYM, SAVE_THREAD, RESTORE_THREAD, RELEASE_THREAD,
     ACQUIRE_THREAD, REDIRECTIONS,
 };
 
@@ -321,8 +322,9 @@ is_block(int protection, int flags)
     return (flags & MAP_ANONYMOUS) != 0 && (protection & PROT_WRITE) != 0;
 }
 
-static void *
-heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t offset)
+/* Always inline, so that who called is who called the hook. */
+__attribute__((always_inline)) static inline void *
+map(void *start, size_t size, int protection, int flags, int file, off_t offset)
 {
     thag_thread *thread = &thag_this_thread;
     bool replaces = (flags & MAP_FIXED) != 0 && (uintptr_t)start % page_bytes() == 0 && !is_beyond(start, size);
@@ -339,6 +341,42 @@ heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t o
         (void)thag_native_seen(mapping, size);
     }
     return mapping;
+}
+
+static void *
+heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t offset)
+{
+    return map(start, size, protection, flags, file, offset);
+}
+
+/* ---- workspaces: what OpenBLAS maps once and keeps, for whoever calls it later ---- */
+
+enum { WORKSPACES_ROOM = 64 };
+static struct {
+    void *_Atomic starts[WORKSPACES_ROOM];
+    _Atomic uint32_t count;     /* that there have been; of more than there is room for, the oldest are forgotten */
+} workspaces;
+
+static void *
+heap_map_workspace(void *start, size_t size, int protection, int flags, int file, off_t offset)
+{
+    void *mapping = map(start, size, protection, flags, file, offset);
+    if (mapping != MAP_FAILED && is_block(protection, flags)) {
+        uint32_t place = atomic_fetch_add(&workspaces.count, 1) % WORKSPACES_ROOM;
+        atomic_store(&workspaces.starts[place], mapping);
+    }
+    return mapping;
+}
+
+void
+thag_heap_visit_workspaces(void (*tell)(const void *start, void *data), void *data)
+{
+    for (int i = 0; i < WORKSPACES_ROOM; i++) {
+        const void *start = atomic_load(&workspaces.starts[i]);
+        if (start != NULL && thag_owners_has(start)) {
+            tell(start, data);
+        }
+    }
 }
 
 /* The recorded block that is all of the mapping; NULL if it is none, or more. */
@@ -542,8 +580,10 @@ static thag_redirection redirections[REDIRECTIONS] = {
     [PVALLOC] = {.name = "pvalloc", .hook = heap_pvalloc, .group = BLOCKS},
     [MMAP] = {.name = "mmap", .hook = heap_mmap, .group = MAPPINGS},
     [MMAP64] = {.name = "mmap64", .hook = heap_mmap, .group = MAPPINGS},
-    [MREMAP] = {.name = "mremap", .hook = heap_mremap, .group = MAPPINGS},
-    [MUNMAP] = {.name = "munmap", .hook = heap_munmap, .group = MAPPINGS},
+    [MAP_WORKSPACE] = {.name = "mmap", .hook = heap_map_workspace, .group = WORKSPACES},
+    [MAP_WORKSPACE64] = {.name = "mmap64", .hook = heap_map_workspace, .group = WORKSPACES},
+    [MREMAP] = {.name = "mremap", .hook = heap_mremap, .group = MAPPINGS | WORKSPACES},
+    [MUNMAP] = {.name = "munmap", .hook = heap_munmap, .group = MAPPINGS | WORKSPACES},
     [DLOPEN] = {.name = "dlopen", .hook = heap_dlopen, .group = LOADING},
     [DLSYM] = {.name = "dlsym", .hook = heap_dlsym, .group = LOOKING_UP},
     [SAVE_THREAD] = {.name = "PyEval_SaveThread", .hook = heap_save_thread, .group = WAITING},
@@ -572,7 +612,8 @@ redirected_in(const thag_object *object)
         return 0;               /* an allocator in the place of the C library's */
     }
     bool looks_up = names(object->path, "/_ctypes.") || names(object->path, "/_cffi_backend.");
-    return BLOCKS | WAITING | (thag_pools_keep_mappings(object->path) ? 0 : MAPPINGS) | (looks_up ? LOOKING_UP : 0);
+    unsigned mappings = names(object->path, "openblas") ? WORKSPACES : MAPPINGS;
+    return BLOCKS | WAITING | (thag_pools_keep_mappings(object->path) ? 0 : mappings) | (looks_up ? LOOKING_UP : 0);
 }
 
 /* What is being loaded may need the GIL to become ready. */

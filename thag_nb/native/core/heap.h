@@ -24,6 +24,9 @@ void thag_heap_detach(void);
 /* Whether what is loaded calls us. GIL. */
 thag_hook thag_heap_hook(void);
 
+/* Calls `tell` for each recorded block that OpenBLAS has mapped to work in, and keeps. GIL. */
+void thag_heap_visit_workspaces(void (*tell)(const void *start, void *data), void *data);
+
 /* What was found when slots were last looked at. GIL. */
 thag_redirected thag_heap_found(void);
 

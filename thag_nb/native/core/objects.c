@@ -88,11 +88,24 @@ redirection_of(const exchange *all, const char *name)
 {
     for (int i = 0; i < all->count; i++) {
         const thag_redirection *redirection = &all->redirections[i];
-        if (redirection->name[0] == name[0] && strcmp(redirection->name, name) == 0) {
-            return redirection->real != NULL && (redirection->group & all->groups) != 0 ? redirection : NULL;
+        bool is_meant = redirection->real != NULL && (redirection->group & all->groups) != 0;
+        if (redirection->name[0] == name[0] && is_meant && strcmp(redirection->name, name) == 0) {
+            return redirection;
         }
     }
     return NULL;
+}
+
+/* The one, of several of a name, whose hook it is; else the first. */
+static const thag_redirection *
+redirection_to(const exchange *all, const void *hook, const thag_redirection *first)
+{
+    for (int i = 0; i < all->count; i++) {
+        if (all->redirections[i].hook == hook && strcmp(all->redirections[i].name, first->name) == 0) {
+            return &all->redirections[i];
+        }
+    }
+    return first;
 }
 
 /* Not by dladdr, which takes a lock that must not be taken while the linker's list is read. */
@@ -169,7 +182,7 @@ relocation_exchange(exchange *all, const dynamics *object, const ElfW(Rela) *rel
         return;
     }
     void *held = __atomic_load_n(slot, __ATOMIC_RELAXED);
-    void *word = all->restores ? word_restored(type, held, redirection)
+    void *word = all->restores ? word_restored(type, held, redirection_to(all, held, redirection))
                                : word_redirected(all, object, type, symbol, held, redirection);
     all->is_due |= word != held;
     if (all->writes && word != held) {
