@@ -395,4 +395,4 @@ def test_a_recording_of_a_notebook_keeps_its_samples_in_a_file(tmp_path: Any):
         print(json.dumps([len(taken.resident) > 2, thag_nb.Recording.load({str(tmp_path / "run.json")!r}) == taken]))
     """
     assert last_line(in_shell(code)) == [True, True]
-    assert json.loads((tmp_path / "run.json").read_text())["version"] == 2
+    assert json.loads((tmp_path / "run.json").read_text())["version"] == 3
