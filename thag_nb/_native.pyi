@@ -74,6 +74,9 @@ def detach_native() -> None:
 def slots() -> dict[str, int]:
     """How many slots were redirected, foreign, and how many objects unwritable, when they were last looked at."""
 
+def unwritable() -> str:
+    """The file name of the first object whose slots could not be written, maybe cut; empty for none, or the program."""
+
 def show_polars(capsule: object, /) -> None:
     """Let Polars' allocator be followed, which it shows in this capsule, whenever the native domain is hooked.
 

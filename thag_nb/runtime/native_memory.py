@@ -6,6 +6,7 @@ import os
 
 from thag_nb import _native
 from thag_nb.runtime import pools
+from thag_nb.units import visible
 
 SWITCH = "THAG_NB_NATIVE"
 
@@ -78,5 +79,10 @@ def _problems_of_slots() -> list[str]:
             "native memory is not seen: libraries do not call the C library through slots that can be redirected here; "
             "that needs Linux with glibc"
         ]
-    unwritable = slots["unwritable"]
-    return [f"the memory of {unwritable} libraries is not seen: their slots cannot be written"] if unwritable else []
+    return [_unwritable(slots["unwritable"])] if slots["unwritable"] else []
+
+
+def _unwritable(count: int) -> str:
+    first = visible(_native.unwritable()) or "the program"
+    others = f" and {count - 1} other libraries" if count > 2 else " and another library" if count == 2 else ""
+    return f"the memory of {first}{others} is not seen: their slots for malloc and free cannot be written"

@@ -221,6 +221,12 @@ native_pools(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+native_unwritable(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyUnicode_DecodeFSDefault(thag_heap_found().unwritable_name);
+}
+
+static PyObject *
 native_slots(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     thag_redirected found = thag_heap_found();
@@ -265,6 +271,7 @@ static PyMethodDef module_methods[] = {
     {"slots", native_slots, METH_NOARGS, NULL},
     {"show_polars", native_show_polars, METH_O, NULL},
     {"pools", native_pools, METH_NOARGS, NULL},
+    {"unwritable", native_unwritable, METH_NOARGS, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"overhead", native_overhead, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

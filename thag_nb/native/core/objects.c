@@ -268,10 +268,20 @@ slots_exchange(exchange *all, const dynamics *object)
 }
 
 static void
+object_refuses(thag_redirected *found, const char *path)
+{
+    if (found->unwritable++ == 0) {
+        const char *folder_end = strrchr(path, '/');
+        (void)snprintf(found->unwritable_name, sizeof(found->unwritable_name), "%s",
+                       folder_end == NULL ? path : folder_end + 1);
+    }
+}
+
+static void
 slots_write(exchange *all, const dynamics *object)
 {
     if (!read_only_set(object, true)) {
-        all->found.unwritable++;
+        object_refuses(&all->found, object->info->dlpi_name);
         return;
     }
     all->writes = true;
@@ -340,7 +350,9 @@ object_exchange(struct dl_phdr_info *info, size_t size, void *data)
     }
     all->is_due = all->refuses = false;
     slots_exchange(all, &object);
-    all->found.unwritable += all->refuses && !all->restores;
+    if (all->refuses && !all->restores) {
+        object_refuses(&all->found, info->dlpi_name);
+    }
     if (all->is_due) {
         slots_write(all, &object);
     }
@@ -503,6 +515,9 @@ thag_objects_redirect(const thag_redirection *redirections, int count, unsigned 
     }
     known.found.redirected += all.found.redirected;
     known.found.foreign += all.found.foreign;
+    if (known.found.unwritable == 0) {
+        memcpy(known.found.unwritable_name, all.found.unwritable_name, sizeof(known.found.unwritable_name));
+    }
     known.found.unwritable += all.found.unwritable;
     *found = known.found;
     return true;

@@ -22,11 +22,14 @@ typedef struct {
     bool is_ours;
 } thag_object;
 
+enum { THAG_OBJECT_NAME_ROOM = 64 };
+
 /* What was found in all objects. */
 typedef struct {
     int redirected;         /* slots that lead to a hook now */
     int foreign;            /* slots that lead to a function of the same name that is somebody's own: left alone */
     int unwritable;         /* objects whose slots the system does not let us change */
+    char unwritable_name[THAG_OBJECT_NAME_ROOM];    /* of the file of the first of them, perhaps cut; empty for the program */
 } thag_redirected;
 
 /* Finds the functions of these names. False where there are no such slots to be exchanged. GIL. */
