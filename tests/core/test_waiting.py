@@ -1,6 +1,7 @@
 """Whom the threads of a library work for: who gave up the GIL in its code."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -476,6 +477,10 @@ def scene(*names: str) -> list[int]:
     return [int(word) for word in result.stdout.split()]
 
 
+@pytest.mark.skipif(
+    "san.so" in os.environ.get("LD_PRELOAD", ""),
+    reason="a sanitizer asks for memory on each new thread, which is then taken for a library's",
+)
 @pytest.mark.parametrize("names", [("polars", "numpy"), ("polars", "duck"), ("polars", "arrow")])
 def test_libraries_beside_each_other(names: tuple[str, str]):
     """Each is charged what it takes alone. Polars' threads share their work differently each time, by up to a tenth."""
