@@ -264,9 +264,9 @@ def retained(
     - ``output``: ``Out[n]``, ``_`` and its like;
     - ``traceback``: the last exception, with the variables of the functions it went through;
     - ``registry``: what is kept until somebody says otherwise: pyplot's open figures, IPython's copies of outputs;
-    - ``module``: a variable in one of the user's modules, or a library as a whole, or what OpenBLAS keeps to work in;
+    - ``module``: a variable in one of the user's modules, or a library as a whole;
     - ``cache``: what a function under ``functools.cache`` or ``lru_cache`` has returned;
-    - ``object``: an object that no name leads to, but something does that runs or is not Python;
+    - ``object``: an object that no name leads to, but something does that runs or is not Python, and OpenBLAS's memory;
     - ``cycle``: garbage, which waits for the collector;
     - ``unexplained``: what no object was found to hold: locals of running functions, memory of libraries. Buffers of
       Arrow, of plain columns of Polars (where pyarrow is loaded as well) and of torch's tensors are their objects'.

@@ -44,6 +44,6 @@ def test_it_is_told_apart_and_named_as_its_holder():
     assert size >= 1 << 20
     sentence = f"{size / (1 << 20):.1f} MiB of first are OpenBLAS's to work in, which keeps them for every later call."
     assert seen.endswith(sentence)
-    assert rows[0] == ["(OpenBLAS, to work in)", "module", size]
+    assert rows[0] == ["(OpenBLAS, to work in)", "object", size]
     assert after == [[1, size]]
     assert seen_after.endswith(sentence.replace("of first", "of root"))

@@ -31,7 +31,7 @@ from thag_nb.runtime.dispatcher import read, workspaces
 Progress = Callable[[int], object]
 
 UNEXPLAINED = Holder("(unexplained)", "unexplained")
-_WORKSPACE = Holder("(OpenBLAS, to work in)", "module")
+_WORKSPACE = Holder("(OpenBLAS, to work in)", "object")
 _GARBAGE = Holder("(reference cycles)", "cycle")
 
 
