@@ -338,8 +338,11 @@ class Walk:
     that it was not visited yet; or that it is excluded.
     """
 
-    def __init__(self, types: tuple[object, ...], /) -> None:
-        """`types` are those of `holders/kinds.py`, None for what is not loaded; others are not known."""
+    def __init__(self, types: tuple[object, ...], foreign: tuple[object, ...], /) -> None:
+        """`types` are those of `holders/kinds.py`, None for what is not loaded; others are not known.
+
+        Objects of exactly the `foreign` ones are special: only their library can look into them. See `hold`.
+        """
 
     def follow(self, holder: int, roots: list[Any], pending: list[Any], /) -> tuple[dict[int, int], list[Any]]:
         """Visit, on behalf of a holder, its `roots`, what is `pending`, and all that these hold and nobody visited yet.
@@ -375,6 +378,9 @@ class Walk:
 
     def include(self, objects: list[Any], /) -> None:
         """Know of these objects, and take them for not visited."""
+
+    def hold(self, thing: object, addresses: tuple[int, ...], /) -> None:
+        """Let an object hold the blocks at these addresses, which others may hold as well, once it is visited."""
 
     def unvisited(self, objects: list[Any], /) -> list[Any]:
         """Those of the objects that the walk knows of, but did not visit and that are not excluded."""

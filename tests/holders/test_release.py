@@ -26,7 +26,7 @@ def tried(
 ) -> Any:
     """What a walk over these holders, in their order, tells of the task "made": bytes by label, pinned, cyclic."""
     context_id = thag_nb.read().find("made").context_id
-    walk = _native.Walk(kinds.known())
+    walk = _native.Walk(kinds.known(), ())
     walk.exclude(excluded or [])
     described = []
     for number, (kind, objects) in enumerate(groups):
@@ -305,7 +305,7 @@ def test_a_trial_ends_when_its_time_is_up():
 )
 def test_groups_that_are_none_are_refused(groups, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        _native.Walk(kinds.known()).release(groups, 1000)
+        _native.Walk(kinds.known(), ()).release(groups, 1000)
 
 
 def test_objects_are_divided_into_those_that_something_else_refers_to_and_garbage():
@@ -313,7 +313,7 @@ def test_objects_are_divided_into_those_that_something_else_refers_to_and_garbag
     first.other, second.other = first, second
     objects = [first, second]
     del second
-    walk = _native.Walk(kinds.known())
+    walk = _native.Walk(kinds.known(), ())
     assert walk.divide(objects) == [first]
     assert len(objects) == 1
     assert objects[0].other is objects[0] is not first
@@ -322,7 +322,7 @@ def test_objects_are_divided_into_those_that_something_else_refers_to_and_garbag
 def test_a_second_trial_of_the_same_says_the_same():
     names = {"a": [block()]}
     groups = [(0, NAMES, [names["a"]])]
-    walk = _native.Walk(kinds.known())
+    walk = _native.Walk(kinds.known(), ())
     walk.follow(0, groups[0][2], [])
     first = walk.release(groups, 1000)
     assert first is not None
@@ -333,7 +333,7 @@ def test_a_second_trial_of_the_same_says_the_same():
 def test_a_second_trial_starts_anew():
     code = """
         from thag_nb import _native
-        walk = _native.Walk(())
+        walk = _native.Walk((), ())
         names = {"a": [bytearray(1000)]}
         for _ in range(3):
             walk.follow(0, [names["a"]], [])

@@ -544,10 +544,10 @@ def test_an_unknown_context_is_answered_in_one_sentence():
 
 def test_a_walk_refuses_what_it_does_not_know():
     with pytest.raises(TypeError, match=f"Walk takes a tuple of {len(kinds.known())} types at most"):
-        _native.Walk((*kinds.known(), None))
+        _native.Walk((*kinds.known(), None), ())
     with pytest.raises(TypeError, match="Walk takes no keyword arguments"):
         _native.Walk(types=())  # type: ignore[call-arg]
-    walk = _native.Walk(())
+    walk = _native.Walk((), ())
     with pytest.raises(TypeError, match="follow takes a number and two lists"):
         walk.follow(0, (), [])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no holder has the number -1"):
@@ -559,7 +559,7 @@ def test_a_walk_refuses_what_it_does_not_know():
 
 def test_a_walk_visits_each_object_once_and_gives_them_in_pieces():
     things = [[[i]] for i in range(1000, 151_000)]
-    walk = _native.Walk(())
+    walk = _native.Walk((), ())
     excluded = things[0]
     walk.include([walk])
     walk.exclude([excluded])

@@ -20,7 +20,7 @@ from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from thag_nb import _native
-from thag_nb.holders import kinds
+from thag_nb.holders import foreign, kinds
 from thag_nb.holders.lines import Caches, Line
 from thag_nb.holders.modules import Modules, is_dunder, package_of, type_name, type_package
 from thag_nb.holders.release import Group, GroupKind, Release
@@ -161,7 +161,8 @@ class _Walk:
     """Visits everything once. `sums` has for each of `holders` the bytes by context."""
 
     def __init__(self, user: Namespace, progress: Progress | None) -> None:
-        self._walk = _native.Walk(kinds.known())
+        self._readers = foreign.readers()
+        self._walk = _native.Walk(kinds.known(), tuple(self._readers))
         self._walk.include(gc.get_objects())  # what is made from now on is the walk's own
         self.holders: list[Holder] = []
         self.sums: list[dict[int, int]] = []
@@ -323,6 +324,9 @@ class _Walk:
     def _is_passed(self, thing: Any, number: int, objects: list[Any]) -> bool:
         """Whether to go on from something special. To `objects` is added what to go on from instead."""
         kind = type(thing)
+        if kind in self._readers:
+            self._walk.hold(thing, tuple(self._readers[kind](thing)))
+            return True
         if kind is FunctionType:
             # An imported function is held by its module, but not one of its making, which holds what it was given.
             imported = id(thing.__globals__) in self._modules.addresses and "<locals>" not in thing.__code__.co_qualname

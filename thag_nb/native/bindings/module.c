@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "current.h"
 #include "dispatcher.h"
+#include "foreign.h"
 #include "heap.h"
 #include "pools.h"
 #include "lifecycle.h"
@@ -316,7 +317,8 @@ module_exec(PyObject *module)
         return -1;
     }
     if (thag_current_init() < 0 || PyModule_AddType(module, &thag_entering_type) < 0
-        || PyModule_AddType(module, &thag_frame_type) < 0 || PyModule_AddType(module, &thag_walk_type) < 0) {
+        || PyModule_AddType(module, &thag_frame_type) < 0 || PyModule_AddType(module, &thag_walk_type) < 0
+        || PyType_Ready(&thag_buffer_type) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "ROOT_ID", THAG_ROOT_ID) < 0

@@ -285,6 +285,21 @@ native_include(PyObject *self, PyObject *objects)
 }
 
 static PyObject *
+native_hold(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyTuple_Check(arguments[1])) {
+        return PyErr_Format(PyExc_TypeError, "hold takes an object and a tuple of addresses");
+    }
+    int collector_was_on = thag_bookkeeping_begin();
+    bool held = thag_foreign_hold(&((walk_object *)self)->walk.foreign, arguments[0], arguments[1]);
+    thag_bookkeeping_end(collector_was_on);
+    if (!held) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 native_unvisited(PyObject *self, PyObject *objects)
 {
     if (!PyList_Check(objects)) {
@@ -336,25 +351,31 @@ type_or_null(PyObject *types, Py_ssize_t i)
     return PyType_Check(type) ? (PyTypeObject *)type : NULL;
 }
 
-static void
-walk_init(walk_object *self, PyObject *types)
+static bool
+walk_init(walk_object *self, PyObject *types, PyObject *foreign)
 {
     thag_kinds kinds;
     for (thag_kind kind = 0; kind < THAG_KINDS; kind++) {
         thag_layouts_set(&kinds, kind, type_or_null(types, kind));
     }
-    self->types = Py_NewRef(types);
+    self->types = PyTuple_Pack(2, types, foreign);
     thag_walk_init(&self->walk, &kinds);
+    bool added = self->types != NULL;
+    for (Py_ssize_t i = 0; added && i < PyTuple_GET_SIZE(foreign); i++) {
+        PyTypeObject *type = type_or_null(foreign, i);
+        added = type == NULL || thag_walk_add_foreign(&self->walk, type);
+    }
+    return added;
 }
 
 static PyObject *
 walk_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    PyObject *types;
+    PyObject *types, *foreign;
     if (keywords != NULL && PyDict_GET_SIZE(keywords) > 0) {
         return PyErr_Format(PyExc_TypeError, "Walk takes no keyword arguments");
     }
-    if (!PyArg_ParseTuple(arguments, "O!:Walk", &PyTuple_Type, &types)) {
+    if (!PyArg_ParseTuple(arguments, "O!O!:Walk", &PyTuple_Type, &types, &PyTuple_Type, &foreign)) {
         return NULL;
     }
     if (PyTuple_GET_SIZE(types) > THAG_KINDS) {
@@ -362,10 +383,11 @@ walk_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
     }
     int collector_was_on = thag_bookkeeping_begin();
     walk_object *self = (walk_object *)type->tp_alloc(type, 0);
-    thag_bookkeeping_end(collector_was_on);
-    if (self != NULL) {
-        walk_init(self, types);
+    if (self != NULL && !walk_init(self, types, foreign)) {
+        Py_CLEAR(self);
+        (void)PyErr_NoMemory();
     }
+    thag_bookkeeping_end(collector_was_on);
     return (PyObject *)self;
 }
 
@@ -374,7 +396,7 @@ walk_dealloc(PyObject *object)
 {
     walk_object *self = (walk_object *)object;
     thag_walk_clear(&self->walk);
-    Py_DECREF(self->types);
+    Py_XDECREF(self->types);
     Py_TYPE(object)->tp_free(object);
 }
 
@@ -383,6 +405,7 @@ static PyMethodDef walk_methods[] = {
     {"release", THAG_FASTCALL(native_release), METH_FASTCALL, NULL},
     {"exclude", native_exclude, METH_O, NULL},
     {"include", native_include, METH_O, NULL},
+    {"hold", THAG_FASTCALL(native_hold), METH_FASTCALL, NULL},
     {"unvisited", native_unvisited, METH_O, NULL},
     {"divide", native_divide, METH_O, NULL},
     {NULL, NULL, 0, NULL},

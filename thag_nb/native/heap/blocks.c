@@ -17,6 +17,7 @@
 
 #include "blocks.h"
 
+#include "foreign.h"
 #include "layouts.h"
 
 /* ---- the object itself ---- */
@@ -293,6 +294,9 @@ thag_blocks_visit(PyObject *object, const thag_kinds *kinds, const thag_blocks_v
     }
     else if (PyCode_Check(object)) {
         return visit_code((PyCodeObject *)object, visitor);
+    }
+    else if (Py_IS_TYPE(object, &thag_buffer_type)) {
+        visitor->block(((const thag_buffer *)object)->address, visitor->data);
     }
     else {
         return thag_layouts_visit(object, kinds, visitor);

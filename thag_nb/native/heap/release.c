@@ -208,7 +208,7 @@ trial_expand(const trial *trial, PyObject *object, const thag_blocks_visitor *vi
         thag_walk_expand_shown(object, visitor);
     }
     else {
-        thag_walk_expand(object, &trial->walk->kinds, visitor);
+        thag_walk_expand(object, trial->walk, visitor);
     }
 }
 
@@ -707,7 +707,7 @@ thag_release_divide(thag_walk *walk, PyObject **objects, size_t count, size_t *h
         return false;
     }
     for (size_t i = 0; i < count; i++) {
-        thag_walk_expand(objects[i], &walk->kinds, &visitor);
+        thag_walk_expand(objects[i], walk, &visitor);
     }
     for (size_t i = 0; i < count; i++) {
         PyObject *object = objects[i];

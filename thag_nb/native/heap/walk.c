@@ -26,6 +26,8 @@ void
 thag_walk_clear(thag_walk *walk)
 {
     thag_visited_clear(&walk->visited);
+    thag_visited_clear(&walk->foreign_types);
+    thag_foreign_clear(&walk->foreign);
     thag_frontier_clear(&walk->frontier);
 }
 
@@ -88,7 +90,7 @@ expand_referent(PyObject *held, void *data)
 }
 
 void
-thag_walk_expand(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor)
+thag_walk_expand(PyObject *object, const thag_walk *walk, const thag_blocks_visitor *visitor)
 {
     if (PyModule_Check(object)) {       /* CPython 3.12's asyncio tells of objects that are dead */
         (void)visitor->object(PyModule_GetDict(object), visitor->data);
@@ -97,7 +99,7 @@ thag_walk_expand(PyObject *object, const thag_kinds *kinds, const thag_blocks_vi
     expansion expansion = {.visitor = visitor};
     const thag_blocks_visitor collecting = {expand_block, expand_extra, &expansion};
     traverseproc traverse = PyObject_IS_GC(object) ? Py_TYPE(object)->tp_traverse : NULL;
-    if (!thag_blocks_visit(object, kinds, &collecting)
+    if (!thag_blocks_visit(object, &walk->kinds, &collecting) || !thag_foreign_visit(&walk->foreign, object, visitor)
         || (traverse != NULL && traverse(object, expand_referent, &expansion) != 0)) {
         return;
     }
@@ -170,10 +172,22 @@ thag_walk_is_cache(PyObject *object, const thag_walk *walk)
 }
 
 bool
+thag_walk_add_foreign(thag_walk *walk, PyTypeObject *type)
+{
+    return thag_visited_find(&walk->foreign_types, type) != NULL;
+}
+
+static bool
+is_foreign(PyObject *object, const thag_walk *walk)
+{
+    return thag_visited_peek(&walk->foreign_types, Py_TYPE(object)) != NULL;
+}
+
+bool
 thag_walk_is_special(PyObject *object, const thag_walk *walk)
 {
     return PyType_Check(object) || PyFunction_Check(object) || PyModule_Check(object) || PyFrame_Check(object)
-           || PyTraceBack_Check(object) || thag_walk_is_cache(object, walk);
+           || PyTraceBack_Check(object) || thag_walk_is_cache(object, walk) || is_foreign(object, walk);
 }
 
 static void
@@ -208,7 +222,7 @@ follow_expand(follow *follow, PyObject *object)
 {
     thag_blocks_visitor visitor = {follow_block, follow_object, follow};
     follow->walk->seen_count++;
-    thag_walk_expand(object, &follow->walk->kinds, &visitor);
+    thag_walk_expand(object, follow->walk, &visitor);
 }
 
 static bool

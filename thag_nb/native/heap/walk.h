@@ -4,6 +4,7 @@
 #define THAG_WALK_H
 
 #include "blocks.h"
+#include "foreign.h"
 #include "thag.h"
 #include "visited.h"
 
@@ -12,12 +13,14 @@ typedef struct {
     thag_visited visited;
     thag_frontier frontier;
     thag_kinds kinds;
+    thag_visited foreign_types; /* whose objects only their library can look into */
+    thag_foreign foreign;
     size_t seen_count;          /* of objects that were gone into so far */
 } thag_walk;
 
 void thag_walk_init(thag_walk *walk, const thag_kinds *kinds);
 
-/* Gives the memory back. */
+/* Gives the memory back. GIL. */
 void thag_walk_clear(thag_walk *walk);
 
 typedef struct {
@@ -45,11 +48,15 @@ bool thag_walk_mark(thag_walk *walk, thag_objects objects, int32_t first_holder)
 /* What functools.lru_cache makes. */
 bool thag_walk_is_cache(PyObject *object, const thag_walk *walk);
 
-/* What leads everywhere, or is gone into in another way than the collector does. */
+/* What leads everywhere, is gone into in another way than the collector does, or must be asked for what it holds. */
 bool thag_walk_is_special(PyObject *object, const thag_walk *walk);
 
+/* From now on objects of this very type are special: the caller asks them, and says by thag_foreign_hold what they hold. False
+   without memory. GIL. */
+bool thag_walk_add_foreign(thag_walk *walk, PyTypeObject *type);
+
 /* Calls `visitor` for the object's blocks and once for each reference that it has. Ends when `object` returns false. */
-void thag_walk_expand(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor *visitor);
+void thag_walk_expand(PyObject *object, const thag_walk *walk, const thag_blocks_visitor *visitor);
 
 /* Gives the visitor only the objects that the collector is shown. GIL. */
 void thag_walk_expand_shown(PyObject *object, const thag_blocks_visitor *visitor);
