@@ -391,8 +391,11 @@ class Walk:
     def include(self, objects: list[Any], /) -> None:
         """Know of these objects, and take them for not visited."""
 
-    def hold(self, thing: object, addresses: tuple[int, ...], /) -> None:
-        """Let an object hold the blocks at these addresses, which others may hold as well, once it is visited."""
+    def hold(self, thing: object, addresses: tuple[int, ...], /) -> list[Any]:
+        """Let an object hold the blocks that begin at these addresses, as others may. Returned is what stands for them.
+
+        Without those that are told of as parts of objects that were visited.
+        """
 
     def unvisited(self, objects: list[Any], /) -> list[Any]:
         """Those of the objects that the walk knows of, but did not visit and that are not excluded."""
