@@ -76,6 +76,7 @@ _OWNERS = "tests/core/test_owners.py::"
 _PAGES = "tests/core/test_pages.py::"
 _VALUES = ("tests/holders/test_walk.py::test_what_a_value_is_made_of_is_found",)
 _TIMELINE = "tests/core/test_timeline.py::"
+_FOREIGN = "tests/holders/test_foreign.py::"
 _TRIAL = "tests/holders/test_release.py::"
 _WALK = "tests/holders/test_walk.py::"
 _CONTEXTS = "tests/runtime/test_contexts.py::"
@@ -2211,26 +2212,82 @@ MUTANTS = [
     Mutant(
         "what several hold of a library's is there for each",
         "heap/foreign.c",
-        "    if (slot->kept != NULL) {\n        return Py_NewRef(slot->kept);\n    }\n",
+        "    if (slot->kept != NULL) {\n        return PyList_Append(buffers, slot->kept) == 0;\n    }\n",
         "",
         "it is counted once, and goes when all let go",
-        ("tests/holders/test_foreign.py::test_what_a_table_and_its_slice_share_is_counted_once_and_goes_with_both",),
+        (_FOREIGN + "test_what_a_table_and_its_slice_share_is_counted_once_and_goes_with_both",),
+    ),
+    Mutant(
+        "only the first of those that share is told to hold",
+        "heap/foreign.c",
+        "is_known(foreign, block) || ",
+        "",
+        "the others hold it as well",
+        (_FOREIGN + "test_what_a_table_and_its_slice_share_is_counted_once_and_goes_with_both",),
+    ),
+    Mutant(
+        "what an object holds is told twice",
+        "heap/foreign.c",
+        "slot != NULL && slot->kept != NULL",
+        "slot == NULL",
+        "what it was told first would be lost, and buffers that are still known would go",
+        (_FOREIGN + "test_what_an_object_holds_is_told_once",),
     ),
     Mutant(
         "what libraries told that their objects hold is not visited",
         "heap/walk.c",
         " || !thag_foreign_visit(&walk->foreign, object, visitor)",
         "",
-        "the walk goes on from there",
-        ("tests/holders/test_foreign.py::test_the_variable_is_told_with_what_the_library_allocated",),
+        "the trial goes on from there",
+        (_FOREIGN + "test_the_variable_is_told_with_what_the_library_allocated",),
     ),
     Mutant(
         "objects of libraries are not asked",
         "heap/walk.c",
-        " || is_foreign(object, walk);",
-        ";",
+        " || is_foreign(object, walk)",
+        "",
         "only their library knows what they hold",
-        ("tests/holders/test_foreign.py::test_the_variable_is_told_with_what_the_library_allocated",),
+        (_FOREIGN + "test_the_variable_is_told_with_what_the_library_allocated",),
+    ),
+    Mutant(
+        "what a library was lent counts for both",
+        "heap/walk.c",
+        "PyObject_CheckBuffer(object) || Py_IS_TYPE(object, &thag_buffer_type)",
+        "Py_IS_TYPE(object, &thag_buffer_type)",
+        "the rows would add up to more than there is",
+        (_FOREIGN + "test_what_a_library_was_lent_is_the_lenders_and_no_line_frees_it_alone",),
+    ),
+    Mutant(
+        "an object's own memory counts again for an array over it",
+        "heap/walk.c",
+        "visit != NULL && visit->first_holder >= 0) {\n            return true;",
+        "visit != NULL && visit->first_holder >= 0) {\n            return false;",
+        "the rows would add up to more than there is",
+        (_FOREIGN + "test_an_array_over_an_objects_own_memory_does_not_count_it_again",),
+    ),
+    Mutant(
+        "arrays over memory of libraries are not asked",
+        "heap/arrays.c",
+        "array->base != NULL && !PyObject_CheckBuffer(array->base)",
+        "array->base == NULL",
+        "what they are over may say nothing of it",
+        (_FOREIGN + "test_the_variable_is_told_with_what_the_library_allocated",),
+    ),
+    Mutant(
+        "a block reaches one byte further",
+        "owners.c",
+        "address - (uintptr_t)block < thag_owners_peek(block).size",
+        "address - (uintptr_t)block <= thag_owners_peek(block).size",
+        "what lies behind it is not of it",
+        (_OWNERS + "test_the_block_around_an_address_is_found_wherever_it_begins",),
+    ),
+    Mutant(
+        "a block is looked for in one leaf only",
+        "owners.c",
+        "LEAVES_AT_MOST = 1 << 12",
+        "LEAVES_AT_MOST = 1",
+        "it may begin in another than that of the address",
+        (_OWNERS + "test_the_block_around_an_address_is_found_wherever_it_begins",),
     ),
     Mutant(
         "the shortcut leads to what the thread was in before",

@@ -28,6 +28,7 @@ ROOMS = {
 # What single modules may import besides.
 MODULES = {
     "costs.page": {"holders", "comparison"},  # gathers what there is to show of a session
+    "holders.foreign": {"_native"},  # where a block begins
     "holders.walk": {"_native"},
     "native_build": {"_native"},
 }

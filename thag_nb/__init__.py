@@ -268,8 +268,8 @@ def retained(
     - ``cache``: what a function under ``functools.cache`` or ``lru_cache`` has returned;
     - ``object``: an object that no name leads to, but something does that runs or is not Python, and OpenBLAS's memory;
     - ``cycle``: garbage, which waits for the collector;
-    - ``unexplained``: what no object was found to hold: locals of running functions, memory of libraries. Buffers of
-      Arrow, of plain columns of Polars (where pyarrow is loaded as well) and of torch's tensors are their objects'.
+    - ``unexplained``: what no object was found to hold: locals of running functions, memory of libraries. What
+      objects of Arrow, Polars (where pyarrow is loaded as well), torch and Pillow tell to be theirs is theirs.
 
     What a line frees is found as the garbage collector finds garbage: from the counts of references that CPython keeps,
     so that those of C code count as well. A line that needs the names of several holders takes all of them away.

@@ -330,6 +330,18 @@ def audit() -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
 def owner_of(address: int, /) -> tuple[int, int] | None:
     """The owner of the block at an address and the block's size, or None for a block that is not recorded."""
 
+def block_around(address: int, /) -> tuple[int, int] | None:
+    """Where the recorded block begins that an address lies in, and its size, or None. Slow inside of a large one."""
+
+def words(place: object, /) -> tuple[int, ...]:
+    """An address, or that which a capsule leads to, and then the words of the recorded block that begins there, if any.
+
+    The block must not go meanwhile.
+    """
+
+def buffer_address(exporter: object, /) -> int:
+    """Where the memory is that an object shows as a buffer. Raises what the object raises."""
+
 @final
 class Walk:
     """A walk from holder to holder, and from each to all that it holds. It keeps no object alive.
@@ -379,8 +391,11 @@ class Walk:
     def include(self, objects: list[Any], /) -> None:
         """Know of these objects, and take them for not visited."""
 
-    def hold(self, thing: object, addresses: tuple[int, ...], /) -> None:
-        """Let an object hold the blocks at these addresses, which others may hold as well, once it is visited."""
+    def hold(self, thing: object, addresses: tuple[int, ...], /) -> list[Any]:
+        """Let an object hold the blocks that begin at these addresses, as others may. Returned is what stands for them.
+
+        Without those that are told of as parts of objects that were visited.
+        """
 
     def unvisited(self, objects: list[Any], /) -> list[Any]:
         """Those of the objects that the walk knows of, but did not visit and that are not excluded."""

@@ -1,5 +1,6 @@
 """The owner table, with blocks that lie where the test says: at boundaries, side by side, over what was missed."""
 
+import array
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -327,3 +328,39 @@ def test_what_was_forgotten_is_gone_from_the_table(scripted: Scripted):
     assert _native.owner_of(HERE) is None
     assert _native.owner_of(HERE + LEAF - GRANULE) is None
     assert_sums_hold()
+
+
+@pytest.mark.parametrize("size", [1, 17, 600, 3 * MIB, 200 * MIB])
+def test_the_block_around_an_address_is_found_wherever_it_begins(size: int, scripted: Scripted):
+    for at in (HERE + 4096, HERE + LEAF - GRANULE):
+        with thag_nb.task("owner"):
+            block = scripted.malloc(at, size)
+        for inside in {at, at + 1, at + size // 2, at + size - 1} - {at + size}:
+            assert _native.block_around(inside) == (block, size)
+        assert _native.block_around(at + size) is None
+        assert _native.block_around(at - 1) is None
+        scripted.free(block)
+        assert _native.block_around(at) is None
+
+
+def test_the_block_around_an_address_is_the_nearest(scripted: Scripted):
+    with thag_nb.task("owner"):
+        blocks = [scripted.malloc(HERE + 4096 * i, 1000) for i in range(3)]
+    assert _native.block_around(blocks[1] + 999) == (blocks[1], 1000)
+    assert _native.block_around(blocks[1] + 1000) is None
+    for block in blocks:
+        scripted.free(block)
+    assert _native.block_around(1 << 63) is None
+    with pytest.raises(TypeError):
+        _native.block_around("here")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("scripted")
+def test_the_words_of_a_block_are_read_and_nothing_else():
+    with thag_nb.task("owner"):
+        numbers = array.array("Q", [7, 8, 9])
+    address = numbers.buffer_info()[0]
+    assert _native.words(address)[:4] == (address, 7, 8, 9)
+    assert _native.words(HERE) == (HERE,)
+    with pytest.raises(TypeError):
+        _native.words("here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -15,6 +16,12 @@ import numpy as np, pandas as pd
 ARRAY = functools.partial(np.ones, 100_000)
 import matplotlib; matplotlib.use("Agg"); import matplotlib.pyplot as plt
 warm = plt.figure(); warm.gca().plot([1]); warm.canvas.draw(); plt.close(warm); del warm
+try:
+    import pyarrow as pa, pyarrow.compute, polars as pl
+    pa.compute.add(pa.array([1.0]), 1).to_numpy(); pd.array(["a"], dtype="string[pyarrow]")
+    pl.DataFrame({"a": [1]}).lazy();
+except ModuleNotFoundError:
+    pass
 folder = tempfile.mkdtemp(); sys.path.insert(0, folder)
 _ = pathlib.Path(folder, "mine.py").write_text(
     "import functools\\nimport numpy as np\\nkept = []\\n"
@@ -219,6 +226,21 @@ KINDS = {
         "log = logging.getLogger('shop'); log.addHandler(logging.NullHandler()); log.handlers[0].data = ARRAY()"
     ),
 }
+if find_spec("pyarrow") and find_spec("polars"):
+    KINDS |= {
+        "a table of Arrow": "x = pa.table({'a': pa.compute.add(ARRAY(), 1)})",
+        "a table of Arrow that is shown": "x = pa.table({'a': pa.compute.add(ARRAY(), 1)})\nx",
+        "a table of Arrow and a slice of it": "x = pa.table({'a': pa.compute.add(ARRAY(), 1)}); part = x.slice(10, 20)",
+        "two names for a table of Arrow": "x = y = pa.table({'a': pa.compute.add(ARRAY(), 1)})",
+        "a table of Arrow in a cycle": "x = Node(); x.itself = x; x.data = pa.table({'a': pa.compute.add(ARRAY(), 1)})",
+        "an array over a table of Arrow": "x = pa.table({'a': pa.compute.add(ARRAY(), 1)})['a'].chunk(0).to_numpy()",
+        "a frame of text in Arrow": (
+            "x = pd.DataFrame({'s': pd.array([f'text {n}' for n in range(50_000)], dtype='string[pyarrow]')})"
+        ),
+        "a reader of a table of Arrow": "x = pa.table({'a': pa.compute.add(ARRAY(), 1)}); y = x.to_reader()",
+        "a frame of Polars": "x = pl.DataFrame({'a': range(100_000)})",
+        "a frame of Polars and a lazy one": "x = pl.DataFrame({'a': range(100_000)}); y = x.lazy()",
+    }
 NOTHING_TO_SAY = {
     "a logger of a library",
     "an output of a cell that left garbage",

@@ -20,7 +20,8 @@ from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from thag_nb import _native
-from thag_nb.holders import foreign, kinds
+from thag_nb.holders import kinds
+from thag_nb.holders.foreign import Asked
 from thag_nb.holders.lines import Caches, Line
 from thag_nb.holders.modules import Modules, is_dunder, package_of, type_name, type_package
 from thag_nb.holders.release import Group, GroupKind, Release
@@ -161,8 +162,8 @@ class _Walk:
     """Visits everything once. `sums` has for each of `holders` the bytes by context."""
 
     def __init__(self, user: Namespace, progress: Progress | None) -> None:
-        self._readers = foreign.readers()
-        self._walk = _native.Walk(kinds.known(), tuple(self._readers))
+        self._asked = Asked()
+        self._walk = _native.Walk(kinds.known(), self._asked.types)
         self._walk.include(gc.get_objects())  # what is made from now on is the walk's own
         self.holders: list[Holder] = []
         self.sums: list[dict[int, int]] = []
@@ -177,13 +178,22 @@ class _Walk:
         self._detours: list[Group] = []
         self._passing = user.in_passing()
         self._own = [user.names, sys.modules, progress, self._modules.dicts, *self._modules.dicts.values()]
+        self._own += [self._asked, *self._asked.own_objects()]
         self._own += user.own_objects()  # kept: in a trial, what has one reference only is not looked up
         self._walk.exclude([self, *self._own, self._own])
         try:
             self._go()
         finally:
             # Whoever interrupts this keeps its frames, but not what the user lets go of.
-            for kept in (self._groups, self._detours, self._passing, self._caches, self._left_alone, self._own):
+            for kept in (
+                self._groups,
+                self._detours,
+                self._passing,
+                self._caches,
+                self._left_alone,
+                self._own,
+                self._asked,
+            ):
                 kept.clear()
 
     def row(self, number: int, held_bytes: int, record: ContextRecord, under: str) -> Held:
@@ -209,8 +219,10 @@ class _Walk:
         self._follow_caches()
         self._follow_left_alone()
         garbage = self._follow_rest()
+        self._follow_asked()
         self._try(garbage)
         self._follow(_GARBAGE, garbage)
+        self._follow_asked()
 
     def _follow_names(self) -> None:
         shell = self._user.shell
@@ -324,8 +336,7 @@ class _Walk:
     def _is_passed(self, thing: Any, number: int, objects: list[Any]) -> bool:
         """Whether to go on from something special. To `objects` is added what to go on from instead."""
         kind = type(thing)
-        if kind in self._readers:
-            self._walk.hold(thing, tuple(self._readers[kind](thing)))
+        if self._asked.add(thing, number, self.holders[number].kind != "object"):
             return True
         if kind is FunctionType:
             # An imported function is held by its module, but not one of its making, which holds what it was given.
@@ -372,6 +383,11 @@ class _Walk:
         for things in by_type.values():
             self._follow(Holder(f"({with_article(type_name(type(things[0])))})", "object"), things, GroupKind.PASSING)
         return self._walk.unvisited(rest)
+
+    def _follow_asked(self) -> None:
+        """What libraries tell of their objects, after all else: what they were lent is the lender's."""
+        for number, buffers in self._asked.ask(self._walk):
+            self._follow_more(number, buffers)
 
     def _try(self, garbage: list[Any]) -> None:
         groups = [group for group in self._groups if group[1] is not GroupKind.PASSING]

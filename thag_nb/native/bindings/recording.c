@@ -304,9 +304,71 @@ native_owner_of(PyObject *Py_UNUSED(module), PyObject *argument)
     return Py_BuildValue("Kn", (unsigned long long)context_id, (Py_ssize_t)size);
 }
 
+static PyObject *
+native_block_around(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    void *address = PyLong_AsVoidPtr(argument);
+    const void *block = PyErr_Occurred() ? NULL : thag_owners_around(address);
+    if (block == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    return Py_BuildValue("Nn", PyLong_FromVoidPtr((void *)(uintptr_t)block), (Py_ssize_t)thag_owners_peek(block).size);
+}
+
+/* What a capsule holds, or what a number says; NULL with an exception. */
+static const void *
+place_of(PyObject *place)
+{
+    return PyCapsule_CheckExact(place) ? PyCapsule_GetPointer(place, PyCapsule_GetName(place)) : PyLong_AsVoidPtr(place);
+}
+
+static bool
+word_set(PyObject *words, Py_ssize_t i, const void *word)
+{
+    PyObject *number = PyLong_FromVoidPtr((void *)(uintptr_t)word);
+    if (number != NULL) {
+        PyTuple_SET_ITEM(words, i, number);
+    }
+    return number != NULL;
+}
+
+static PyObject *
+native_words(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    const void *block = place_of(argument);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_ssize_t count = (Py_ssize_t)(thag_owners_peek(block).size / sizeof(void *));
+    PyObject *words = PyTuple_New(count + 1);
+    bool made = words != NULL && word_set(words, 0, block);
+    for (Py_ssize_t i = 0; made && i < count; i++) {
+        made = word_set(words, i + 1, ((void *const *)block)[i]);
+    }
+    if (!made) {
+        Py_CLEAR(words);
+    }
+    return words;
+}
+
+static PyObject *
+native_buffer_address(PyObject *Py_UNUSED(module), PyObject *exporter)
+{
+    Py_buffer buffer;
+    if (PyObject_GetBuffer(exporter, &buffer, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    PyObject *address = PyLong_FromVoidPtr(buffer.buf);
+    PyBuffer_Release(&buffer);
+    return address;
+}
+
 PyMethodDef thag_recording_methods[] = {
     {"read", THAG_FASTCALL(native_read), METH_FASTCALL, NULL},
     {"audit", native_audit, METH_NOARGS, NULL},
     {"owner_of", native_owner_of, METH_O, NULL},
+    {"block_around", native_block_around, METH_O, NULL},
+    {"words", native_words, METH_O, NULL},
+    {"buffer_address", native_buffer_address, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -284,19 +284,24 @@ native_include(PyObject *self, PyObject *objects)
     return walk_mark(self, objects, THAG_UNVISITED);
 }
 
+static bool
+has_given(const void *block, const void *walk)
+{
+    return thag_walk_has_given(walk, block);
+}
+
 static PyObject *
 native_hold(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     if (count != 2 || !PyTuple_Check(arguments[1])) {
         return PyErr_Format(PyExc_TypeError, "hold takes an object and a tuple of addresses");
     }
+    thag_walk *walk = &((walk_object *)self)->walk;
     int collector_was_on = thag_bookkeeping_begin();
-    bool held = thag_foreign_hold(&((walk_object *)self)->walk.foreign, arguments[0], arguments[1]);
+    PyObject *held = thag_foreign_hold(&walk->foreign, arguments[0], arguments[1], has_given, walk);
+    PyObject *listed = held == NULL ? NULL : PySequence_List(held);
     thag_bookkeeping_end(collector_was_on);
-    if (!held) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return listed;
 }
 
 static PyObject *

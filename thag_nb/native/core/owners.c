@@ -304,6 +304,40 @@ thag_owners_peek(const void *block)
     return at == NULL ? (thag_owner){.slot = 0} : record_read(at, beside);
 }
 
+/* ---- the record around an address ---- */
+
+/* The last entry up to an index of a leaf that a record begins with; -1 if there is none. */
+static int64_t
+begins_last(const thag_entry *leaf, int64_t index)
+{
+    while (index >= 0 && !begins(leaf + index)) {
+        index--;
+    }
+    return index;
+}
+
+/* Blocks do not overlap: the last one that begins below is the only one that may reach as far. It may begin many leaves below. */
+const void *
+thag_owners_around(const void *inside)
+{
+    enum { LEAVES_AT_MOST = 1 << 12 };
+    uintptr_t address = (uintptr_t)inside;
+    if (address >> THAG_ADDRESS_BITS) {
+        return NULL;
+    }
+    int64_t index = (int64_t)index_in_leaf(address), number = (int64_t)(address >> THAG_LEAF_SHIFT);
+    for (int64_t lowest = number - LEAVES_AT_MOST; number >= 0 && number > lowest; number--) {
+        const thag_entry *leaf = atomic_load_explicit(&thag_owner_leaves[number], memory_order_acquire);
+        int64_t found = leaf == NULL ? -1 : begins_last(leaf, index);
+        if (found >= 0) {
+            const char *block = (const char *)(((uintptr_t)number << THAG_LEAF_SHIFT) + ((uintptr_t)found << THAG_GRANULE_SHIFT));
+            return address - (uintptr_t)block < thag_owners_peek(block).size ? block : NULL;
+        }
+        index = THAG_LEAF_ENTRIES - 1;
+    }
+    return NULL;
+}
+
 /* ---- stale records ---- */
 
 /* The beginning of the record that reaches to `at` from below; NULL if none does. */

@@ -61,6 +61,10 @@ thag_owner thag_owners_take(const void *block);
    then gets slot 0. */
 thag_owner thag_owners_peek(const void *block);
 
+/* Where the recorded block begins that an address lies in; NULL if there is none. Slow in the middle of a large one. Any thread,
+   as above. */
+const void *thag_owners_around(const void *inside);
+
 /* Calls `visit` for every record. Meant for checks: it reads every touched page. GIL; blocks that other threads free
    meanwhile may or may not be seen. */
 void thag_owners_walk(void (*visit)(uint32_t slot, size_t size, void *data), void *data);

@@ -288,6 +288,16 @@ array_visit(PyObject *object, const thag_kinds *kinds, const thag_blocks_visitor
     return !may_hold(array->dtype) || items_visit(array, 0, array->data, kinds, visitor);
 }
 
+bool
+thag_array_borrows(PyObject *object, const thag_kinds *kinds)
+{
+    if (!Py_IS_TYPE(object, kinds->types[THAG_NUMPY_ARRAY])) {
+        return false;
+    }
+    const numpy_array *array = (const numpy_array *)object;
+    return !(array->flags & NUMPY_OWNS_DATA) && array->base != NULL && !PyObject_CheckBuffer(array->base);
+}
+
 /* A record with fields is a view, of an array of its own if it is a copy. Bytes without fields may be its alone. */
 typedef struct {
     PyObject_VAR_HEAD

@@ -84,46 +84,61 @@ slot_take(thag_foreign *foreign, uintptr_t key)
     return slot;
 }
 
-/* A new reference to what stands for the block at the address; NULL with an exception. */
-static PyObject *
-buffer_at(thag_foreign *foreign, PyObject *address)
+/* What stands for the block at an address: known, or new; borrowed from the list that it is added to. */
+static bool
+buffer_add(thag_foreign *foreign, const void *block, PyObject *buffers)
 {
-    uintptr_t start = (uintptr_t)PyLong_AsVoidPtr(address);
-    holding *slot = PyErr_Occurred() ? NULL : slot_take(foreign, start | OF_BUFFER);
+    holding *slot = slot_take(foreign, (uintptr_t)block | OF_BUFFER);
     if (slot == NULL) {
-        return NULL;
-    }
-    if (slot->kept != NULL) {
-        return Py_NewRef(slot->kept);
-    }
-    thag_buffer *buffer = PyObject_New(thag_buffer, &thag_buffer_type);
-    if (buffer != NULL) {
-        buffer->address = (const void *)start;
-        slot->kept = (PyObject *)buffer;
-    }
-    return (PyObject *)buffer;
-}
-
-bool
-thag_foreign_hold(thag_foreign *foreign, PyObject *object, PyObject *addresses)
-{
-    Py_ssize_t count = PyTuple_GET_SIZE(addresses);
-    PyObject *buffers = PyTuple_New(count);
-    for (Py_ssize_t i = 0; buffers != NULL && i < count; i++) {
-        PyObject *buffer = buffer_at(foreign, PyTuple_GET_ITEM(addresses, i));
-        if (buffer == NULL) {
-            Py_CLEAR(buffers);
-            break;
-        }
-        PyTuple_SET_ITEM(buffers, i, buffer);
-    }
-    holding *slot = buffers == NULL ? NULL : slot_take(foreign, (uintptr_t)object);
-    if (slot == NULL) {
-        Py_XDECREF(buffers);
         return false;
     }
-    Py_XSETREF(slot->kept, buffers);
-    return true;
+    if (slot->kept != NULL) {
+        return PyList_Append(buffers, slot->kept) == 0;
+    }
+    thag_buffer *buffer = PyObject_New(thag_buffer, &thag_buffer_type);
+    if (buffer == NULL) {
+        return false;
+    }
+    buffer->address = block;
+    bool added = PyList_Append(buffers, (PyObject *)buffer) == 0;
+    slot->kept = added ? (PyObject *)buffer : NULL;
+    Py_DECREF(buffer);
+    return added;
+}
+
+static bool
+is_known(const thag_foreign *foreign, const void *block)
+{
+    return foreign->slots != NULL && slot_find(foreign, (uintptr_t)block | OF_BUFFER)->kept != NULL;
+}
+
+PyObject *
+thag_foreign_hold(thag_foreign *foreign, PyObject *object, PyObject *addresses,
+                  bool (*has_given)(const void *block, const void *data), const void *data)
+{
+    PyObject *listed = PyList_New(0);
+    bool done = listed != NULL;
+    for (Py_ssize_t i = 0; done && i < PyTuple_GET_SIZE(addresses); i++) {
+        const void *block = PyLong_AsVoidPtr(PyTuple_GET_ITEM(addresses, i));
+        done = !PyErr_Occurred();
+        if (done && (is_known(foreign, block) || !has_given(block, data))) {
+            done = buffer_add(foreign, block, listed);
+        }
+    }
+    PyObject *buffers = done ? PyList_AsTuple(listed) : NULL;
+    Py_XDECREF(listed);
+    holding *slot = buffers == NULL ? NULL : slot_take(foreign, (uintptr_t)object);
+    if (slot != NULL && slot->kept != NULL) {
+        PyErr_Format(PyExc_ValueError, "what it holds was told before: %R", (PyObject *)Py_TYPE(object));
+        slot = NULL;
+    }
+    if (slot == NULL) {
+        Py_XDECREF(buffers);
+        return NULL;
+    }
+    PyObject_GC_UnTrack(buffers);       /* nobody else comes to it */
+    slot->kept = buffers;
+    return buffers;
 }
 
 bool

@@ -20,9 +20,10 @@ typedef struct {
     size_t count;
 } thag_foreign;
 
-/* Lets an object hold the buffers at these addresses, a tuple of integers; what it was told to hold before, no longer. False
-   with an exception. GIL. */
-bool thag_foreign_hold(thag_foreign *foreign, PyObject *object, PyObject *addresses);
+/* Lets an object hold the buffers at these addresses, a tuple of integers, but for those blocks that `has_given` tells to be of
+   other objects; a ValueError if it was told of before. A tuple of the buffers, borrowed; NULL with an exception. GIL. */
+PyObject *thag_foreign_hold(thag_foreign *foreign, PyObject *object, PyObject *addresses,
+                            bool (*has_given)(const void *block, const void *data), const void *data);
 
 /* Tells of the buffers that the object holds. False if the visitor ended that. GIL. */
 bool thag_foreign_visit(const thag_foreign *foreign, PyObject *object, const thag_blocks_visitor *visitor);

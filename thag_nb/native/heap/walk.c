@@ -14,6 +14,7 @@
 
 #include "walk.h"
 
+#include "arrays.h"
 #include "lifecycle.h"
 
 void
@@ -27,6 +28,7 @@ thag_walk_clear(thag_walk *walk)
 {
     thag_visited_clear(&walk->visited);
     thag_visited_clear(&walk->foreign_types);
+    thag_visited_clear(&walk->given);
     thag_foreign_clear(&walk->foreign);
     thag_frontier_clear(&walk->frontier);
 }
@@ -136,6 +138,7 @@ typedef struct {
     int32_t holder;
     const thag_walk_listener *listener;
     bool failed;
+    bool lends;                 /* whether a library may know the blocks that are told as well */
     uint64_t context_id;        /* consecutive blocks usually have one owner: whose bytes these are, not yet reported */
     int64_t bytes;
 } follow;
@@ -149,13 +152,27 @@ follow_report_bytes(follow *follow)
     follow->bytes = 0;
 }
 
+/* False if the block was told before: by an object that was lent it, or for the one that lent it. */
+static bool
+follow_gives(follow *follow, const void *address)
+{
+    thag_visit *visit = thag_visited_find(&follow->walk->given, address);
+    if (visit == NULL) {
+        follow->failed = true;
+        return false;
+    }
+    bool is_first = visit->first_holder == THAG_UNVISITED;
+    visit->first_holder = follow->holder;
+    return is_first;
+}
+
 static void
 follow_block(const void *address, void *data)
 {
     follow *follow = data;
     size_t size;
     uint64_t context_id = thag_lifecycle_owner_of(address, &size);
-    if (context_id == 0) {
+    if (context_id == 0 || (follow->lends && !follow_gives(follow, address))) {
         return;
     }
     if (context_id != follow->context_id) {
@@ -174,6 +191,10 @@ thag_walk_is_cache(PyObject *object, const thag_walk *walk)
 bool
 thag_walk_add_foreign(thag_walk *walk, PyTypeObject *type)
 {
+    if (type == walk->kinds.types[THAG_NUMPY_ARRAY]) {
+        walk->asks_arrays = true;
+        return true;
+    }
     return thag_visited_find(&walk->foreign_types, type) != NULL;
 }
 
@@ -187,7 +208,24 @@ bool
 thag_walk_is_special(PyObject *object, const thag_walk *walk)
 {
     return PyType_Check(object) || PyFunction_Check(object) || PyModule_Check(object) || PyFrame_Check(object)
-           || PyTraceBack_Check(object) || thag_walk_is_cache(object, walk) || is_foreign(object, walk);
+           || PyTraceBack_Check(object) || thag_walk_is_cache(object, walk) || is_foreign(object, walk)
+           || (walk->asks_arrays && thag_array_borrows(object, &walk->kinds));
+}
+
+bool
+thag_walk_has_given(const thag_walk *walk, const void *block)
+{
+    if (thag_visited_peek(&walk->given, block) != NULL) {
+        return true;
+    }
+    enum { MOST_IN_FRONT = 4 };     /* words of an object that has a head for the collector and a dict */
+    for (int i = 0; i <= MOST_IN_FRONT; i += 2) {
+        const thag_visit *visit = thag_visited_peek(&walk->visited, (void *const *)block + i);
+        if (visit != NULL && visit->first_holder >= 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void
@@ -217,11 +255,19 @@ is_single_leaf(PyObject *object)
 
 static bool follow_object(PyObject *object, void *data);
 
+/* Libraries take over memory of objects that show it as a buffer, and tell of it as theirs. */
+static bool
+may_lend(PyObject *object)
+{
+    return PyObject_CheckBuffer(object) || Py_IS_TYPE(object, &thag_buffer_type);
+}
+
 static void
 follow_expand(follow *follow, PyObject *object)
 {
     thag_blocks_visitor visitor = {follow_block, follow_object, follow};
     follow->walk->seen_count++;
+    follow->lends = (follow->walk->asks_arrays || follow->walk->foreign_types.count > 0) && may_lend(object);
     thag_walk_expand(object, follow->walk, &visitor);
 }
 

@@ -14,7 +14,9 @@ typedef struct {
     thag_frontier frontier;
     thag_kinds kinds;
     thag_visited foreign_types; /* whose objects only their library can look into */
+    bool asks_arrays;           /* whether NumPy's are special that are over memory of something else */
     thag_foreign foreign;
+    thag_visited given;         /* the blocks that libraries may have been lent, and those that they told of */
     size_t seen_count;          /* of objects that were gone into so far */
 } thag_walk;
 
@@ -51,9 +53,12 @@ bool thag_walk_is_cache(PyObject *object, const thag_walk *walk);
 /* What leads everywhere, is gone into in another way than the collector does, or must be asked for what it holds. */
 bool thag_walk_is_special(PyObject *object, const thag_walk *walk);
 
-/* From now on objects of this very type are special: the caller asks them, and says by thag_foreign_hold what they hold. False
-   without memory. GIL. */
+/* From now on objects of this very type are special: the caller asks them, and says by thag_foreign_hold what they hold. Of NumPy's
+   arrays, only those that thag_array_borrows tells. False without memory. GIL. */
 bool thag_walk_add_foreign(thag_walk *walk, PyTypeObject *type);
+
+/* Whether a block was told as an object's own, or lies where a visited object does. GIL. */
+bool thag_walk_has_given(const thag_walk *walk, const void *block);
 
 /* Calls `visitor` for the object's blocks and once for each reference that it has. Ends when `object` returns false. */
 void thag_walk_expand(PyObject *object, const thag_walk *walk, const thag_blocks_visitor *visitor);
