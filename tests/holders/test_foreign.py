@@ -13,7 +13,7 @@ from thag_nb.holders import kinds
 from thag_nb.holders.foreign import Asked
 
 SESSION = '''
-import gc, json, mmap
+import gc, json, mmap, weakref
 import numpy as np
 import thag_nb
 from thag_nb.holders import walk
@@ -346,7 +346,9 @@ def test_half_made_and_closed_objects_are_survived() -> None:
     pytest.importorskip("polars")
     rows, live = told_of("""
         with thag_nb.task("odd"):
-            odd = [kind.__new__(kind) for kind in (pa.Table, pa.RecordBatch, pa.Int64Array, pl.DataFrame, pl.Series)]
+            kinds = [pa.Table, pa.RecordBatch, pa.Int64Array, pa.ChunkedArray, pl.DataFrame, pl.Series]
+            odd = [kind.__new__(kind) for kind in (*kinds, pa.Buffer, pa.ResizableBuffer, pa.Buffer)]
+            weak = weakref.ref(odd[-1])
             closed = mmap.mmap(-1, 5_000)
             closed.close()
         print(json.dumps(rows("odd")))

@@ -6,6 +6,7 @@ the library's own functions, which copy and compute nothing; what they would hav
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from thag_nb import _native
 
 Reader: TypeAlias = Callable[[Any], Iterable[int]]
+_WORD_BYTES = 8
 
 
 class Library(NamedTuple):
@@ -130,8 +132,8 @@ def _arrow() -> Library | None:
     if arrow is None:
         return None
     readers: dict[type, Reader] = dict.fromkeys((arrow.Array, *_below(arrow.Array)), _of_array)
-    readers |= dict.fromkeys((arrow.Buffer, *_below(arrow.Buffer)), _of_buffer)
-    readers |= {arrow.ChunkedArray: _of_chunks, arrow.Table: _of_table, arrow.RecordBatch: _of_batch}
+    readers |= dict.fromkeys((arrow.Buffer, *_below(arrow.Buffer)), _if_made(_of_buffer))
+    readers |= {arrow.ChunkedArray: _if_made(_of_chunks), arrow.Table: _of_table, arrow.RecordBatch: _of_batch}
     dataset = sys.modules.get("pyarrow._dataset")
     names = ("InMemoryDataset", "Scanner")
     hoarders = [getattr(dataset, name) for name in names if hasattr(dataset, name)]
@@ -144,6 +146,24 @@ def _below(kind: type) -> Iterator[type]:
         if below.__module__.startswith("pyarrow."):  # and not somebody's own
             yield below
             yield from _below(below)
+
+
+def _if_made(reader: Reader) -> Reader:
+    """Leaves alone what `__new__` alone has made: of that, Arrow goes on to tell by way of a null pointer."""
+
+    def of_made(thing: Any) -> Iterable[int]:
+        kind: Any = type(thing)
+        return () if _content(thing) == _content(kind.__new__(kind)) else reader(thing)
+
+    return of_made
+
+
+def _content(thing: Any) -> bytes:
+    """The bytes of an object, but for its head, and for what refers to it weakly."""
+    kind = type(thing)
+    whole = ctypes.string_at(id(thing), kind.__basicsize__)
+    weak = kind.__weakrefoffset__ or kind.__basicsize__
+    return whole[object.__basicsize__ : weak] + whole[weak + _WORD_BYTES :]
 
 
 def _of_buffer(buffer: Any) -> Iterator[int]:
@@ -178,7 +198,7 @@ def _is_of_users(kind: Any) -> bool:
 
 
 def _of_chunks(chunked: Any) -> Iterator[int]:
-    if chunked.type is not None and not _is_of_users(chunked.type):
+    if not _is_of_users(chunked.type):
         yield from chain.from_iterable(map(_of_array, chunked.chunks))
 
 
@@ -295,9 +315,6 @@ def _of_image(image: Any) -> Iterator[int]:
         owner = _native.owner_of(part)
         if owner is not None and owner[1] == height_bytes:
             yield from _native.words(part)[1:]
-
-
-_WORD_BYTES = 8
 
 
 # ---- NumPy ----
