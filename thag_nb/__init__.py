@@ -100,10 +100,12 @@ def contexts(*, recording: Recording | None = None) -> DataFrame:
     Columns: ``name, kind, parent_id, allocator, state``; the bytes ``live_bytes, peak_bytes, total_bytes`` with
     everything started under the context, ``self_live_bytes, self_peak_bytes, self_total_bytes`` without; the counts
     ``allocations, frees, foreign_frees``; ``retained_bytes``, what was live when the context ended; and the nanoseconds
-    ``started_ns, duration_ns``; at last the bytes ``at_session_peak_bytes``, what the context itself had live at the
-    session's peak, and ``at_parent_peak_bytes``, what it had at its parent's peak, with everything below it. See
-    `ContextRecord`. Live bytes are not RSS; retained is not leaked. Raises `NotARecordingError` if `recording` is
-    something else.
+    ``started_ns, duration_ns``; the bytes ``at_session_peak_bytes``, what the context itself had live at the session's
+    peak, and ``at_parent_peak_bytes``, what it had at its parent's peak, with everything below it; and by where they
+    were asked for, how many of ``self_live_bytes`` and ``at_session_peak_bytes`` are NumPy's and native code's:
+    ``self_live_numpy_bytes, self_live_native_bytes, at_session_peak_numpy_bytes, at_session_peak_native_bytes``; the
+    rest is Python's. See `ContextRecord`. Live bytes are not RSS; retained is not leaked. Raises `NotARecordingError`
+    if `recording` is something else.
     """
     from thag_nb.recordings import frames
 

@@ -8,7 +8,8 @@ import gc
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from blocks import RAW
 from figures import of
+from scripted import numpy_handler
 
 import thag_nb
 from thag_nb import _native
@@ -34,6 +36,8 @@ UNITS = {
 NOISE = (1 << 13) // 2  # what Python itself takes meanwhile is less
 ROOT = 0
 SLOTS = 24
+SOURCES = ("python", "python", "native", "numpy")  # of a slot, by its place among four
+NEEDS_GIL = 1  # the place of those that must not be used without
 ENOUGH = (1 << 14) * 3 // 2  # contexts, that older ones are surely given back
 
 
@@ -63,7 +67,8 @@ class Trace:
             steps, context = [], choose.randrange(contexts)
             for _ in range(choose.randint(1, 60)):
                 context = choose.randrange(contexts) if choose.random() < 0.4 else context
-                slot = choose.randrange(SLOTS) if way == "attached" else choose.randrange(0, SLOTS, 2)
+                slots = [slot for slot in range(SLOTS) if way == "attached" or slot % 4 != NEEDS_GIL]
+                slot = choose.choice(slots)
                 units = choose.choice([0, choose.randint(1, 6), choose.randint(1, 30)])
                 steps.append(Step(context, slot, units * unit))
             parts.append((Step * len(steps))(*steps))
@@ -75,24 +80,24 @@ class Model:
     """Levels. A peak's composition is written down whole, whenever there is a new one."""
 
     parents: list[int]
-    selves: list[int] = field(default_factory=list)
+    selves: list[Counter[str]] = field(default_factory=list)  # by source
     peaks: list[int] = field(default_factory=list)
     children_at_peak: dict[int, dict[int, int]] = field(default_factory=dict)
-    selves_at_session_peak: list[int] = field(default_factory=list)
+    selves_at_session_peak: list[Counter[str]] = field(default_factory=list)
     ties: set[int] = field(default_factory=set)  # those that were as high again, so that the noise decides when it was
     blocks: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.selves = [0] * len(self.parents)
+        self.selves = [Counter() for _ in self.parents]
         self.peaks = [0] * len(self.parents)
         self.children_at_peak = {number: dict.fromkeys(self.children(number), 0) for number in range(len(self.parents))}
-        self.selves_at_session_peak = list(self.selves)
+        self.selves_at_session_peak = list(map(Counter, self.selves))
 
     def children(self, number: int) -> list[int]:
         return [child for child, parent in enumerate(self.parents) if parent == number]
 
     def live(self, number: int) -> int:
-        return self.selves[number] + sum(self.live(child) for child in self.children(number))
+        return self.selves[number].total() + sum(self.live(child) for child in self.children(number))
 
     def moved(self, *contexts: int) -> set[int]:
         found = set()
@@ -103,11 +108,11 @@ class Model:
         return found
 
     def apply(self, step: Step) -> None:
-        wanted = step.size
+        wanted, source = step.size, SOURCES[step.slot % 4]
         owner, units = self.blocks.pop(step.slot, (step.context, 0))
         grows = wanted > units
-        self.selves[owner] -= units
-        self.selves[step.context if grows else owner] += wanted
+        self.selves[owner][source] -= units
+        self.selves[step.context if grows else owner][source] += wanted
         if wanted:
             self.blocks[step.slot] = (step.context if grows else owner, wanted)
         for number in self.moved(step.context, owner):
@@ -118,18 +123,27 @@ class Model:
                 self.peaks[number] = self.live(number)
                 self.children_at_peak[number] = {child: self.live(child) for child in self.children(number)}
                 if number == ROOT:
-                    self.selves_at_session_peak = list(self.selves)
+                    self.selves_at_session_peak = list(map(Counter, self.selves))
 
 
 @pytest.fixture(scope="module")
-def turns(build: Callable[..., Path]) -> tuple[Any, Any]:
-    """support/turns.c, with the GIL and without."""
+def turns(build: Callable[..., Path]) -> Iterator[tuple[Any, Any]]:
+    """support/turns.c, with the GIL and without; and the native domain is recorded."""
     path = str(build("turns.c"))
     libraries = ctypes.PyDLL(path), ctypes.CDLL(path)
     for library in libraries:
+        library.use_numpy(ctypes.c_void_p(numpy_handler()))
         library.take_all.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
         library.take_turns.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
-    return libraries
+    said_of_native(True)
+    yield libraries
+    said_of_native(False)
+
+
+def said_of_native(wanted: bool) -> None:
+    """What `start` goes by when nothing is said."""
+    thag_nb.start(native=wanted)
+    thag_nb.stop()
 
 
 def take_in_threads(library: Any, steps: ctypes.Array[Step], slots: Any, flows: list[contextvars.Context]) -> None:
@@ -188,6 +202,11 @@ def run(trace: Trace, turns: tuple[Any, Any]) -> tuple[Recording, list[int], Con
     return recording, [_native.ROOT_ID, *(guard.context.id for guard in guards)], before
 
 
+def assert_sources(record: ContextRecord, figure: str, expected: Counter[str], near: Callable[[int], object]) -> None:
+    for source in ("numpy", "native"):
+        assert getattr(record, f"{figure}_{source}_bytes") == near(expected[source]), source
+
+
 @pytest.mark.parametrize("seed", range(TRACES))
 def test_it_is_what_adding_up_gives(seed, turns):
     trace = Trace.of_seed(seed)
@@ -201,8 +220,10 @@ def test_it_is_what_adding_up_gives(seed, turns):
     for number, record in enumerate(records[1:], 1):
         parent = trace.parents[number]
         assert record.peak_bytes == near(model.peaks[number])
+        assert_sources(record, "self_live", model.selves[number], near)
         if ROOT not in model.ties:
-            assert record.at_session_peak_bytes == near(model.selves_at_session_peak[number])
+            assert record.at_session_peak_bytes == near(model.selves_at_session_peak[number].total())
+            assert_sources(record, "at_session_peak", model.selves_at_session_peak[number], near)
         if parent not in model.ties:
             assert record.at_parent_peak_bytes == near(model.children_at_peak[parent][number])
     assert records[0].peak_bytes - before.live_bytes == near(model.peaks[ROOT])
@@ -218,6 +239,24 @@ def at_session_peak() -> dict[str, int]:
 
 
 SIZE = 50_000_000  # more than anything else here
+
+
+def test_what_was_freed_for_another_before_the_peak_is_no_part_of_it(turns):
+    """All in one batch of events."""
+    raw, native, numpy, first = 0, 2, 3, 4
+    slots = (ctypes.c_void_p * SLOTS)()
+    sizes = {native: 3_000, numpy: 2_000}
+    with thag_nb.task("owner"):
+        thag_nb.reset()
+        turns[0].take_all((Step * 2)(*(Step(ROOT, slot, size) for slot, size in sizes.items())), 2, slots)
+    with thag_nb.task("peaking"):
+        steps = [(first, 1), (native, 0), (raw, 40_000), (numpy, 0), (raw, 0), (first, 0)]
+        turns[0].take_all((Step * len(steps))(*(Step(ROOT, *step) for step in steps)), len(steps), slots)
+    owner, peaking = of("owner"), of("peaking")
+    assert owner.at_session_peak_native_bytes == 0
+    assert owner.at_session_peak_numpy_bytes == 2_000
+    assert peaking.at_session_peak_bytes > 40_000
+    assert peaking.at_session_peak_native_bytes == peaking.at_session_peak_numpy_bytes == 0
 
 
 def test_a_stop_does_not_change_it():

@@ -137,5 +137,20 @@ def test_who_made_up_the_session_s_peak_is_told_and_adds_up() -> None:
     )
 
 
+def test_where_the_bytes_of_the_peak_were_asked_for_is_told() -> None:
+    def told(**sources: int) -> list[str]:
+        source_figures = {f"at_session_peak_{source}_bytes": size for source, size in sources.items()}
+        task = context(3, "load", at_session_peak_bytes=9 * MIB, **source_figures)
+        made = recording((root(at_session_peak_bytes=MIB, at_session_peak_native_bytes=0), b""), (task, b""))
+        lines = costs_bundle(made, figure=False)["text/plain"].splitlines()
+        return [line for line in lines if line.startswith("Of that")]
+
+    assert told(native=5 * MIB, numpy=3 * MIB) == [
+        "Of that, 5.0 MiB by native code, 3.0 MiB for NumPy's arrays, 2.0 MiB by Python"
+    ]
+    assert told(native=9 * MIB) == ["Of that, 9.0 MiB by native code, 1.0 MiB by Python"]
+    assert told() == []
+
+
 def test_a_recording_from_before_peaks_were_explained_says_nothing_of_it() -> None:
     assert "session's peak" not in costs_bundle(busy(), figure=False)["text/plain"]

@@ -208,7 +208,8 @@ def test_the_format_is_version_3_as_documented(tmp_path: Path) -> None:
     columns = (
         "context_id, name, kind, parent_id, allocator, state, live_bytes, peak_bytes, total_bytes, self_live_bytes, "
         "self_peak_bytes, self_total_bytes, allocations, frees, foreign_frees, retained_bytes, started_ns, "
-        "duration_ns, at_session_peak_bytes, at_parent_peak_bytes"
+        "duration_ns, at_session_peak_bytes, at_parent_peak_bytes, self_live_numpy_bytes, self_live_native_bytes, "
+        "at_session_peak_numpy_bytes, at_session_peak_native_bytes"
     )
     assert ", ".join(content["contexts"]) == columns  # a change of these is a new version
     assert (content["contexts"]["name"], content["contexts"]["live_bytes"]) == (["root"], [7])
@@ -242,12 +243,13 @@ def test_a_file_of_version_1_is_a_recording_without_marks_and_samples(tmp_path: 
     )
 
 
-def test_a_file_of_version_2_does_not_tell_what_peaks_were_made_up_of(tmp_path: Path) -> None:
-    source = recording((root(peak_bytes=9, at_session_peak_bytes=9, at_parent_peak_bytes=9), b""))
+def test_a_file_of_version_2_does_not_tell_what_peaks_and_bytes_were_made_up_of(tmp_path: Path) -> None:
+    later = ContextRecord._fields[18:]
+    source = recording((root(peak_bytes=9, **dict.fromkeys(later, 9)), b""))
     content = content_of(source, tmp_path / "run.json") | {"version": 2}
     path = write(tmp_path / "run.json", content)
     assert told(path).startswith("is a damaged recording: the columns of its contexts are not those of version 2;")
-    for field in ("at_session_peak_bytes", "at_parent_peak_bytes"):
+    for field in later:
         del content["contexts"][field]
     write(path, content)
     assert Recording.load(path).contexts == (root(peak_bytes=9),)

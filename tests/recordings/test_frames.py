@@ -25,7 +25,8 @@ def test_context_columns_are_the_contract() -> None:
     columns = (
         "name, kind, parent_id, allocator, state, live_bytes, peak_bytes, total_bytes, self_live_bytes, "
         "self_peak_bytes, self_total_bytes, allocations, frees, foreign_frees, retained_bytes, started_ns, "
-        "duration_ns, at_session_peak_bytes, at_parent_peak_bytes"
+        "duration_ns, at_session_peak_bytes, at_parent_peak_bytes, self_live_numpy_bytes, self_live_native_bytes, "
+        "at_session_peak_numpy_bytes, at_session_peak_native_bytes"
     )
     assert list(CONTEXT_COLUMNS) == columns.split(", ")
     assert list(contexts_frame(busy()).columns) == columns.split(", ")

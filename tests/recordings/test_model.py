@@ -42,6 +42,10 @@ def test_context_record_fields_are_the_contract_in_order() -> None:
         "duration_ns",
         "at_session_peak_bytes",
         "at_parent_peak_bytes",
+        "self_live_numpy_bytes",
+        "self_live_native_bytes",
+        "at_session_peak_numpy_bytes",
+        "at_session_peak_native_bytes",
     )
 
 

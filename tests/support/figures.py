@@ -15,3 +15,13 @@ def assert_sums_hold() -> None:
     contexts = thag_nb.read().contexts
     assert contexts[0].live_bytes == sum(record.self_live_bytes for record in contexts)
     assert contexts[0].peak_bytes == sum(record.at_session_peak_bytes for record in contexts)
+    for record in contexts:
+        assert_sources_fit(record)
+
+
+def assert_sources_fit(record: ContextRecord) -> None:
+    """NumPy's and native code's bytes are some, and no more than there are."""
+    for figure, whole in (("self_live", record.self_live_bytes), ("at_session_peak", record.at_session_peak_bytes)):
+        parts = [getattr(record, f"{figure}_{source}_bytes") for source in ("numpy", "native")]
+        assert min(parts) >= 0, (record, figure)
+        assert sum(parts) <= max(whole, 0), (record, figure)

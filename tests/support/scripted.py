@@ -36,8 +36,22 @@ _HANDLER_FUNCTIONS = {
 _WITH_GIL = {name: ctypes.PYFUNCTYPE(*types) for name, types in _HANDLER_FUNCTIONS.items()}
 _WITHOUT_GIL = {name: ctypes.CFUNCTYPE(*types) for name, types in _HANDLER_FUNCTIONS.items()}
 
+_DEFAULT_HANDLER = 306  # PyDataMem_DefaultHandler, in NumPy's table
+_capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_capsule_pointer.restype, _capsule_pointer.argtypes = _pointer, [ctypes.py_object, ctypes.c_char_p]
 _capsule_new = ctypes.pythonapi.PyCapsule_New
 _capsule_new.restype, _capsule_new.argtypes = ctypes.py_object, [_pointer, ctypes.c_char_p, _pointer]
+
+
+def numpy_handler() -> int:
+    """Where NumPy's own handler of data is."""
+    import numpy as np
+
+    api = _capsule_pointer(np._core._multiarray_umath._ARRAY_API, None)
+    table = ctypes.cast(api, ctypes.POINTER(_pointer))
+    capsule = ctypes.cast(table[_DEFAULT_HANDLER], ctypes.POINTER(ctypes.py_object)).contents.value
+    handler: int = _capsule_pointer(capsule, b"mem_handler")
+    return handler
 
 
 class Scripted:
@@ -60,7 +74,7 @@ class Scripted:
         self.handler = _Handler(b"scripted", 1, None, *addresses)
         self._capsule = ctypes.py_object(_capsule_new(ctypes.addressof(self.handler), b"mem_handler", None))
         self._table = (_pointer * 307)()
-        self._table[306] = ctypes.addressof(self._capsule)  # PyDataMem_DefaultHandler
+        self._table[_DEFAULT_HANDLER] = ctypes.addressof(self._capsule)
         self.api = _capsule_new(ctypes.addressof(self._table), None, None)
 
     def malloc(self, address: int | None, size: int) -> int | None:

@@ -194,7 +194,20 @@ def _at_the_peak(recording: Recording) -> list[str]:
         parts.append(f"others {format_bytes(rest)}")
     if root.at_session_peak_bytes:
         parts.append(f"outside of cells and tasks {format_bytes(root.at_session_peak_bytes)}")
-    return [f"At the session's peak, {format_bytes(whole)}: {', '.join(parts)}"]
+    return [
+        f"At the session's peak, {format_bytes(whole)}: {', '.join(parts)}",
+        *_sources_at_the_peak(recording, whole),
+    ]
+
+
+def _sources_at_the_peak(recording: Recording, whole: int) -> list[str]:
+    """Where these bytes were asked for, as far as that is not Python alone."""
+    numpy = sum(record.at_session_peak_numpy_bytes for record in recording.contexts)
+    native = sum(record.at_session_peak_native_bytes for record in recording.contexts)
+    if not numpy and not native:
+        return []
+    sources = {"by native code": native, "for NumPy's arrays": numpy, "by Python": whole - numpy - native}
+    return [f"Of that, {', '.join(f'{format_bytes(size)} {whose}' for whose, size in sources.items() if size)}"]
 
 
 def _left_out(session_costs: Costs) -> list[str]:

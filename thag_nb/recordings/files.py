@@ -21,7 +21,7 @@ written as contexts and marks have them, not empty and of one line, and what els
 when it is read. Neither ``resident_bytes`` nor ``duration_ns`` of a mark is below 0.
 
 Version 1 had neither ``marks`` nor ``resident``: it is read as a recording that has none. Those before 3 do not
-tell what peaks were made up of: ``at_session_peak_bytes`` and ``at_parent_peak_bytes`` are 0 then.
+tell what peaks were made up of, nor where bytes were asked for: the last six fields of a context are 0 then.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ _SINCE = {"contexts": 1, "marks": 2, "resident": 2}  # the version that had thes
 _FIELDS_SINCE = {
     "at_session_peak_bytes": 3,
     "at_parent_peak_bytes": 3,
+    "self_live_numpy_bytes": 3,
+    "self_live_native_bytes": 3,
+    "at_session_peak_numpy_bytes": 3,
+    "at_session_peak_native_bytes": 3,
 }  # which rows had from the beginning on, if not here
 _WORDS = {
     ("contexts", "kind"): ("root", "cell", "task", "system"),

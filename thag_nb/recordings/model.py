@@ -40,8 +40,12 @@ class ContextRecord(NamedTuple):
     ``at_session_peak_bytes`` is what was live of the context's own, and of those below that are not listed any more,
     when the root's live bytes were highest: over all contexts that adds up to the root's ``peak_bytes``.
     ``at_parent_peak_bytes`` is what was live of it, inclusive, when its parent's live bytes were highest; what is left
-    of that peak was the parent's own. The root has its own peak there. A reset begins both anew, and both are 0 in
-    files of before they were kept.
+    of that peak was the parent's own. The root has its own peak there. A reset begins both anew.
+
+    ``self_live_numpy_bytes`` and ``self_live_native_bytes`` are how much of ``self_live_bytes`` NumPy's data allocator
+    gave, and how much native code asked for with malloc, mmap or an allocator of its own; the rest is Python's.
+    ``at_session_peak_numpy_bytes`` and ``at_session_peak_native_bytes`` are the same of ``at_session_peak_bytes``. In
+    files of before these six were kept, they are 0.
     """
 
     context_id: int
@@ -64,6 +68,10 @@ class ContextRecord(NamedTuple):
     duration_ns: int
     at_session_peak_bytes: int = 0
     at_parent_peak_bytes: int = 0
+    self_live_numpy_bytes: int = 0
+    self_live_native_bytes: int = 0
+    at_session_peak_numpy_bytes: int = 0
+    at_session_peak_native_bytes: int = 0
 
 
 class TimelineBucket(NamedTuple):

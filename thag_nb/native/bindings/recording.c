@@ -127,15 +127,18 @@ record_make(PyObject *type, const thag_context *context, const context_row *row,
     thag_context *above = thag_context_parent(context);
     unsigned long long parent = above == NULL ? 0 : thag_context_today(above)->id;
     uint64_t until_ns = context->ended ? context->ended_ns : taken_ns;
+    thag_sources live_of = row->own.self_live_of;
+    thag_amount at_peak = row->own.at_session_peak;
     PyObject *fields = Py_BuildValue(
-        "KOOKOOLLLLLLLLLLLLLL", (unsigned long long)context->id, PyTuple_GET_ITEM(context->label, 0),
+        "KOOKOOLLLLLLLLLLLLLLLLLL", (unsigned long long)context->id, PyTuple_GET_ITEM(context->label, 0),
         PyTuple_GET_ITEM(context->label, 1), parent, context->records ? words->task_aware : words->system,
         context->ended ? words->ended : words->open, (long long)row->live_bytes, (long long)peak,
         (long long)row->total_bytes, (long long)row->own.self_live_bytes, (long long)row->own.self_peak_bytes,
         (long long)row->own.self_total_bytes, (long long)row->allocations, (long long)row->frees,
         (long long)row->foreign_frees, (long long)(context->ended ? context->retained_bytes : 0),
         thag_since_origin(context->started_ns), thag_since_origin(until_ns) - thag_since_origin(context->started_ns),
-        (long long)row->own.at_session_peak_bytes, (long long)row->own.at_parent_peak_bytes);
+        (long long)at_peak.bytes, (long long)row->own.at_parent_peak_bytes, (long long)live_of.numpy_bytes,
+        (long long)live_of.native_bytes, (long long)at_peak.of.numpy_bytes, (long long)at_peak.of.native_bytes);
     return thag_named_tuple(type, fields);
 }
 

@@ -115,27 +115,34 @@ session_peaks(int64_t high_bytes)
     return peaks;
 }
 
+static thag_amount
+self_amount(const thag_context *context)
+{
+    return (thag_amount){thag_load(&context->self_live_bytes), context->sources};
+}
+
 /* The context's own bytes have moved from a level; at the session's new peak, if there is one, they had moved that far. */
 static void
-session_part_shift(thag_context *context, bool peaks, int64_t before, int64_t at_high_bytes)
+session_part_shift(thag_context *context, bool peaks, thag_amount before, thag_amount at_high)
 {
     if (peaks) {
-        context->at_session_peak = (thag_part){thag_session.peak, before + at_high_bytes};
+        context->at_session_peak = (thag_session_part){thag_session.peak, thag_amount_plus(before, at_high)};
     }
     else {
-        thag_part_moves(&context->at_session_peak, thag_session.peak, before);
+        thag_session_part_moves(&context->at_session_peak, thag_session.peak, before);
     }
 }
 
 /* Comes after level_shift: a bucket that closes there wants the context's own live bytes from before. */
 static void
-self_shift(thag_context *context, thag_movement moved)
+self_shift(thag_context *context, thag_movement moved, thag_sources sources)
 {
     int64_t before = thag_load(&context->self_live_bytes);
     if (before + moved.high_bytes > thag_load(&context->self_peak_bytes)) {
         thag_store(&context->self_peak_bytes, before + moved.high_bytes);
     }
     thag_store(&context->self_live_bytes, before + moved.live_bytes);
+    context->sources = thag_sources_plus(context->sources, sources);
 }
 
 /* Tells those above `context`, up to and with `last`, what they have not heard of. NULL: all. */
@@ -189,12 +196,15 @@ common_ancestor(thag_context *one, thag_context *other)
     return one;
 }
 
-/* How two contexts moved, and those above both; and how far the one had when that was highest. */
+/* How two contexts moved, and those above both; and how far each had when that was highest. */
 typedef struct {
     thag_movement own;
     thag_movement other;
     thag_movement joint;
-    int64_t own_at_high;
+    thag_sources own_sources;
+    thag_sources other_sources;
+    thag_amount own_at_high;
+    thag_amount other_at_high;
 } both_movement;
 
 static void
@@ -209,21 +219,21 @@ side_follows(thag_context *side, const thag_context *common, uint64_t peak, thag
 static void
 both_shift(thag_context *own, thag_context *other, both_movement moved, uint64_t now_ns)
 {
-    int64_t other_at_high = moved.joint.high_bytes - moved.own_at_high;
+    assert(moved.own_at_high.bytes + moved.other_at_high.bytes == moved.joint.high_bytes);
     thag_context *common = common_ancestor(own, other);
     path_tell(own, common, now_ns);
     thag_context *own_side = chain_shift(own, common, moved.own, now_ns);
     thag_context *other_side = chain_shift(other, common, moved.other, now_ns);
     uint64_t peak = common->peak;
     level_shift_untold(common, moved.joint, now_ns);
-    side_follows(own_side, common, peak, moved.own, moved.own_at_high);
-    side_follows(other_side, common, peak, moved.other, other_at_high);
+    side_follows(own_side, common, peak, moved.own, moved.own_at_high.bytes);
+    side_follows(other_side, common, peak, moved.other, moved.other_at_high.bytes);
     bool peaks = session_peaks(moved.joint.high_bytes);
-    session_part_shift(own, peaks, thag_load(&own->self_live_bytes), moved.own_at_high);
-    session_part_shift(other, peaks, thag_load(&other->self_live_bytes), other_at_high);
+    session_part_shift(own, peaks, self_amount(own), moved.own_at_high);
+    session_part_shift(other, peaks, self_amount(other), moved.other_at_high);
     thag_session.live_bytes += moved.joint.live_bytes;
-    self_shift(own, moved.own);
-    self_shift(other, moved.other);
+    self_shift(own, moved.own, moved.own_sources);
+    self_shift(other, moved.other, moved.other_sources);
 }
 
 /* Since the second context's last free. */
@@ -245,23 +255,34 @@ both_write(thag_batch *batch)
     if (live - freed < batch->joint.low_bytes) {
         batch->joint.low_bytes = live - freed;
     }
-    both_movement moved = {batch->earlier, thag_movement_straight(-freed), batch->joint, batch->own_at_joint_high};
+    both_movement moved = {
+        .own = batch->earlier,
+        .other = thag_movement_straight(-freed),
+        .joint = batch->joint,
+        .own_sources = batch->sources,
+        .other_sources = thag_sources_minus((thag_sources){0}, batch->other_sources),
+        .own_at_high = batch->own_at_joint_high,
+        .other_at_high = batch->other_at_joint_high,
+    };
     both_shift(batch->context, batch->other, moved, batch->now_ns);
     counter_add(&batch->other->frees, (int64_t)batch->other_frees);
     counter_add(&batch->other->foreign_frees, (int64_t)batch->other_frees);
     batch->other_bytes = 0;
     batch->other_frees = 0;
+    batch->other_sources = (thag_sources){0};
+    batch->own_at_joint_high = batch->other_at_joint_high = (thag_amount){0};
     batch->earlier = batch->joint = (thag_movement){0};
 }
 
 static void
-own_write(thag_context *own, thag_movement moved, uint64_t now_ns)
+own_write(const thag_batch *batch, thag_movement moved)
 {
-    level_shift_untold(own, moved, now_ns);
+    thag_context *own = batch->context;
+    level_shift_untold(own, moved, batch->now_ns);
     bool peaks = session_peaks(moved.high_bytes);
-    session_part_shift(own, peaks, thag_load(&own->self_live_bytes), moved.high_bytes);
+    session_part_shift(own, peaks, self_amount(own), (thag_amount){moved.high_bytes, batch->at_high});
     thag_session.live_bytes += moved.live_bytes;
-    self_shift(own, moved);
+    self_shift(own, moved, batch->sources);
 }
 
 /* Writes the batch to the contexts that it is of. */
@@ -279,7 +300,7 @@ batch_write(void)
     else {
         thag_movement moved = batch_movement(batch);
         if (!thag_movement_is_still(moved) || batch->allocations | batch->frees) {
-            own_write(own, moved, batch->now_ns);
+            own_write(batch, moved);
         }
     }
     counter_add(&own->self_total_bytes, batch->total_bytes);
@@ -287,6 +308,7 @@ batch_write(void)
     counter_add(&own->frees, (int64_t)batch->frees);
     counter_add(&own->foreign_frees, (int64_t)batch->foreign_frees);
     batch->low_bytes = batch->above_low_bytes = batch->below_high_bytes = batch->high_bytes = 0;
+    batch->sources = batch->at_high = (thag_sources){0};
     batch->total_bytes = 0;
     batch->allocations = batch->frees = batch->foreign_frees = 0;
 }
@@ -397,7 +419,7 @@ share_take(thag_context *context, thag_share *share, uint64_t now_ns)
         /* Not otherwise: a bucket in which nothing happened is not kept. */
         level_shift(context, share->inclusive, now_ns);
     }
-    self_shift(context, share->self);
+    self_shift(context, share->self, share->sources);
     counter_add(&context->self_total_bytes, share->total_bytes);
     counter_add(&context->allocations, share->allocations);
     counter_add(&context->frees, share->frees);
@@ -414,8 +436,9 @@ share_parts_take(thag_context *context, thag_share *share, uint64_t now_ns)
 {
     (void)now_ns;
     const thag_share *session = thag_context_share(thag_contexts.root);
-    int64_t self_before = thag_load(&context->self_live_bytes) - share->self.live_bytes;
-    int64_t self_at_high = thag_part_at(&share->at_session_high, session->highs, share->self.live_bytes);
+    thag_amount self_moved = {share->self.live_bytes, share->sources};
+    thag_amount self_at_high = thag_session_part_at(&share->at_session_high, session->highs, self_moved);
+    thag_amount self_before = thag_amount_minus(self_amount(context), self_moved);
     session_part_shift(context, thag_contexts.root->peak != session->peak_before, self_before, self_at_high);
     const thag_context *parent = thag_context_parent(context);
     if (parent != NULL) {
@@ -451,16 +474,16 @@ thag_charges_catch_up(void)
 
 /* ---- figures ---- */
 
-static int64_t
+static thag_amount
 session_part(const thag_context *context)
 {
-    return thag_part_at(&context->at_session_peak, thag_session.peak, thag_load(&context->self_live_bytes));
+    return thag_session_part_at(&context->at_session_peak, thag_session.peak, self_amount(context));
 }
 
-static int64_t
+static thag_amount
 below_part(const thag_context *context)
 {
-    return thag_part_at(&context->below_at_session_peak, thag_session.peak, 0);
+    return thag_session_part_at(&context->below_at_session_peak, thag_session.peak, (thag_amount){0});
 }
 
 static int64_t
@@ -471,10 +494,25 @@ parent_part(const thag_context *context)
                           : thag_part_at(&context->at_parent_peak, parent->peak, thag_load(&context->live_bytes));
 }
 
+static int64_t
+within(int64_t bytes, int64_t most)
+{
+    return bytes < 0 ? 0 : bytes < most ? bytes : most;
+}
+
+/* No more than there are bytes: what is given back elsewhere than where it came from would make them so. */
+static thag_sources
+sources_of(thag_amount amount)
+{
+    int64_t native_bytes = within(amount.of.native_bytes, amount.bytes);
+    return (thag_sources){within(amount.of.numpy_bytes, amount.bytes - native_bytes), native_bytes};
+}
+
 thag_figures
 thag_charges_figures(thag_context *context)
 {
     thag_charges_settle(context);
+    thag_amount at_session_peak = thag_amount_plus(session_part(context), below_part(context));
     return (thag_figures){
         .live_bytes = thag_load(&context->live_bytes),
         .peak_bytes = thag_load(&context->peak_bytes),
@@ -484,7 +522,8 @@ thag_charges_figures(thag_context *context)
         .allocations = thag_load(&context->allocations),
         .frees = thag_load(&context->frees),
         .foreign_frees = thag_load(&context->foreign_frees),
-        .at_session_peak_bytes = session_part(context) + below_part(context),
+        .self_live_of = sources_of(self_amount(context)),
+        .at_session_peak = {at_session_peak.bytes, sources_of(at_session_peak)},
         .at_parent_peak_bytes = parent_part(context),
     };
 }
@@ -493,7 +532,7 @@ void
 thag_charges_set_level(thag_context *context, int64_t live_bytes, int64_t self_live_bytes)
 {
     const thag_context *parent = thag_context_parent(context);
-    thag_part_moves(&context->at_session_peak, thag_session.peak, thag_load(&context->self_live_bytes));
+    thag_session_part_moves(&context->at_session_peak, thag_session.peak, self_amount(context));
     if (parent == NULL) {
         thag_session.live_bytes = live_bytes;
     }
@@ -502,6 +541,7 @@ thag_charges_set_level(thag_context *context, int64_t live_bytes, int64_t self_l
     }
     thag_store(&context->live_bytes, live_bytes);
     thag_store(&context->self_live_bytes, self_live_bytes);
+    context->sources = sources_of(self_amount(context));
 }
 
 void
@@ -519,44 +559,57 @@ thag_charges_restart_peaks(thag_context *context)
 void
 thag_charges_keep_part_below(thag_context *context, thag_context *below)
 {
+    thag_amount amount = thag_amount_plus(session_part(below), below_part(below));
     context->below_at_session_peak =
-        (thag_part){thag_session.peak, below_part(context) + session_part(below) + below_part(below)};
+        (thag_session_part){thag_session.peak, thag_amount_plus(below_part(context), amount)};
 }
 
 void
 thag_charges_pass_on(thag_context *context, thag_context *heir)
 {
     thag_charges_settle(context);
-    heir->at_session_peak = (thag_part){thag_session.peak, session_part(heir) + session_part(context)};
-    context->at_session_peak = (thag_part){thag_session.peak, 0};
+    heir->at_session_peak =
+        (thag_session_part){thag_session.peak, thag_amount_plus(session_part(heir), session_part(context))};
+    context->at_session_peak = (thag_session_part){thag_session.peak, {0}};
     int64_t live_bytes = thag_load(&heir->self_live_bytes) + thag_load(&context->self_live_bytes);
     thag_store(&heir->self_live_bytes, live_bytes);
     if (live_bytes > thag_load(&heir->self_peak_bytes)) {
         thag_store(&heir->self_peak_bytes, live_bytes);
     }
     thag_store(&context->self_live_bytes, 0);
+    heir->sources = thag_sources_plus(heir->sources, context->sources);
+    context->sources = (thag_sources){0};
 }
 
 static void
-move_between(thag_context *owner, int64_t fall, thag_context *context, int64_t rise)
+move_between(thag_context *owner, int64_t fall, thag_context *context, int64_t rise, thag_source source)
 {
     thag_batch *batch = thag_batch_for(context, (size_t)rise);
     batch_write();
-    both_movement moved = {thag_movement_straight(rise), thag_movement_straight(-fall),
-                           thag_movement_straight(rise - fall), rise > fall ? rise : 0};
+    both_movement moved = {
+        .own = thag_movement_straight(rise),
+        .other = thag_movement_straight(-fall),
+        .joint = thag_movement_straight(rise - fall),
+    };
+    thag_sources_add(&moved.own_sources, source, rise);
+    thag_sources_add(&moved.other_sources, source, -fall);
+    if (rise > fall) {
+        moved.own_at_high = (thag_amount){rise, moved.own_sources};
+        moved.other_at_high = (thag_amount){-fall, moved.other_sources};
+    }
     both_shift(context, owner, moved, batch->now_ns);
     counter_add(&owner->frees, 1);
     counter_add(&owner->foreign_frees, 1);
 }
 
 void
-thag_charge_moved(thag_context *owner, size_t old_size, thag_context *context, size_t size)
+thag_charge_moved(thag_context *owner, size_t old_size, thag_context *context, size_t size, thag_source source)
 {
     if (owner == context) {
-        thag_batch_grown(thag_batch_for(context, size), old_size, size);
+        thag_batch_grown(thag_batch_for(context, size), old_size, size, source);
         return;
     }
-    move_between(owner, (int64_t)old_size, context, (int64_t)size);
+    move_between(owner, (int64_t)old_size, context, (int64_t)size, source);
     thag_open_batch.total_bytes += (int64_t)size;
     thag_open_batch.allocations++;
 }

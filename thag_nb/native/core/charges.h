@@ -24,6 +24,8 @@ typedef struct {
     int64_t above_low_bytes;
     int64_t below_high_bytes;
     int64_t high_bytes;
+    thag_sources sources;           /* of that level */
+    thag_sources at_high;           /* the same when it was highest */
     int64_t total_bytes;
     uint64_t allocations;
     uint64_t frees;
@@ -41,7 +43,9 @@ typedef struct {
     int64_t other_bytes;
     thag_movement earlier;
     thag_movement joint;
-    int64_t own_at_joint_high;      /* how far the first one had moved when both together were highest */
+    thag_sources other_sources;     /* of `other_bytes` */
+    thag_amount own_at_joint_high;  /* how far the first one had moved when both together were highest */
+    thag_amount other_at_joint_high;    /* the same of the second one */
 } thag_batch;
 
 extern THAG_HIDDEN thag_batch thag_open_batch;
@@ -99,7 +103,8 @@ typedef struct {
     int64_t allocations;
     int64_t frees;
     int64_t foreign_frees;
-    int64_t at_session_peak_bytes;  /* of its own, and of those below it that were given back */
+    thag_sources self_live_of;      /* of `self_live_bytes` */
+    thag_amount at_session_peak;    /* of its own, and of those below it that were given back */
     int64_t at_parent_peak_bytes;   /* inclusive */
 } thag_figures;
 
@@ -120,7 +125,7 @@ void thag_charges_pass_on(thag_context *context, thag_context *heir);
 
 /* A block of `owner` that grew or moved to `context`: the one falls, the other rises, and what both stand under moves only
    by the difference: no timeline sees a fall that did not happen. GIL. */
-void thag_charge_moved(thag_context *owner, size_t old_size, thag_context *context, size_t size);
+void thag_charge_moved(thag_context *owner, size_t old_size, thag_context *context, size_t size, thag_source source);
 
 /* What an event takes of a reading of the clock. */
 static inline size_t
@@ -144,21 +149,24 @@ thag_batch_for(thag_context *context, size_t size)
 }
 
 static inline void
-thag_batch_rise(thag_batch *batch, int64_t bytes)
+thag_batch_rise(thag_batch *batch, int64_t bytes, thag_source source)
 {
     assert(bytes >= 0);
+    thag_sources_add(&batch->sources, source, bytes);
     batch->above_low_bytes += bytes;
     if (THAG_UNLIKELY((batch->below_high_bytes -= bytes) < 0)) {
         thag_read_again();
         batch->high_bytes -= batch->below_high_bytes;
         batch->below_high_bytes = 0;
+        batch->at_high = batch->sources;
     }
 }
 
 static inline void
-thag_batch_fall(thag_batch *batch, int64_t bytes)
+thag_batch_fall(thag_batch *batch, int64_t bytes, thag_source source)
 {
     assert(bytes >= 0);
+    thag_sources_add(&batch->sources, source, -bytes);
     batch->below_high_bytes += bytes;
     if (THAG_UNLIKELY((batch->above_low_bytes -= bytes) < 0)) {
         thag_read_again();
@@ -168,39 +176,39 @@ thag_batch_fall(thag_batch *batch, int64_t bytes)
 }
 
 static inline void
-thag_batch_allocated(thag_batch *batch, size_t size)
+thag_batch_allocated(thag_batch *batch, size_t size, thag_source source)
 {
     batch->total_bytes += (int64_t)size;
     batch->allocations++;
-    thag_batch_rise(batch, (int64_t)size);
+    thag_batch_rise(batch, (int64_t)size, source);
 }
 
 static inline void
-thag_batch_freed(thag_batch *batch, size_t size)
+thag_batch_freed(thag_batch *batch, size_t size, thag_source source)
 {
     batch->frees++;
-    thag_batch_fall(batch, (int64_t)size);
+    thag_batch_fall(batch, (int64_t)size, source);
 }
 
 /* A block of the batch's context that grew. */
 static inline void
-thag_batch_grown(thag_batch *batch, size_t old_size, size_t size)
+thag_batch_grown(thag_batch *batch, size_t old_size, size_t size, thag_source source)
 {
     batch->frees++;
     batch->allocations++;
     batch->total_bytes += (int64_t)size;
-    thag_batch_rise(batch, (int64_t)(size - old_size));
+    thag_batch_rise(batch, (int64_t)(size - old_size), source);
 }
 
 /* A block of the batch's context that is of another size now. */
 static inline void
-thag_batch_resized(thag_batch *batch, size_t old_size, size_t size)
+thag_batch_resized(thag_batch *batch, size_t old_size, size_t size, thag_source source)
 {
     if (size <= old_size) {
-        thag_batch_fall(batch, (int64_t)(old_size - size));
+        thag_batch_fall(batch, (int64_t)(old_size - size), source);
     }
     else {
-        thag_batch_grown(batch, old_size, size);
+        thag_batch_grown(batch, old_size, size, source);
     }
 }
 
@@ -214,8 +222,11 @@ thag_batch_fold(thag_batch *batch)
     thag_movement *earlier = &batch->earlier, *joint = &batch->joint;
     earlier->high_bytes = high > earlier->high_bytes ? high : earlier->high_bytes;
     earlier->low_bytes = low < earlier->low_bytes ? low : earlier->low_bytes;
-    batch->own_at_joint_high = high - other > joint->high_bytes ? high : batch->own_at_joint_high;
-    joint->high_bytes = high - other > joint->high_bytes ? high - other : joint->high_bytes;
+    if (THAG_UNLIKELY(high - other > joint->high_bytes)) {
+        joint->high_bytes = high - other;
+        batch->own_at_joint_high = (thag_amount){high, batch->at_high};
+        batch->other_at_joint_high = (thag_amount){-other, thag_sources_minus((thag_sources){0}, batch->other_sources)};
+    }
     joint->low_bytes = low - other < joint->low_bytes ? low - other : joint->low_bytes;
     batch->low_bytes = batch->high_bytes = live;
     batch->above_low_bytes = batch->below_high_bytes = 0;
@@ -223,34 +234,35 @@ thag_batch_fold(thag_batch *batch)
 
 /* A block of the second context was freed. GIL; the lane holds. */
 static inline void
-thag_batch_other_freed(thag_batch *batch, size_t size)
+thag_batch_other_freed(thag_batch *batch, size_t size, thag_source source)
 {
     thag_batch_fold(batch);
     batch->other_bytes += (int64_t)size;
+    thag_sources_add(&batch->other_sources, source, (int64_t)size);
     batch->other_frees++;
 }
 
 /* The attached lane. GIL. */
 static inline void
-thag_charge_allocation(thag_context *context, size_t size)
+thag_charge_allocation(thag_context *context, size_t size, thag_source source)
 {
     assert(context->records);
-    thag_batch_allocated(thag_batch_for(context, size), size);
+    thag_batch_allocated(thag_batch_for(context, size), size, source);
 }
 
 static inline void
-thag_charge_free(thag_context *owner, size_t size, bool foreign)
+thag_charge_free(thag_context *owner, size_t size, bool foreign, thag_source source)
 {
     thag_batch *batch = thag_batch_for(owner, size);
     batch->foreign_frees += foreign;
-    thag_batch_freed(batch, size);
+    thag_batch_freed(batch, size, source);
 }
 
 /* A block that shrank, and stays its owner's. GIL. */
 static inline void
-thag_charge_shrunk(thag_context *owner, size_t bytes)
+thag_charge_shrunk(thag_context *owner, size_t bytes, thag_source source)
 {
-    thag_batch_fall(thag_batch_for(owner, bytes), (int64_t)bytes);
+    thag_batch_fall(thag_batch_for(owner, bytes), (int64_t)bytes, source);
 }
 
 #endif

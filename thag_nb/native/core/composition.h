@@ -14,12 +14,19 @@
 #ifndef THAG_COMPOSITION_H
 #define THAG_COMPOSITION_H
 
+#include "sources.h"
 #include "thag.h"
 
 typedef struct {
     uint64_t peak;          /* the number of the whole's peak that `bytes` is of */
     int64_t bytes;
 } thag_part;
+
+/* The same of a context's own bytes, a part of the session, and where these were asked for. */
+typedef struct {
+    uint64_t peak;
+    thag_amount amount;
+} thag_session_part;
 
 /* The part is about to move from a level; the whole's newest peak has that number. */
 static inline void
@@ -30,11 +37,25 @@ thag_part_moves(thag_part *part, uint64_t peak, int64_t before)
     }
 }
 
+static inline void
+thag_session_part_moves(thag_session_part *part, uint64_t peak, thag_amount before)
+{
+    if (part->peak != peak) {
+        *part = (thag_session_part){peak, before};
+    }
+}
+
 /* What the part, whose level is known, had at the whole's newest peak. */
 static inline int64_t
 thag_part_at(const thag_part *part, uint64_t peak, int64_t level)
 {
     return part->peak == peak ? part->bytes : level;
+}
+
+static inline thag_amount
+thag_session_part_at(const thag_session_part *part, uint64_t peak, thag_amount level)
+{
+    return part->peak == peak ? part->amount : level;
 }
 
 #endif

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "composition.h"
 #include "movement.h"
+#include "sources.h"
 #include "thag.h"
 #include "timeline.h"
 
@@ -16,6 +17,7 @@ enum {
     THAG_CHUNK_CONTEXTS = 1 << THAG_CHUNK_SHIFT,
     THAG_CHUNKS = 1 << 13,
     THAG_SLOTS = THAG_CHUNKS << THAG_CHUNK_SHIFT,
+    THAG_CONTEXT_ALIGNMENT = 64,    /* of a record's address: what is less is free to tell something else (see logs.h) */
 };
 
 /* What threads without the GIL changed of a context's figures since the holder of the GIL last took that over (see
@@ -29,7 +31,8 @@ typedef struct {
     int64_t foreign_frees;
     uint64_t highs;                     /* how often `inclusive` was higher than ever; its number as of a peak */
     thag_part at_parent_high;           /* of `inclusive` */
-    thag_part at_session_high;          /* of `self` */
+    thag_sources sources;               /* of `self` */
+    thag_session_part at_session_high;  /* of `self` */
     uint64_t peak_before;               /* the context's, before it takes this over */
     bool changed;
     struct thag_context *next_changed;
@@ -47,7 +50,7 @@ typedef struct {
    when nothing points there any more (see lifecycle.c). */
 typedef struct thag_context {
     /* Touched for every batch of this context and of those below it. */
-    _Atomic int64_t live_bytes;         /* inclusive, like the three below; what shares hold is not in it yet */
+    _Alignas(THAG_CONTEXT_ALIGNMENT) _Atomic int64_t live_bytes;    /* inclusive, like the three below; what shares hold is not in it yet */
     _Atomic int64_t peak_bytes;
     _Atomic int64_t high_bytes;         /* of the timeline's open bucket */
     _Atomic int64_t low_bytes;
@@ -66,7 +69,8 @@ typedef struct thag_context {
     _Atomic int64_t allocations;
     _Atomic int64_t frees;
     _Atomic int64_t foreign_frees;
-    thag_part at_session_peak;          /* of its own bytes. GIL */
+    thag_sources sources;               /* of its own live bytes. GIL */
+    thag_session_part at_session_peak;  /* of its own bytes. GIL */
     uint64_t id;                        /* what people know it by; never used again */
     uint32_t slot;                      /* where the record stands; what owner records know it by */
     uint32_t depth;                     /* 0 for the root. GIL */
@@ -86,7 +90,7 @@ typedef struct thag_context {
     uint64_t ended_ns;
     int64_t retained_bytes;
     thag_counts below;                  /* of those that were under it and were given back */
-    thag_part below_at_session_peak;    /* the same, of those that held anything then. GIL */
+    thag_session_part below_at_session_peak;    /* the same, of those that held anything then. GIL */
     int64_t uncounted_blocks;           /* live ones that allocations less frees do not tell of */
 } thag_context;
 

@@ -31,7 +31,7 @@ enum {
     NAP_NS = 50000,
 };
 
-_Static_assert(_Alignof(thag_context) % THAG_DEEDS == 0, "the address of a context leaves no room for a deed");
+_Static_assert(_Alignof(thag_context) % THAG_LOG_MARKS == 0, "the address of a context leaves no room for the marks");
 
 /* All but the right is only touched by whoever has it. */
 static struct {
@@ -41,6 +41,8 @@ static struct {
     thag_context *context;
     thag_share *share;
     thag_movement moved;
+    thag_sources sources;       /* of what is live of `moved` */
+    thag_sources at_high;       /* the same when that was highest */
 } merging;
 
 /* ---- the right to merge ---- */
@@ -98,6 +100,21 @@ part_move(thag_part *part, const thag_share *whole, int64_t before)
 }
 
 static void
+self_move(thag_share *share, const thag_share *session)
+{
+    thag_amount before = {share->self.live_bytes, share->sources};
+    if (session->inclusive.live_bytes + merging.moved.high_bytes > session->inclusive.high_bytes) {
+        thag_amount moved = {merging.moved.high_bytes, merging.at_high};
+        share->at_session_high = (thag_session_part){session->highs + 1, thag_amount_plus(before, moved)};
+    }
+    else {
+        thag_session_part_moves(&share->at_session_high, session->highs, before);
+    }
+    share->self = thag_movement_then(share->self, merging.moved);
+    share->sources = thag_sources_plus(share->sources, merging.sources);
+}
+
+static void
 share_move(thag_share *share)
 {
     thag_movement moved = thag_movement_then(share->inclusive, merging.moved);
@@ -113,8 +130,7 @@ moved_tell(void)
         return;
     }
     thag_share *share = merging.share;
-    part_move(&share->at_session_high, share_change(thag_contexts.root), share->self.live_bytes);
-    share->self = thag_movement_then(share->self, merging.moved);
+    self_move(share, share_change(thag_contexts.root));
     for (thag_context *context = merging.context; context != NULL; context = thag_context_parent(context)) {
         share = share_change(context);
         if (context != thag_contexts.root) {
@@ -134,17 +150,31 @@ context_turn_to(thag_context *context)
         merging.context = context;
         merging.share = share_change(context);
         merging.moved = (thag_movement){0};
+        merging.sources = merging.at_high = (thag_sources){0};
     }
 }
 
-/* The entry with that number, and what comes after it, as far as that was allocated or freed by the context. */
+/* Adds a movement of bytes from one source. */
+static void
+moved_on(thag_movement moved, thag_source source)
+{
+    if (merging.moved.live_bytes + moved.high_bytes > merging.moved.high_bytes) {
+        merging.at_high = merging.sources;
+        thag_sources_add(&merging.at_high, source, moved.high_bytes);
+    }
+    thag_sources_add(&merging.sources, source, moved.live_bytes);
+    merging.moved = thag_movement_then(merging.moved, moved);
+}
+
+/* The entry with that number, and what comes after it, as far as that was allocated or freed by the context, from one source. */
 static uint64_t
 run_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until)
 {
     const uint64_t first = next;
     const thag_log_entry *entry = thag_log_entry_at(log, next);
-    const uintptr_t whom = (uintptr_t)merging.context;
-    int64_t live = merging.moved.live_bytes, high = merging.moved.high_bytes, low = merging.moved.low_bytes;
+    const thag_source source = thag_log_source(entry);
+    const uintptr_t whom = entry->whom - thag_log_deed(entry);
+    int64_t live = 0, high = 0, low = 0;
     int64_t total_bytes = 0, frees = 0;
     do {
         uintptr_t deed = entry->whom - whom;
@@ -159,7 +189,7 @@ run_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until)
         frees += (int64_t)deed;
         entry = thag_log_entry_at(log, ++next);
     } while (next != end && entry->time <= until);
-    merging.moved = (thag_movement){live, high, low};
+    moved_on((thag_movement){live, high, low}, source);
     merging.share->total_bytes += total_bytes;
     merging.share->frees += frees;
     merging.share->allocations += (int64_t)(next - first) - frees;
@@ -172,7 +202,7 @@ rare_apply(const thag_log_entry *entry)
     thag_share *share = merging.share;
     thag_deed deed = thag_log_deed(entry);
     if (deed != THAG_TOTAL) {
-        merging.moved = thag_movement_then(merging.moved, thag_movement_straight(entry->live_bytes));
+        moved_on(thag_movement_straight(entry->live_bytes), thag_log_source(entry));
     }
     share->total_bytes += deed == THAG_GROWN || deed == THAG_TOTAL ? entry->live_bytes : 0;
     share->allocations += deed == THAG_GROWN;

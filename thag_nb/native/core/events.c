@@ -66,20 +66,21 @@ is_foreign(const thag_context *owner, thag_context *current)
 }
 
 static void
-owner_repay(thag_context *owner, size_t size, bool foreign, thag_log *log)
+owner_repay(thag_context *owner, size_t size, bool foreign, thag_source source, thag_log *log)
 {
     if (log == NULL) {
-        thag_charge_free(owner, size, foreign);
+        thag_charge_free(owner, size, foreign, source);
     }
     else {
-        thag_log_write(log, owner, foreign ? THAG_FREED_BY_STRANGER : THAG_FREED, -(int64_t)size);
+        thag_log_write(log, owner, source, foreign ? THAG_FREED_BY_STRANGER : THAG_FREED, -(int64_t)size);
     }
 }
 
+/* Only native code frees memory in ways that nobody sees. */
 THAG_COLD static void
 stale_settle(thag_owner stale, thag_log *log)
 {
-    owner_repay(thag_context_owner(stale.slot), stale.size, false, log);
+    owner_repay(thag_context_owner(stale.slot), stale.size, false, THAG_OF_NATIVE, log);
     (void)thag_add(&thag_events.stale_records, 1);
 }
 
@@ -105,13 +106,13 @@ record_write(void *block, size_t size, const thag_context *context, thag_log *lo
 }
 
 static void
-charge_allocation(thag_context *context, size_t size, thag_log *log)
+charge_allocation(thag_context *context, size_t size, thag_source source, thag_log *log)
 {
     if (log == NULL) {
-        thag_charge_allocation(context, size);
+        thag_charge_allocation(context, size, source);
     }
     else {
-        thag_log_write(log, context, THAG_ALLOCATED, (int64_t)size);
+        thag_log_write(log, context, source, THAG_ALLOCATED, (int64_t)size);
     }
 }
 
@@ -167,7 +168,7 @@ lane_enter(thag_thread *thread)
 
 /* For when the current context must be looked for, the interpreter is not ours, or the logs cannot be taken over. */
 THAG_COLD static void
-allocation_record_slowly(thag_thread *thread, PyThreadState *tstate, void *block, size_t size)
+allocation_record_slowly(thag_thread *thread, thag_domain domain, PyThreadState *tstate, void *block, size_t size)
 {
     thag_log *log;
     if (!event_begin(tstate, &log)) {
@@ -175,7 +176,7 @@ allocation_record_slowly(thag_thread *thread, PyThreadState *tstate, void *block
     }
     thag_context *context = to_be_charged(thag_current_look_up(thread, tstate));
     if (context != NULL && record_write(block, size, context, log)) {
-        charge_allocation(context, size, log);
+        charge_allocation(context, size, thag_source_of(domain), log);
         thag_waiting_charged(&thread->waiter, size);
         if (log == NULL) {
             lane_enter(thread);
@@ -185,7 +186,7 @@ allocation_record_slowly(thag_thread *thread, PyThreadState *tstate, void *block
 }
 
 THAG_COLD static void
-free_record_slowly(thag_thread *thread, PyThreadState *tstate, const void *block)
+free_record_slowly(thag_thread *thread, thag_domain domain, PyThreadState *tstate, const void *block)
 {
     thag_log *log;
     if (!event_begin(tstate, &log)) {
@@ -195,7 +196,7 @@ free_record_slowly(thag_thread *thread, PyThreadState *tstate, const void *block
     thag_owner owner = thag_owners_take(block);
     if (THAG_LIKELY(owner.slot != 0)) {     /* else all was forgotten since the block was found to have one */
         thag_context *context = thag_context_owner(owner.slot);
-        owner_repay(context, owner.size, is_foreign(context, current), log);
+        owner_repay(context, owner.size, is_foreign(context, current), thag_source_of(domain), log);
     }
     if (log == NULL) {
         lane_enter(thread);
@@ -204,32 +205,32 @@ free_record_slowly(thag_thread *thread, PyThreadState *tstate, const void *block
 }
 
 static void
-attached_allocated(thag_thread *thread, PyThreadState *tstate, void *block, size_t size)
+attached_allocated(thag_thread *thread, thag_domain domain, PyThreadState *tstate, void *block, size_t size)
 {
     thag_context *current = thag_current_cached(thread, tstate);
     if (THAG_LIKELY(current != NULL) && !current->records) {
         return;
     }
     if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
-        allocation_record_slowly(thread, tstate, block, size);
+        allocation_record_slowly(thread, domain, tstate, block, size);
     }
     else if (THAG_LIKELY(record_write(block, size, current, NULL))) {
-        thag_charge_allocation(current, size);
+        thag_charge_allocation(current, size, thag_source_of(domain));
         lane_enter(thread);
     }
 }
 
 static void
-attached_freed(thag_thread *thread, PyThreadState *tstate, const void *block)
+attached_freed(thag_thread *thread, thag_domain domain, PyThreadState *tstate, const void *block)
 {
     thag_context *current = thag_current_cached(thread, tstate);
     if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
-        free_record_slowly(thread, tstate, block);
+        free_record_slowly(thread, domain, tstate, block);
         return;
     }
     thag_owner owner = thag_owners_take(block);
     thag_context *context = thag_context_owner(owner.slot);
-    thag_charge_free(context, owner.size, is_foreign(context, current));
+    thag_charge_free(context, owner.size, is_foreign(context, current), thag_source_of(domain));
     lane_enter(thread);
 }
 
@@ -275,7 +276,7 @@ detached_allocated(thag_thread *thread, detached_flow flow, void *block, size_t 
     }
     thag_context *context = to_be_charged(detached_look_up(thread, flow));
     if (THAG_LIKELY(context != NULL && record_write(block, size, context, log))) {
-        thag_log_write(log, context, THAG_ALLOCATED, (int64_t)size);
+        thag_log_write(log, context, thag_source_of(flow.domain), THAG_ALLOCATED, (int64_t)size);
         thag_waiting_charged(&thread->waiter, size);
     }
     thag_detached_finish(log);
@@ -299,7 +300,7 @@ detached_freed(thag_thread *thread, detached_flow flow, const void *block)
     thag_owner owner = thag_owners_take(block);
     if (THAG_LIKELY(owner.slot != 0)) {     /* else all was forgotten since the block was found to have one */
         thag_context *context = thag_context_owner(owner.slot);
-        thag_log_write(log, context, deed_of_free(context, current), -(int64_t)owner.size);
+        thag_log_write(log, context, thag_source_of(flow.domain), deed_of_free(context, current), -(int64_t)owner.size);
     }
     thag_detached_finish(log);
 }
@@ -324,7 +325,7 @@ thag_event_allocated_natively(thag_thread *thread, const PyThreadState *tstate, 
         if (THAG_LIKELY(current != NULL) && current->records) {
             thag_entry *at = thag_owners_find((uintptr_t)block);
             if (THAG_LIKELY(at != NULL && thag_record_write(at, size, current->slot))) {
-                thag_log_finish_with(log, current, THAG_ALLOCATED, (int64_t)size);
+                thag_log_finish_with(log, current, THAG_OF_NATIVE, THAG_ALLOCATED, (int64_t)size);
                 return;
             }
         }
@@ -345,7 +346,8 @@ thag_event_freed_natively(thag_thread *thread, const PyThreadState *tstate, cons
         }
         if (THAG_LIKELY(owner.slot != 0)) {
             thag_context *context = THAG_LIKELY(owner.slot == current->slot) ? current : thag_context_owner(owner.slot);
-            thag_log_finish_with(log, context, deed_of_free(context, current), -(int64_t)owner.size);
+            thag_deed deed = deed_of_free(context, current);
+            thag_log_finish_with(log, context, THAG_OF_NATIVE, deed, -(int64_t)owner.size);
             return;
         }
         thag_log_let_go(log);
@@ -362,7 +364,7 @@ thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block
     PyThreadState *tstate = thag_tstate_attached();
     PyThreadState *own = thag_surely_attached(domain) ? tstate : thag_tstate_own(tstate, &is_attached);
     if (is_attached) {
-        attached_allocated(thread, own, block, size);
+        attached_allocated(thread, domain, own, block, size);
     }
     else {
         detached_allocated(thread, (detached_flow){domain, own, tstate}, block, size);
@@ -379,7 +381,7 @@ thag_event_freed_anywhere(thag_thread *thread, thag_domain domain, const void *b
     PyThreadState *tstate = thag_tstate_attached();
     PyThreadState *own = thag_tstate_own(tstate, &is_attached);
     if (is_attached) {
-        attached_freed(thread, own, block);
+        attached_freed(thread, domain, own, block);
     }
     else {
         detached_freed(thread, (detached_flow){domain, own, tstate}, block);
@@ -390,7 +392,7 @@ void
 thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block)
 {
     if (thag_owners_has(block)) {
-        attached_freed(thread, tstate_here(domain), block);
+        attached_freed(thread, domain, tstate_here(domain), block);
     }
 }
 
@@ -412,61 +414,74 @@ lane_take_time(thag_thread *thread, size_t size)
     }
 }
 
-void
-thag_lane_allocated_other(thag_thread *thread, thag_domain domain, void *block, size_t size, thag_entry *at)
+static inline void
+lane_allocated_other(thag_thread *thread, thag_domain domain, thag_source source, void *block, size_t size, thag_entry *at)
 {
     thag_batch *batch = &thag_open_batch;
     if (THAG_LIKELY(thag_record_write(at, size, batch->slot))) {
         lane_take_time(thread, size);
-        thag_batch_allocated(batch, size);
+        thag_batch_allocated(batch, size, source);
     }
     else {
         thag_event_allocated_slowly(thread, domain, block, size);
     }
 }
 
+/* Most are Python's: with that known, nothing looks at the source. */
+void
+thag_lane_allocated_other(thag_thread *thread, thag_domain domain, void *block, size_t size, thag_entry *at)
+{
+    if (THAG_LIKELY(thag_source_of(domain) == THAG_OF_PYTHON)) {
+        lane_allocated_other(thread, domain, THAG_OF_PYTHON, block, size, at);
+    }
+    else {
+        lane_allocated_other(thread, domain, thag_source_of(domain), block, size, at);
+    }
+}
+
 /* A block, whose record is gone, of another slot than the lane's. */
 THAG_APART static void
-lane_freed_foreign(thag_thread *thread, thag_owner owner)
+lane_freed_foreign(thag_thread *thread, thag_source source, thag_owner owner)
 {
     thag_batch *batch = &thag_open_batch;
     thag_context *context = owner.slot == batch->other_slot ? batch->other : thag_context_owner(owner.slot);
     lane_take_time(thread, owner.size);
     if (context == batch->context) {
-        thag_batch_freed(batch, owner.size);
+        thag_batch_freed(batch, owner.size, source);
         return;
     }
     if (owner.slot != batch->other_slot) {
         thag_batch_accompany(context, owner.slot);
     }
-    thag_batch_other_freed(batch, owner.size);
+    thag_batch_other_freed(batch, owner.size, source);
 }
 
 static inline void
-lane_freed_own(thag_thread *thread, size_t size)
+lane_freed_own(thag_thread *thread, thag_source source, size_t size)
 {
     lane_take_time(thread, size);
-    thag_batch_freed(&thag_open_batch, size);
+    thag_batch_freed(&thag_open_batch, size, source);
 }
 
 /* A record that is not of a large block of the lane's context. */
 static inline void
-lane_freed_rare(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at, uint32_t word)
+lane_freed_rare(thag_thread *thread, thag_domain domain, thag_source source, const void *block, thag_entry *at,
+                uint32_t word)
 {
     thag_owner owner = thag_record_take(at, word);
     if (owner.slot == 0) {
         thag_event_freed_slowly(thread, domain, block);
     }
     else if (THAG_LIKELY(owner.slot == thag_open_batch.slot)) {
-        lane_freed_own(thread, owner.size);
+        lane_freed_own(thread, source, owner.size);
     }
     else {
-        lane_freed_foreign(thread, owner);
+        lane_freed_foreign(thread, source, owner);
     }
 }
 
-void
-thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at)
+static inline void
+lane_freed_other(thag_thread *thread, thag_domain domain, thag_source source, const void *block, thag_entry *at)
 {
     thag_batch *batch = &thag_open_batch;
     uint32_t word = thag_pair_load(at), foreign = word - batch->other_word;
@@ -474,14 +489,25 @@ thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block
         size_t size = thag_size_of_word(thag_pair_load(at + 2));
         thag_pair_store(at, 0);
         thag_pair_store(at + 2, 0);
-        lane_freed_own(thread, size);
+        lane_freed_own(thread, source, size);
     }
     else if (thag_is_small(foreign) && thag_batch_affords(batch, THAG_SMALL_BYTES)) {
         thag_pair_store(at, 0);
-        thag_batch_other_freed(batch, foreign);
+        thag_batch_other_freed(batch, foreign, source);
     }
     else if (thag_entry_load(at) != 0) {
-        lane_freed_rare(thread, domain, block, at, word);
+        lane_freed_rare(thread, domain, source, block, at, word);
+    }
+}
+
+void
+thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block, thag_entry *at)
+{
+    if (THAG_LIKELY(thag_source_of(domain) == THAG_OF_PYTHON)) {
+        lane_freed_other(thread, domain, THAG_OF_PYTHON, block, at);
+    }
+    else {
+        lane_freed_other(thread, domain, thag_source_of(domain), block, at);
     }
 }
 
@@ -518,33 +544,33 @@ thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *blo
 
 /* A block that shrank or kept its size stays its owner's; its record is written anew where the block is now. */
 static void
-owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size)
+owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size, thag_source source)
 {
     if (!record_write(block, size, owner, claim.log)) {
-        owner_repay(owner, claim.owner.size, false, claim.log);
+        owner_repay(owner, claim.owner.size, false, source, claim.log);
     }
     else if (claim.log == NULL) {
-        thag_charge_shrunk(owner, claim.owner.size - size);
+        thag_charge_shrunk(owner, claim.owner.size - size, source);
     }
     else {
-        thag_log_write(claim.log, owner, THAG_SHRUNK, (int64_t)size - (int64_t)claim.owner.size);
+        thag_log_write(claim.log, owner, source, THAG_SHRUNK, (int64_t)size - (int64_t)claim.owner.size);
     }
 }
 
 /* A block that grew: the owner is repaid and the current context charged. */
 static void
-owner_change(thag_context *owner, size_t old_size, thag_context *context, size_t size, thag_log *log)
+owner_change(thag_context *owner, size_t old_size, thag_context *context, size_t size, thag_source source, thag_log *log)
 {
     if (log == NULL) {
-        thag_charge_moved(owner, old_size, context, size);
+        thag_charge_moved(owner, old_size, context, size, source);
     }
     else if (owner == context) {
-        thag_log_write(log, owner, THAG_GROWN, (int64_t)(size - old_size));
-        thag_log_write(log, owner, THAG_TOTAL, (int64_t)old_size);
+        thag_log_write(log, owner, source, THAG_GROWN, (int64_t)(size - old_size));
+        thag_log_write(log, owner, source, THAG_TOTAL, (int64_t)old_size);
     }
     else {
-        owner_repay(owner, old_size, is_foreign(owner, context), log);
-        charge_allocation(context, size, log);
+        owner_repay(owner, old_size, is_foreign(owner, context), source, log);
+        charge_allocation(context, size, source, log);
     }
 }
 
@@ -558,19 +584,20 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
         current = thag_current_look_up(thread, tstate);
     }
     assert(claim.owned);
+    thag_source source = thag_source_of(domain);
     thag_context *owner = thag_context_owner(claim.owner.slot);
     thag_context *context = outermost ? to_be_charged(current) : NULL;
     if (block == NULL) {
         thag_owners_write(old_block, claim.owner.size, claim.owner.slot);
     }
     else if (size <= claim.owner.size) {
-        owner_keep(owner, claim, block, size);
+        owner_keep(owner, claim, block, size, source);
     }
     else if (context != NULL && record_write(block, size, context, claim.log)) {
-        owner_change(owner, claim.owner.size, context, size, claim.log);
+        owner_change(owner, claim.owner.size, context, size, source, claim.log);
     }
     else {
-        owner_repay(owner, claim.owner.size, is_foreign(owner, current), claim.log);
+        owner_repay(owner, claim.owner.size, is_foreign(owner, current), source, claim.log);
     }
 }
 
@@ -583,7 +610,7 @@ lane_resized_other(thag_thread *thread, thag_domain domain, thag_claim claim, co
         return false;
     }
     lane_take_time(thread, size);
-    thag_batch_resized(&thag_open_batch, claim.owner.size, size);
+    thag_batch_resized(&thag_open_batch, claim.owner.size, size, thag_source_of(domain));
     return true;
 }
 
@@ -614,7 +641,7 @@ thag_event_split(thag_domain domain, const void *block, void *part, size_t size)
     thag_owner owner = thag_owners_peek(block);
     thag_context *context = owner.slot == 0 ? NULL : thag_context_owner(owner.slot);
     if (context != NULL && record_write(part, size, context, log)) {
-        charge_allocation(context, size, log);
+        charge_allocation(context, size, thag_source_of(domain), log);
     }
     event_finish(log);
 }

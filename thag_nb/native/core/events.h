@@ -8,6 +8,7 @@
 #include "current.h"
 #include "lane.h"
 #include "owners.h"
+#include "sources.h"
 #include "thag.h"
 
 /* CPython's domains have the numbers of PyMemAllocatorDomain. */
@@ -60,6 +61,14 @@ static inline bool
 thag_surely_attached(thag_domain domain)
 {
     return domain == THAG_MEM || domain == THAG_OBJ;
+}
+
+static inline thag_source
+thag_source_of(thag_domain domain)
+{
+    _Static_assert(THAG_NUMPY - THAG_OBJ == (int)THAG_OF_NUMPY && THAG_NATIVE - THAG_OBJ == (int)THAG_OF_NATIVE,
+                   "the domains that are not Python's are in the order of the sources");
+    return domain <= THAG_OBJ ? THAG_OF_PYTHON : (thag_source)(domain - THAG_OBJ);
 }
 
 /* True if the lane's flow is the one that runs here; `tstate` is what thag_tstate_attached has returned. */
@@ -119,7 +128,7 @@ thag_event_allocated(thag_thread *thread, thag_domain domain, void *block, size_
     }
     else if (THAG_LIKELY(thag_is_small(size) && thag_pair_load(at) == 0 && thag_batch_affords(batch, THAG_SMALL_BYTES))) {
         thag_pair_store(at, batch->small_word + (uint32_t)size);
-        thag_batch_allocated(batch, size);
+        thag_batch_allocated(batch, size, thag_source_of(domain));
     }
     else {
         thag_lane_allocated_other(thread, domain, block, size, at);
@@ -169,7 +178,7 @@ thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
         return;
     }
     thag_pair_store(at, 0);
-    thag_batch_freed(batch, size);
+    thag_batch_freed(batch, size, thag_source_of(domain));
 }
 
 /* A block that a wrapped allocator is about to resize; it may be NULL. */
@@ -213,7 +222,7 @@ thag_lane_resized(const thag_thread *thread, thag_domain domain, thag_claim clai
         return false;
     }
     thag_pair_store(at, batch->small_word + (uint32_t)size);
-    thag_batch_resized(batch, claim.owner.size, size);
+    thag_batch_resized(batch, claim.owner.size, size, thag_source_of(domain));
     return true;
 }
 

@@ -5,6 +5,7 @@
 
 #include "clock.h"
 #include "lane.h"
+#include "sources.h"
 #include "thag.h"
 
 struct thag_context;
@@ -22,12 +23,15 @@ typedef enum {
     THAG_SHRUNK,
     THAG_GROWN,         /* a block that stays its owner's, by this much */
     THAG_TOTAL,         /* no move: what else counts as allocated of it */
-    THAG_DEEDS = 8,     /* a power of two that divides the address of any context: so a word tells both */
+    THAG_DEEDS = 8,     /* a power of two */
 } thag_deed;
+
+/* With the sources a power of two that divides the address of any context: so a word tells all three. */
+#define THAG_LOG_MARKS ((uintptr_t)THAG_DEEDS * THAG_SOURCES)
 
 typedef struct {
     uint64_t time;                      /* when the event was over, in the unit of thag_order_read */
-    uintptr_t whom;                     /* the context, and in the lowest bits the deed */
+    uintptr_t whom;                     /* the context, and in the lowest bits the source and the deed */
     int64_t live_bytes;                 /* by how much they rise */
 } thag_log_entry;
 
@@ -103,12 +107,12 @@ thag_log *thag_log_append(void);
 
 /* Adds an entry, which has no time yet. Whoever occupies the log. */
 static inline thag_log_entry *
-thag_log_write(thag_log *log, struct thag_context *context, thag_deed deed, int64_t live_bytes)
+thag_log_write(thag_log *log, struct thag_context *context, thag_source source, thag_deed deed, int64_t live_bytes)
 {
     assert(log->written + 1 < log->room_end + THAG_LOG_ENTRIES_OF_EVENT);
-    assert((uintptr_t)context % THAG_DEEDS == 0);
+    assert((uintptr_t)context % THAG_LOG_MARKS == 0);
     thag_log_entry *entry = &log->entries[log->written++ % THAG_LOG_ENTRIES];
-    entry->whom = (uintptr_t)context + deed;
+    entry->whom = (uintptr_t)context + source * (uintptr_t)THAG_DEEDS + deed;
     entry->live_bytes = live_bytes;
     return entry;
 }
@@ -122,7 +126,13 @@ thag_log_entry_at(const thag_log *log, uint64_t number)
 static inline struct thag_context *
 thag_log_context(const thag_log_entry *entry)
 {
-    return (struct thag_context *)(entry->whom & ~(uintptr_t)(THAG_DEEDS - 1));
+    return (struct thag_context *)(entry->whom & ~(THAG_LOG_MARKS - 1));
+}
+
+static inline thag_source
+thag_log_source(const thag_log_entry *entry)
+{
+    return (thag_source)(entry->whom % THAG_LOG_MARKS / THAG_DEEDS);
 }
 
 static inline thag_deed
@@ -159,9 +169,9 @@ thag_log_finish(thag_log *log)
 
 /* The same of an event that writes this and nothing else. */
 static inline void
-thag_log_finish_with(thag_log *log, struct thag_context *context, thag_deed deed, int64_t live_bytes)
+thag_log_finish_with(thag_log *log, struct thag_context *context, thag_source source, thag_deed deed, int64_t live_bytes)
 {
-    thag_log_entry *entry = thag_log_write(log, context, deed, live_bytes);
+    thag_log_entry *entry = thag_log_write(log, context, source, deed, live_bytes);
     entry->time = thag_order_read();
     atomic_store(&log->published, log->written);
     if (thag_log_is_to_be_told_of(log)) {
