@@ -601,7 +601,7 @@ MUTANTS = [
     ),
     Mutant(
         "what Arrow's pool asks of the C library is told as well",
-        "pools.c",
+        "arrow.c",
         "    thag_this_thread.depth++;\n    (void)forward(status, pool, size, alignment, block);\n    thag_this_thread.depth--;",
         "    (void)forward(status, pool, size, alignment, block);",
         "each block is recorded once",
@@ -609,7 +609,7 @@ MUTANTS = [
     ),
     Mutant(
         "a reallocation of Arrow's that failed moves the record",
-        "pools.c",
+        "arrow.c",
         "*status == NULL ? *block : NULL, (size_t)size);",
         "*block, (size_t)size);",
         "the block is what it was",
@@ -617,7 +617,7 @@ MUTANTS = [
     ),
     Mutant(
         "what shrinks to nothing stays recorded",
-        "pools.c",
+        "arrow.c",
         "        thag_native_gone(old_block);",
         "        (void)old_block;",
         "there is no block any more",
@@ -625,7 +625,7 @@ MUTANTS = [
     ),
     Mutant(
         "only the system's pool of Arrow is followed",
-        "pools.c",
+        "arrow.c",
         "    for (int i = 0; i < 2; i++) {\n        void *(*find)",
         "    for (int i = 2; i < 2; i++) {\n        void *(*find)",
         "the default pool may be any",
@@ -633,7 +633,7 @@ MUTANTS = [
     ),
     Mutant(
         "Arrow's pools go on calling us",
-        "pools.c",
+        "arrow.c",
         "        __atomic_store_n(arrow_pools[i].pool, arrow_pools[i].real, __ATOMIC_RELEASE);",
         "        (void)arrow_pools[i].real;",
         "after a stop everything is as it was",
@@ -641,15 +641,15 @@ MUTANTS = [
     ),
     Mutant(
         "calloc counts one element for Polars",
-        "pools.c",
-        "    seen(block, count * size);",
-        "    seen(block, size * (count == 0));",
+        "polars.c",
+        "    thag_pool_block_seen(block, count * size);",
+        "    thag_pool_block_seen(block, size * (count == 0));",
         "it asks for elements",
         (_POOLS + "test_a_polars_column_of_zeros_is_its_bytes",),
     ),
     Mutant(
         "Polars' two ways to allocate are mixed up",
-        "pools.c",
+        "polars.c",
         "takes.at[1 - flagged],",
         "takes.at[flagged],",
         "the words must be different ones",
@@ -657,7 +657,7 @@ MUTANTS = [
     ),
     Mutant(
         "Polars gives back what stays recorded",
-        "pools.c",
+        "polars.c",
         "    thag_native_gone(block);\n    ((void",
         "    ((void",
         "its blocks must be repaid",
@@ -665,7 +665,7 @@ MUTANTS = [
     ),
     Mutant(
         "Polars goes on calling us",
-        "pools.c",
+        "polars.c",
         "            (void)thag_objects_write(word->at, word->real);",
         "            (void)word->real;",
         "after a stop everything is as it was",
@@ -673,7 +673,7 @@ MUTANTS = [
     ),
     Mutant(
         "the size of what DuckDB moves is where it was",
-        "pools.c",
+        "jemalloc.c",
         "        return arguments[kind >= resizing];",
         "        return arguments[0];",
         "realloc has the block first",
@@ -681,8 +681,8 @@ MUTANTS = [
     ),
     Mutant(
         "DuckDB's hooks stay installed",
-        "pools.c",
-        '        (void)duckdb.control("experimental.hooks.remove", NULL, NULL, &duckdb.handle, sizeof(duckdb.handle));\n',
+        "jemalloc.c",
+        '        (void)allocator->control("experimental.hooks.remove", NULL, NULL, &allocator->handle, sizeof(allocator->handle));\n',
         "",
         "a second start would count everything twice",
         (_POOLS + "test_a_duckdb_block_is_its_bytes",),
@@ -3005,6 +3005,38 @@ MUTANTS = [
         "    (void)most;\n    return bytes;\n",
         "a block may be given back elsewhere than where it came from",
         (_SOURCES + "test_a_block_given_back_elsewhere_makes_no_figure_absurd",),
+    ),
+    Mutant(
+        "what the file says is believed",
+        "symbols.c",
+        "           && memcmp(of_file, address, bytes) == 0;",
+        "           && of_file[0] == of_file[0];",
+        "it may be another file by now",
+        (_POOLS + "test_a_jemalloc_without_exported_names_is_found_by_those_in_its_file",),
+    ),
+    Mutant(
+        "a jemalloc that tells nothing is taken for one that does",
+        "jemalloc.c",
+        "    bool tells = tells_as_expected(allocator);",
+        "    bool tells = tells_as_expected(allocator) || allocator->handle != NULL;",
+        "its memory is not seen",
+        (_POOLS + "test_a_jemalloc_without_exported_names_is_found_by_those_in_its_file",),
+    ),
+    Mutant(
+        "Polars has one way only",
+        "polars.c",
+        "    return hooks_find(path) && thag_jemalloc_attach(&by_hooks);",
+        "    return hooks_find(path) && by_hooks.handle != NULL;",
+        "its jemalloc has hooks",
+        (_POOLS + "test_polars_is_followed_by_the_hooks_of_its_jemalloc",),
+    ),
+    Mutant(
+        "the hooks of Polars' jemalloc stay installed",
+        "polars.c",
+        "    words_restore();\n    thag_jemalloc_detach(&by_hooks);\n",
+        "    words_restore();\n",
+        "after a stop nobody is called",
+        (_POOLS + "test_polars_is_followed_by_the_hooks_of_its_jemalloc",),
     ),
 ]
 

@@ -80,7 +80,7 @@ def unwritable() -> str:
 def show_polars(capsule: object, /) -> None:
     """Let Polars' allocator be followed, which it shows in this capsule, whenever the native domain is hooked.
 
-    Raises ValueError for another capsule, or what is none.
+    None: it shows none. Raises ValueError for another capsule, or something else.
     """
 
 def pools() -> dict[str, str]:

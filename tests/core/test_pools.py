@@ -4,6 +4,8 @@ import ctypes
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from figures import assert_sums_hold, of
@@ -199,9 +201,117 @@ def test_another_capsule_than_polars_is_refused():
     import datetime
 
     capsule = datetime.datetime_CAPI if hasattr(datetime, "datetime_CAPI") else None
-    for wrong in (capsule, None, 3):
+    for wrong in (capsule, 3):
         with pytest.raises((ValueError, TypeError)):
             _native.show_polars(wrong)
+
+
+# ---- Polars, where its words are not as they are known ----
+
+OTHER_WAYS = {
+    "shows nothing": "lambda capsule: _native.show_polars(None)",
+    "shows other functions": "lambda capsule: _native.show_polars(other)",
+}
+BY_HOOKS = """
+import ctypes, gc, types
+import thag_nb
+from thag_nb import _native
+from thag_nb.runtime import pools
+
+new = ctypes.pythonapi.PyCapsule_New
+new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+functions = (ctypes.c_void_p * 4)(*[ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p).value] * 4)
+other = new(ctypes.addressof(functions), b"polars.polars._allocator", None)
+pools._native = types.SimpleNamespace(show_polars={way}, pools=_native.pools)
+thag_nb.start(native=True)
+import polars as pl
+assert _native.pools()["Polars"] == "seen"
+
+def live(name):
+    gc.collect()
+    return thag_nb.read().find(name).self_live_bytes
+
+numbers = pl.Series(range(1_000_000))
+numbers + 1
+for _ in range(2):
+    with thag_nb.task("column"):
+        column = numbers + 1
+    before = live("column")
+    assert 8_000_000 <= before <= 8_030_000, before
+    with thag_nb.task("frame"):
+        frame = pl.DataFrame({"k": numbers % 977, "v": numbers}).sort("k").group_by("k").agg(pl.col("v").sum())
+    peak = thag_nb.read().find("frame").peak_bytes
+    assert peak > 16_000_000, peak
+    del column
+    assert before - live("column") >= 8_000_000
+    thag_nb.stop()
+    thag_nb.start(native=False)
+    with thag_nb.task("unseen"):
+        numbers + 2
+    assert thag_nb.read().find("unseen").peak_bytes < 30_000
+    thag_nb.start(native=True)
+    assert _native.health()["stale_records"] == 0
+"""
+
+
+@pytest.mark.parametrize("way", OTHER_WAYS)
+def test_polars_is_followed_by_the_hooks_of_its_jemalloc(way: str):
+    pytest.importorskip("polars")
+    python(BY_HOOKS.replace("{way}", OTHER_WAYS[way]))
+
+
+OWN = """
+import ctypes, os, sys
+import thag_nb
+from thag_nb import _native
+
+path, other = sys.argv[1:]
+library = ctypes.CDLL(path)
+for name in ("take", "resize"):
+    getattr(library, name).restype = ctypes.c_void_p
+if other:
+    os.replace(other, path)
+thag_nb.start(native=True)
+_native.show_polars(None)
+with thag_nb.task("block") as task:
+    block = library.take(ctypes.c_size_t(5000))
+    found = [_native.owner_of(block) == (task.id, 5000)]
+    block = library.resize(ctypes.c_void_p(block), ctypes.c_size_t(70_000))
+    found.append(_native.owner_of(block) == (task.id, 70_000))
+    library.give_back(ctypes.c_void_p(block))
+    found.append(_native.owner_of(block) is None)
+state = _native.pools()["Polars"]
+is_told = bool(library.is_told())
+thag_nb.stop()
+print(state, is_told, all(found), bool(library.is_told()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "replaced_by", "expected"),
+    [
+        ((), None, "seen True True False"),
+        (("-DMUTE",), None, "unfit False False False"),
+        (("-s",), None, "unfit False False False"),  # no names in the file
+        (("-DTRAP",), (), "unfit False False False"),  # the file is not what is loaded
+        ((), ("-s",), "unfit False False False"),
+    ],
+    ids=["as known", "mute", "stripped", "another file", "another stripped file"],
+)
+def test_a_jemalloc_without_exported_names_is_found_by_those_in_its_file(
+    flags: tuple[str, ...],
+    replaced_by: tuple[str, ...] | None,
+    expected: str,
+    build: Callable[..., Path],
+    request: pytest.FixtureRequest,
+):
+    folder = request.node.callspec.id.replace(" ", "-")
+    path = build("own_jemalloc.c", *flags, name=f"{folder}/_polars_runtime_own.so")
+    other = "" if replaced_by is None else build("own_jemalloc.c", *replaced_by, name=f"{folder}/other.so")
+    result = subprocess.run(
+        [sys.executable, "-c", OWN, path, other], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (result.stdout.strip(), result.stderr) == (expected, "")
 
 
 # ---- DuckDB ----

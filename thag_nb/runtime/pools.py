@@ -44,9 +44,7 @@ def unseen() -> list[str]:
 
 def _show_polars(_name: str, module: ModuleType) -> None:
     imports.stop_waiting_for(_POLARS)
-    capsule = vars(module).get("_allocator")
-    if capsule is not None:
-        try:
-            _native.show_polars(capsule)
-        except ValueError:  # of another name: then it is among the unseen
-            return
+    try:
+        _native.show_polars(vars(module).get("_allocator"))
+    except ValueError:  # something else by that name
+        _native.show_polars(None)

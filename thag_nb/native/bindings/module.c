@@ -203,8 +203,8 @@ native_detach_native(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 native_show_polars(PyObject *Py_UNUSED(module), PyObject *capsule)
 {
-    void *const *functions = PyCapsule_GetPointer(capsule, "polars.polars._allocator");
-    if (functions == NULL) {
+    void *const *functions = NULL;
+    if (!Py_IsNone(capsule) && (functions = PyCapsule_GetPointer(capsule, "polars.polars._allocator")) == NULL) {
         return NULL;
     }
     thag_heap_show_polars(functions);

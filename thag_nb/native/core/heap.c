@@ -21,6 +21,7 @@
 
 #include "linker.h"
 #include "native_block.h"
+#include "polars.h"
 #include "pools.h"
 
 #include <dlfcn.h>
@@ -687,7 +688,7 @@ thag_heap_update(void)
 void
 thag_heap_show_polars(void *const functions[4])
 {
-    thag_pools_show_polars(functions);
+    thag_polars_show(functions);
     if (is_attached && thag_linker_answers()) {
         thag_this_thread.depth++;
         thag_pools_attach();

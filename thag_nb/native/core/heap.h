@@ -15,7 +15,7 @@ bool thag_heap_attach(void);
 bool thag_heap_update(void);
 
 /* Polars does not export its allocator, but shows it in a capsule: the functions that allocate, deallocate, allocate zeros and
-   reallocate. They are followed while we are attached. GIL. */
+   reallocate; NULL: it shows none. It is followed while we are attached. GIL. */
 void thag_heap_show_polars(void *const functions[4]);
 
 /* Lets everything call what it called before. Blocks that are live stay recorded, but nobody tells of their end. GIL. */

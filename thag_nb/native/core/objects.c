@@ -411,6 +411,14 @@ thag_objects_path(const char *part)
     return wanted.path;
 }
 
+bool
+thag_objects_are_one(const void *one, const void *other)
+{
+    Dl_info where_one, where_other;
+    return dladdr(one, &where_one) != 0 && dladdr(other, &where_other) != 0
+           && where_one.dli_fbase == where_other.dli_fbase;
+}
+
 typedef struct {
     void **slot, *word;
     bool is_written;
@@ -576,6 +584,14 @@ thag_objects_path(const char *part)
 {
     (void)part;
     return NULL;
+}
+
+bool
+thag_objects_are_one(const void *one, const void *other)
+{
+    (void)one;
+    (void)other;
+    return false;
 }
 
 bool

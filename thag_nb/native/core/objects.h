@@ -53,6 +53,9 @@ void thag_objects_visit(void (*visit)(const char *path, uintptr_t start, uintptr
 /* The path of a loaded object that has this part in it; NULL if there is none. It lives as long as the object is loaded. GIL. */
 const char *thag_objects_path(const char *part);
 
+/* Whether two addresses lie in the same loaded object. */
+bool thag_objects_are_one(const void *one, const void *other);
+
 /* Writes a word into data of a loaded object, read-only or not. False if the system does not let us. GIL. */
 bool thag_objects_write(void **slot, void *word);
 

@@ -25,10 +25,6 @@ bool thag_pools_keep_mappings(const char *path);
    Twice is once. GIL. */
 void thag_pools_attach(void);
 
-/* Shows Polars' allocator: its functions that allocate, deallocate, allocate zeros and reallocate. They are only looked at at the
-   next attaching. GIL. */
-void thag_pools_show_polars(void *const functions[4]);
-
 /* Has none tell anything any more. GIL. */
 void thag_pools_detach(void);
 
