@@ -602,8 +602,9 @@ MUTANTS = [
     Mutant(
         "what Arrow's pool asks of the C library is told as well",
         "arrow.c",
-        "    thag_this_thread.depth++;\n    (void)forward(status, pool, size, alignment, block);\n    thag_this_thread.depth--;",
-        "    (void)forward(status, pool, size, alignment, block);",
+        "    thag_this_thread.depth++;\n    forward_allocate(status, pool, size, alignment, block, function);\n"
+        "    thag_this_thread.depth--;",
+        "    forward_allocate(status, pool, size, alignment, block, function);",
         "each block is recorded once",
         (_POOLS + "test_the_whole_of_arrow_s_pool_is_ours_live_and_at_its_peak",),
     ),
@@ -626,8 +627,8 @@ MUTANTS = [
     Mutant(
         "only the system's pool of Arrow is followed",
         "arrow.c",
-        "    for (int i = 0; i < 2; i++) {\n        void *(*find)",
-        "    for (int i = 2; i < 2; i++) {\n        void *(*find)",
+        "    for (int i = 0; i < 2; i++) {\n        void *find",
+        "    for (int i = 2; i < 2; i++) {\n        void *find",
         "the default pool may be any",
         (_POOLS + "test_an_arrow_buffer_is_its_bytes_and_repaid",),
     ),
@@ -3037,6 +3038,14 @@ MUTANTS = [
         "    words_restore();\n",
         "after a stop nobody is called",
         (_POOLS + "test_polars_is_followed_by_the_hooks_of_its_jemalloc",),
+    ),
+    Mutant(
+        "a pool that does not fit is not told of",
+        "pools.c",
+        "attach(path) ? THAG_POOL_SEEN : THAG_POOL_UNFIT;",
+        "attach(path) ? THAG_POOL_SEEN : THAG_POOL_ABSENT;",
+        "its memory is not seen, and that is said",
+        (_POOLS + "test_a_jemalloc_without_exported_names_is_found_by_those_in_its_file",),
     ),
 ]
 
