@@ -58,6 +58,7 @@ class Mutant(NamedTuple):
 
 
 _SPACE = "tests/core/test_address_space.py::"
+_OWN_MEMORY = "tests/core/test_own_memory.py::"
 _DISPATCHER = "tests/core/test_dispatcher.py::"
 _CHARGES = "tests/core/test_charges.py::"
 _DETACHED = "tests/core/test_detached.py::"
@@ -2337,6 +2338,38 @@ MUTANTS = [
         "",
         "only its own slots tell",
         (_SPACE + "test_a_library_that_cannot_map_is_not_told_of",),
+    ),
+    Mutant(
+        "nobody sees what a library with a pool maps",
+        "heap.c",
+        "thag_pools_keep_mappings(path) ? SPACE : workspaces_or_blocks",
+        "thag_pools_keep_mappings(path) ? 0 : workspaces_or_blocks",
+        "the pool may not be as we know it",
+        (_OWN_MEMORY + "test_a_duckdb_that_is_not_as_we_know_it_is_said_to_keep_its_memory",),
+    ),
+    Mutant(
+        "what a library with a pool unmaps is still there",
+        "heap.c",
+        "    return space_unmap(pages_of(start, size), size);",
+        "    return REAL(MUNMAP, int (*)(void *, size_t))(start, size);",
+        "the figure falls",
+        (_OWN_MEMORY + "test_a_duckdb_that_is_not_as_we_know_it_is_said_to_keep_its_memory",),
+    ),
+    Mutant(
+        "a pool that is not as we know it tells of its blocks",
+        "pools.c",
+        "pool != THAG_POOLS && states[pool] == THAG_POOL_SEEN",
+        "pool != THAG_POOLS",
+        "then its library keeps its own memory",
+        (_OWN_MEMORY + "test_a_duckdb_that_is_not_as_we_know_it_is_said_to_keep_its_memory",),
+    ),
+    Mutant(
+        "a pool that tells of its blocks keeps its memory",
+        "heap.c",
+        "list->count < LISTED_ROOM && !thag_pools_tell(path)",
+        "list->count < LISTED_ROOM",
+        "all of that is seen",
+        (_OWN_MEMORY + "test_nothing_is_said_of_an_allocator_that_is_seen_from_within",),
     ),
     Mutant(
         "slots of OpenBLAS lead to us for ever",
