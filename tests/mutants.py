@@ -907,8 +907,8 @@ MUTANTS = [
     Mutant(
         "a mapping is as long as was asked for",
         "heap.c",
-        "(char *)start + ((size + page - 1) & ~(page - 1))",
-        "(char *)start + size",
+        "(char *)((uintptr_t)start + ((size + page - 1) & ~(page - 1)))",
+        "(char *)((uintptr_t)start + size)",
         "its last page is whole",
         (_NATIVE + "test_an_odd_size_is_unmapped_by_its_pages",),
     ),

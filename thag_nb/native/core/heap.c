@@ -192,7 +192,7 @@ static range
 pages_of(void *start, size_t size)
 {
     uintptr_t page = page_bytes();
-    return (range){start, (char *)start + ((size + page - 1) & ~(page - 1))};
+    return (range){start, (char *)((uintptr_t)start + ((size + page - 1) & ~(page - 1)))};     /* of what is too large as well */
 }
 
 static size_t
