@@ -77,6 +77,14 @@ def slots() -> dict[str, int]:
 def unwritable() -> str:
     """The file name of the first object whose slots could not be written, maybe cut; empty for none, or the program."""
 
+def address_space() -> list[tuple[str, int]]:
+    """The loaded libraries that can be seen to map memory, and what they still have of it, touched or not.
+
+    Paths, empty for the program, and bytes of whole pages. What a library mapped before it could be seen, as when it
+    was loaded, is left out; so are files, what OpenBLAS works in, and Arrow, Polars and DuckDB where they are seen from
+    within.
+    """
+
 def show_polars(capsule: object, /) -> None:
     """Let Polars' allocator be followed, which it shows in this capsule, whenever the native domain is hooked.
 
@@ -414,4 +422,6 @@ def health() -> dict[str, int]:
     """Counts of what went less than perfectly."""
 
 def overhead() -> dict[str, int]:
-    """Bytes of our own native memory: the pages in use of the table of owners, context records, timelines, and logs."""
+    """Bytes of our own native memory: the pages in use of the tables of owners and of address space, context records,
+    timelines, and logs.
+    """

@@ -38,6 +38,7 @@ void *remap_to(void *start, size_t size, size_t new_size, void *place)
 {
     return mremap(start, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, place);
 }
+void *map_file(size_t file, size_t size) { return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, (int)file, 0); }
 int unmap(void *start, size_t size) { return munmap(start, size); }
 
 static void *churn_alone(void *rounds)

@@ -6,7 +6,7 @@ import sys
 
 from thag_nb import _native
 from thag_nb.recordings.model import ContextRecord, Recording, Status
-from thag_nb.runtime import hooks, marks, native_memory, numpy_hook, propagation, rss
+from thag_nb.runtime import hooks, marks, native_memory, numpy_hook, own_memory, propagation, rss
 from thag_nb.runtime.contexts import Allocator, cleaned_names, push_allocator_context, unrecorded
 from thag_nb.units import format_bytes
 
@@ -99,9 +99,10 @@ def _status() -> Status:
 
 
 def seen() -> str:
-    """Whether everything is seen that could be, and what is not, in a sentence or two."""
+    """Whether everything is seen that could be, and what is not, in a few sentences."""
     with push_allocator_context(Allocator.SYSTEM):
-        return " ".join([_seen(_native.hooks(), _native.is_recording(), _native.health()), *_workspaces()])
+        whether = _seen(_native.hooks(), _native.is_recording(), _native.health())
+        return " ".join([whether, *_workspaces(), *(f"{sentence}." for sentence in own_memory.sentences())])
 
 
 def workspaces() -> dict[int, int]:
@@ -172,7 +173,7 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
             "a pool's threads stay where the pool was first used, which start() alone would change"
         )
     notes += [problem for problem in (numpy_hook.problem(), *native_memory.problems()) if problem is not None]
-    notes += _sharings()
+    notes += [*own_memory.sentences(), *_sharings()]
     notes += [sentence.format(health[count]) for count, sentence in _IMPERFECTIONS.items() if health[count]]
     return notes
 

@@ -1,5 +1,6 @@
 /* The module: its beginning, starting and stopping, and what the other files of the bindings share. */
 
+#include "address_space.h"
 #include "bindings.h"
 #include "clock.h"
 #include "current.h"
@@ -234,6 +235,29 @@ native_slots(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
                          found.unwritable);
 }
 
+static void
+address_space_tell(const char *path, size_t bytes, void *list)
+{
+    PyObject *row = Py_BuildValue("Nn", PyUnicode_DecodeFSDefault(path), (Py_ssize_t)bytes);
+    if (row != NULL) {
+        (void)PyList_Append(list, row);
+        Py_DECREF(row);
+    }
+}
+
+static PyObject *
+native_address_space(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *list = PyList_New(0);
+    if (list != NULL) {
+        thag_heap_visit_address_space(address_space_tell, list);
+    }
+    if (PyErr_Occurred()) {
+        Py_CLEAR(list);
+    }
+    return list;
+}
+
 /* ---- how it goes ---- */
 
 static PyObject *
@@ -251,9 +275,9 @@ native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 native_overhead(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("{s:n,s:n,s:n,s:n}", "owners", (Py_ssize_t)thag_owners_in_use(), "contexts",
+    return Py_BuildValue("{s:n,s:n,s:n,s:n,s:n}", "owners", (Py_ssize_t)thag_owners_in_use(), "contexts",
                          (Py_ssize_t)thag_contexts_mapped(), "timelines", (Py_ssize_t)thag_timeline_mapped(), "logs",
-                         (Py_ssize_t)thag_logs_mapped());
+                         (Py_ssize_t)thag_logs_mapped(), "address_space", (Py_ssize_t)thag_address_space_in_use());
 }
 
 /* ---- the module ---- */
@@ -272,6 +296,7 @@ static PyMethodDef module_methods[] = {
     {"show_polars", native_show_polars, METH_O, NULL},
     {"pools", native_pools, METH_NOARGS, NULL},
     {"unwritable", native_unwritable, METH_NOARGS, NULL},
+    {"address_space", native_address_space, METH_NOARGS, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"overhead", native_overhead, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,5 +1,6 @@
 /* The figures of all contexts as Python reads them: a recording, and what checks it against the owner table. */
 
+#include "address_space.h"
 #include "bindings.h"
 #include "charges.h"
 #include "clock.h"
@@ -175,7 +176,8 @@ records_add(PyObject *records, PyObject *timelines, PyObject *type, uint64_t tak
 static size_t
 overhead_bytes(void)
 {
-    return thag_owners_in_use() + thag_contexts_mapped() + thag_timeline_mapped() + thag_logs_mapped();
+    return thag_owners_in_use() + thag_contexts_mapped() + thag_timeline_mapped() + thag_logs_mapped()
+           + thag_address_space_in_use();
 }
 
 static PyObject *

@@ -13,12 +13,15 @@
 
    Of mappings, those are blocks that are nobody's file and can be written to when they are made. A mapping may be unmapped
    piece by piece; its record is then written anew for what remains. Mappings begin with a page, so the record that a page in
-   the middle belongs to is looked for from page to page. */
+   the middle belongs to is looked for from page to page.
+
+   Beside that, it is kept who has what address space, be it a block or not (see address_space.c). */
 
 #define _GNU_SOURCE
 
 #include "heap.h"
 
+#include "address_space.h"
 #include "linker.h"
 #include "native_block.h"
 #include "polars.h"
@@ -40,6 +43,7 @@ enum {
     LOOKING_UP = 1 << 3,
     WAITING = 1 << 4,
     WORKSPACES = 1 << 5,
+    SPACE = 1 << 6,             /* mappings that are not blocks */
 };
 
 /* ThreadSanitizer asks the C library about the stack of a thread that begins, before it can be told of what that does: there, the
@@ -61,8 +65,8 @@ static thag_redirection redirections[];
 /* The functions that hooks forward to, in the order of the redirections. */
 enum {
     MALLOC, CALLOC, REALLOC, REALLOCARRAY, FREE, FREE_SIZED, FREE_ALIGNED_SIZED, POSIX_MEMALIGN, ALIGNED_ALLOC, MEMALIGN,
-    VALLOC, PVALLOC, MMAP, MMAP64, MAP_WORKSPACE, MAP_WORKSPACE64, MREMAP, MUNMAP, DLOPEN, DLSYM, SAVE_THREAD, RESTORE_THREAD, RELEASE_THREAD,
-    ACQUIRE_THREAD, REDIRECTIONS,
+    VALLOC, PVALLOC, MMAP, MMAP64, MAP_WORKSPACE, MAP_WORKSPACE64, MAP_SPACE, MAP_SPACE64, MREMAP, MUNMAP, UNMAP_SPACE, DLOPEN,
+    DLSYM, SAVE_THREAD, RESTORE_THREAD, RELEASE_THREAD, ACQUIRE_THREAD, REDIRECTIONS,
 };
 
 /* Written before the slot that led here. */
@@ -189,7 +193,13 @@ static range
 pages_of(void *start, size_t size)
 {
     uintptr_t page = page_bytes();
-    return (range){start, (char *)start + ((size + page - 1) & ~(page - 1))};
+    return (range){start, (char *)((uintptr_t)start + ((size + page - 1) & ~(page - 1)))};     /* of what is too large as well */
+}
+
+static size_t
+range_bytes(range pages)
+{
+    return (size_t)(pages.end - pages.start);
 }
 
 /* How large a mapping may be: as the largest that was ever recorded. */
@@ -302,17 +312,35 @@ range_settle(thag_thread *thread, torn_mapping torn, range unmapped, bool is_unm
     block_settle(thread, torn.last, unmapped, is_unmapped);
 }
 
+/* True for what the system does not refuse at once. */
+static bool
+is_range(const void *start, size_t size)
+{
+    return size > 0 && (uintptr_t)start % page_bytes() == 0 && !is_beyond(start, size);
+}
+
+/* Unmaps what may be somebody's address space. */
+static int
+space_unmap(range unmapped, size_t size)
+{
+    thag_mapper *mapper = thag_address_space_take(unmapped.start, range_bytes(unmapped));
+    int error = REAL(MUNMAP, int (*)(void *, size_t))(unmapped.start, size);
+    if (error != 0) {
+        thag_address_space_give(mapper, unmapped.start, range_bytes(unmapped));
+    }
+    return error;
+}
+
 static int
 heap_munmap(void *start, size_t size)
 {
-    int (*forward)(void *, size_t) = REAL(MUNMAP, int (*)(void *, size_t));
-    if (size == 0 || (uintptr_t)start % page_bytes() != 0 || is_beyond(start, size)) {
-        return forward(start, size);
+    if (!is_range(start, size)) {
+        return REAL(MUNMAP, int (*)(void *, size_t))(start, size);
     }
     thag_thread *thread = &thag_this_thread;
     range unmapped = pages_of(start, size);
     torn_mapping torn = range_claim(thread, unmapped);
-    int error = forward(start, size);
+    int error = space_unmap(unmapped, size);
     range_settle(thread, torn, unmapped, error == 0);
     return error;
 }
@@ -323,19 +351,34 @@ is_block(int protection, int flags)
     return (flags & MAP_ANONYMOUS) != 0 && (protection & PROT_WRITE) != 0;
 }
 
+/* Maps what becomes the caller's address space, if it is memory, and takes the place of what was there. */
+static void *
+space_map(const void *caller, void *start, size_t size, int protection, int flags, int file, off_t offset)
+{
+    void *(*forward)(void *, size_t, int, int, int, off_t) = REAL(MMAP, void *(*)(void *, size_t, int, int, int, off_t));
+    void *mapping = forward(start, size, protection, flags, file, offset);
+    if (mapping != MAP_FAILED) {
+        size_t bytes = range_bytes(pages_of(mapping, size));
+        (void)thag_address_space_take(mapping, bytes);
+        if ((flags & MAP_ANONYMOUS) != 0) {
+            thag_address_space_mapped(caller, mapping, bytes);
+        }
+    }
+    return mapping;
+}
+
 /* Always inline, so that who called is who called the hook. */
 __attribute__((always_inline)) static inline void *
-map(void *start, size_t size, int protection, int flags, int file, off_t offset)
+map(const void *caller, void *start, size_t size, int protection, int flags, int file, off_t offset)
 {
     thag_thread *thread = &thag_this_thread;
-    bool replaces = (flags & MAP_FIXED) != 0 && (uintptr_t)start % page_bytes() == 0 && !is_beyond(start, size);
+    bool replaces = (flags & MAP_FIXED) != 0 && is_range(start, size);
     range replaced = pages_of(start, replaces ? size : 0);
     torn_mapping torn = {.first = {.block = NULL}};
     if (replaced.end != replaced.start) {
         torn = range_claim(thread, replaced);
     }
-    void *(*forward)(void *, size_t, int, int, int, off_t) = REAL(MMAP, void *(*)(void *, size_t, int, int, int, off_t));
-    void *mapping = forward(start, size, protection, flags, file, offset);
+    void *mapping = space_map(caller, start, size, protection, flags, file, offset);
     range_settle(thread, torn, replaced, mapping != MAP_FAILED);
     if (mapping != MAP_FAILED && is_block(protection, flags)) {
         largest_mapping_raise(size);
@@ -347,7 +390,24 @@ map(void *start, size_t size, int protection, int flags, int file, off_t offset)
 static void *
 heap_mmap(void *start, size_t size, int protection, int flags, int file, off_t offset)
 {
-    return map(start, size, protection, flags, file, offset);
+    return map(__builtin_return_address(0), start, size, protection, flags, file, offset);
+}
+
+/* ---- mappings that are not blocks ---- */
+
+static void *
+heap_map_space(void *start, size_t size, int protection, int flags, int file, off_t offset)
+{
+    return space_map(__builtin_return_address(0), start, size, protection, flags, file, offset);
+}
+
+static int
+heap_unmap_space(void *start, size_t size)
+{
+    if (!is_range(start, size)) {
+        return REAL(MUNMAP, int (*)(void *, size_t))(start, size);
+    }
+    return space_unmap(pages_of(start, size), size);
 }
 
 /* ---- workspaces: what OpenBLAS maps once and keeps, for whoever calls it later ---- */
@@ -361,7 +421,7 @@ static struct {
 static void *
 heap_map_workspace(void *start, size_t size, int protection, int flags, int file, off_t offset)
 {
-    void *mapping = map(start, size, protection, flags, file, offset);
+    void *mapping = map(NULL, start, size, protection, flags, file, offset);
     if (mapping != MAP_FAILED && is_block(protection, flags)) {
         uint32_t place = atomic_fetch_add(&workspaces.count, 1) % WORKSPACES_ROOM;
         atomic_store(&workspaces.starts[place], mapping);
@@ -409,6 +469,13 @@ remap_cuts(const remapping *wanted)
     return wanted->new_size <= wanted->size && (wanted->flags & MREMAP_FIXED) == 0;
 }
 
+/* True if the pages stay mapped where they were as well, but empty. */
+static bool
+remap_leaves_pages(const remapping *wanted)
+{
+    return (wanted->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0;
+}
+
 /* False for what the system refuses before it does anything. */
 static bool
 remap_is_possible(const remapping *wanted)
@@ -441,7 +508,7 @@ part_remap(thag_thread *thread, const remapping *wanted)
 {
     range part = pages_of(wanted->start, wanted->size), kept = pages_of(wanted->start, wanted->new_size);
     bool is_cut = remap_cuts(wanted);
-    bool stays = (wanted->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0;       /* as pages that are empty again */
+    bool stays = remap_leaves_pages(wanted);
     range gone = {is_cut ? kept.end : part.start, stays ? part.start : part.end};
     bool vacates = is_cut || wanted->flags != 0;        /* else it fails often, and changes nothing then */
     void *moved = vacates ? NULL : remap_forward(wanted);
@@ -456,6 +523,34 @@ part_remap(thag_thread *thread, const remapping *wanted)
         if (!thag_native_is_nested(thread)) {
             thag_event_allocated(thread, THAG_NATIVE, moved, wanted->new_size);
         }
+    }
+    return moved;
+}
+
+static void *
+records_remap(thag_thread *thread, const remapping *wanted)
+{
+    if (!remap_leaves_pages(wanted) && mapping_that_is(wanted->start, wanted->size) != NULL) {
+        return block_remap(thread, wanted);
+    }
+    if (wanted->size > 0 && (remap_cuts(wanted) || mapping_around(wanted->start) != NULL)) {
+        return part_remap(thread, wanted);
+    }
+    return remap_forward(wanted);
+}
+
+/* Address space stays whose it is, wherever it is. */
+static void *
+space_remap(thag_thread *thread, const remapping *wanted)
+{
+    range from = pages_of(wanted->start, wanted->size);
+    thag_mapper *mapper = thag_address_space_take(from.start, range_bytes(from));
+    void *moved = records_remap(thread, wanted);
+    if (moved == MAP_FAILED || remap_leaves_pages(wanted)) {
+        thag_address_space_give(mapper, from.start, range_bytes(from));
+    }
+    if (moved != MAP_FAILED) {
+        thag_address_space_give(mapper, moved, range_bytes(pages_of(moved, wanted->new_size)));
     }
     return moved;
 }
@@ -477,14 +572,9 @@ heap_mremap(void *start, size_t size, size_t new_size, int flags, ...)
         range replaced = pages_of(wished, new_size);        /* by the system as well, before it looks for what is to be moved */
         torn_mapping torn = range_claim(thread, replaced);
         range_settle(thread, torn, replaced, true);
+        (void)thag_address_space_take(wished, range_bytes(replaced));
     }
-    if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && mapping_that_is(start, size) != NULL) {
-        return block_remap(thread, &wanted);
-    }
-    if (size > 0 && (remap_cuts(&wanted) || mapping_around(start) != NULL)) {
-        return part_remap(thread, &wanted);
-    }
-    return remap_forward(&wanted);
+    return space_remap(thread, &wanted);
 }
 
 /* ---- loading ---- */
@@ -583,8 +673,11 @@ static thag_redirection redirections[REDIRECTIONS] = {
     [MMAP64] = {.name = "mmap64", .hook = heap_mmap, .group = MAPPINGS},
     [MAP_WORKSPACE] = {.name = "mmap", .hook = heap_map_workspace, .group = WORKSPACES},
     [MAP_WORKSPACE64] = {.name = "mmap64", .hook = heap_map_workspace, .group = WORKSPACES},
-    [MREMAP] = {.name = "mremap", .hook = heap_mremap, .group = MAPPINGS | WORKSPACES},
+    [MAP_SPACE] = {.name = "mmap", .hook = heap_map_space, .group = SPACE},
+    [MAP_SPACE64] = {.name = "mmap64", .hook = heap_map_space, .group = SPACE},
+    [MREMAP] = {.name = "mremap", .hook = heap_mremap, .group = MAPPINGS | WORKSPACES | SPACE},
     [MUNMAP] = {.name = "munmap", .hook = heap_munmap, .group = MAPPINGS | WORKSPACES},
+    [UNMAP_SPACE] = {.name = "munmap", .hook = heap_unmap_space, .group = SPACE},
     [DLOPEN] = {.name = "dlopen", .hook = heap_dlopen, .group = LOADING},
     [DLSYM] = {.name = "dlsym", .hook = heap_dlsym, .group = LOOKING_UP},
     [SAVE_THREAD] = {.name = "PyEval_SaveThread", .hook = heap_save_thread, .group = WAITING},
@@ -597,6 +690,13 @@ static bool
 names(const char *path, const char *part)
 {
     return strstr(path, part) != NULL;
+}
+
+static unsigned
+mappings_in(const char *path)
+{
+    unsigned workspaces_or_blocks = names(path, "openblas") ? WORKSPACES : MAPPINGS;
+    return thag_pools_keep_mappings(path) ? SPACE : workspaces_or_blocks;
 }
 
 static unsigned
@@ -613,8 +713,7 @@ redirected_in(const thag_object *object)
         return 0;               /* an allocator in the place of the C library's */
     }
     bool looks_up = names(object->path, "/_ctypes.") || names(object->path, "/_cffi_backend.");
-    unsigned mappings = names(object->path, "openblas") ? WORKSPACES : MAPPINGS;
-    return BLOCKS | WAITING | (thag_pools_keep_mappings(object->path) ? 0 : mappings) | (looks_up ? LOOKING_UP : 0);
+    return BLOCKS | WAITING | mappings_in(object->path) | (looks_up ? LOOKING_UP : 0);
 }
 
 /* What is being loaded may need the GIL to become ready. */
@@ -640,11 +739,11 @@ slots_redirect(bool looks_at_all, bool with_gil)
     for (int i = 0; i < TRIES && is_attached && !is_done; i++) {
         uint64_t changes = thag_objects_changes();
         loading_wait(with_gil);
+        thag_packages_update();     /* so that it is known who calls, as soon as somebody does */
         is_done = is_attached && thag_objects_redirect(redirections, REDIRECTIONS, redirected_in, looks_at_all, changes, &found);
         changes_seen = is_done ? changes : changes_seen;
     }
     if (is_done) {
-        thag_packages_update();
         thag_pools_attach();
     }
     thag_this_thread.depth--;
@@ -669,6 +768,7 @@ thag_heap_attach(void)
     if (!is_attached) {
         thag_this_thread.depth++;
         is_attached = thag_objects_find(redirections, REDIRECTIONS);
+        thag_address_space_forget();
         thag_this_thread.depth--;
     }
     (void)thag_heap_update();
@@ -726,6 +826,38 @@ thag_heap_hook(void)
     free(copy);
     thread->depth = depth;
     return is_attached && (thread->probed & 1u << THAG_NATIVE) != 0 ? THAG_HOOK_ON_TOP : THAG_HOOK_ABSENT;
+}
+
+/* Objects that call us to map memory: the first ones, by the order in which they were loaded. */
+enum { LISTED_ROOM = 256 };
+typedef struct {
+    int count;
+    struct {
+        const char *path;
+        const void *inside;
+    } objects[LISTED_ROOM];
+} mapping_objects;
+
+static void
+object_list(const char *path, const void *inside, void *data)
+{
+    mapping_objects *list = data;
+    if (list->count < LISTED_ROOM && !thag_pools_tell(path)) {
+        list->objects[list->count].path = path;
+        list->objects[list->count++].inside = inside;
+    }
+}
+
+void
+thag_heap_visit_address_space(void (*tell)(const char *path, size_t bytes, void *data), void *data)
+{
+    mapping_objects list = {.count = 0};
+    if (thag_linker_answers()) {
+        thag_objects_visit_redirected(redirections, REDIRECTIONS, MAPPINGS | SPACE, object_list, &list);
+    }
+    for (int i = 0; i < list.count; i++) {
+        tell(list.objects[i].path, thag_address_space_of(list.objects[i].inside), data);
+    }
 }
 
 thag_redirected

@@ -27,6 +27,10 @@ thag_hook thag_heap_hook(void);
 /* Calls `tell` for each recorded block that OpenBLAS has mapped to work in, and keeps. GIL. */
 void thag_heap_visit_workspaces(void (*tell)(const void *start, void *data), void *data);
 
+/* Calls `tell` for each loaded object that calls us to map memory, with how much of that it still has; but not for those whose
+   own allocator tells of its blocks. What OpenBLAS maps to work in is left out. GIL. */
+void thag_heap_visit_address_space(void (*tell)(const char *path, size_t bytes, void *data), void *data);
+
 /* What was found when slots were last looked at. GIL. */
 thag_redirected thag_heap_found(void);
 

@@ -390,6 +390,38 @@ thag_objects_visit(void (*visit)(const char *path, uintptr_t start, uintptr_t en
 }
 
 typedef struct {
+    exchange all;           /* nothing is written: it is only found out whether there is something to be restored */
+    void (*visit)(const char *path, const void *inside, void *data);
+    void *data;
+} redirected_visitor;
+
+static int
+redirected_visit(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size;
+    redirected_visitor *visitor = data;
+    dynamics object;
+    if (object_read(info, &object)) {
+        visitor->all.is_due = false;
+        slots_exchange(&visitor->all, &object);
+        if (visitor->all.is_due) {
+            visitor->visit(info->dlpi_name, object.symbols, visitor->data);
+        }
+    }
+    return 0;
+}
+
+void
+thag_objects_visit_redirected(const thag_redirection *redirections, int count, unsigned groups,
+                              void (*visit)(const char *path, const void *inside, void *data), void *data)
+{
+    redirected_visitor visitor = {
+        .all = {.redirections = redirections, .count = count, .restores = true, .groups = groups},
+        .visit = visit, .data = data};
+    (void)dl_iterate_phdr(redirected_visit, &visitor);
+}
+
+typedef struct {
     const char *part, *path;
 } path_wanted;
 
@@ -584,6 +616,17 @@ thag_objects_path(const char *part)
 {
     (void)part;
     return NULL;
+}
+
+void
+thag_objects_visit_redirected(const thag_redirection *redirections, int count, unsigned groups,
+                              void (*visit)(const char *path, const void *inside, void *data), void *data)
+{
+    (void)redirections;
+    (void)count;
+    (void)groups;
+    (void)visit;
+    (void)data;
 }
 
 bool

@@ -50,6 +50,11 @@ void thag_objects_restore(const thag_redirection *redirections, int count);
 /* Calls `visit` for each loaded object with its path and the addresses that it spans. GIL. */
 void thag_objects_visit(void (*visit)(const char *path, uintptr_t start, uintptr_t end));
 
+/* Calls `visit` for each loaded object with slots that lead to a hook, with its path and an address in it. Only functions of these
+   groups count. GIL; the linker's list is locked meanwhile. */
+void thag_objects_visit_redirected(const thag_redirection *redirections, int count, unsigned groups,
+                                   void (*visit)(const char *path, const void *inside, void *data), void *data);
+
 /* The path of a loaded object that has this part in it; NULL if there is none. It lives as long as the object is loaded. GIL. */
 const char *thag_objects_path(const char *part);
 

@@ -116,15 +116,24 @@ thag_packages_update(void)
     }
 }
 
-static thag_package
-package_find(uintptr_t code)
+int
+thag_packages_object_of(const void *code)
 {
-    for (int i = atomic_load_explicit(&range_count, memory_order_acquire); i-- > 0;) {
-        if (code - ranges[i].start < ranges[i].end - ranges[i].start) {
-            return ranges[i].package;
+    int object = atomic_load_explicit(&range_count, memory_order_acquire);
+    for (; object > 0; object--) {
+        const object_range *range = &ranges[object - 1];
+        if ((uintptr_t)code - range->start < range->end - range->start) {
+            break;
         }
     }
-    return THAG_NO_PACKAGE;
+    return object;
+}
+
+static thag_package
+package_find(const void *code)
+{
+    int object = thag_packages_object_of(code);
+    return object == 0 ? THAG_NO_PACKAGE : ranges[object - 1].package;
 }
 
 thag_package
@@ -134,7 +143,7 @@ thag_package_of(const void *code)
     _Atomic uint64_t *place = &lately[(address ^ address >> 9) % LATELY];
     uint64_t word = atomic_load_explicit(place, memory_order_relaxed);
     if (word >> PACKAGE_BITS != address) {
-        word = (uint64_t)address << PACKAGE_BITS | package_find(address);
+        word = (uint64_t)address << PACKAGE_BITS | package_find(code);
         atomic_store_explicit(place, word, memory_order_relaxed);
     }
     return (thag_package)word;

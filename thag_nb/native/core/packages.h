@@ -19,4 +19,7 @@ void thag_packages_update(void);
 /* Any thread, no GIL. */
 thag_package thag_package_of(const void *code);
 
+/* A number, from 1, that stands for the object that an address is in; 0 for none that was found. Slower; any thread, no GIL. */
+int thag_packages_object_of(const void *code);
+
 #endif

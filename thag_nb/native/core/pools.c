@@ -34,17 +34,31 @@ static const char *const libraries[THAG_POOLS][NAMES] = {
 
 static thag_pool_state states[THAG_POOLS];
 
-bool
-thag_pools_keep_mappings(const char *path)
+/* The pool that the library of this path has; THAG_POOLS for none. */
+static thag_pool
+pool_of(const char *path)
 {
     for (int i = 0; i < THAG_POOLS; i++) {
         for (int name = 0; name < NAMES; name++) {
             if (libraries[i][name] != NULL && strstr(path, libraries[i][name]) != NULL) {
-                return true;
+                return (thag_pool)i;
             }
         }
     }
-    return false;
+    return THAG_POOLS;
+}
+
+bool
+thag_pools_keep_mappings(const char *path)
+{
+    return pool_of(path) != THAG_POOLS;
+}
+
+bool
+thag_pools_tell(const char *path)
+{
+    thag_pool pool = pool_of(path);
+    return pool != THAG_POOLS && states[pool] == THAG_POOL_SEEN;
 }
 
 /* The path of the library, if it is loaded. */

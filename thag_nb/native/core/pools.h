@@ -21,6 +21,9 @@ typedef enum {
 /* Whether the library of this path keeps blocks of its own in what it maps: then its mappings are not blocks. Any thread. */
 bool thag_pools_keep_mappings(const char *path);
 
+/* Whether it tells of these blocks. GIL. */
+bool thag_pools_tell(const char *path);
+
 /* Has the pools tell of their blocks, of the libraries that are loaded; but of Polars, that only if its allocator has been shown.
    Twice is once. GIL. */
 void thag_pools_attach(void);
