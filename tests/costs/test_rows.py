@@ -1,5 +1,8 @@
+import re
+
 from handmade import MIB, MS, SECOND, busy, context, marked, recording, root
 
+from thag_nb.costs.beside import NOTHING, Beside
 from thag_nb.costs.report import costs_bundle
 from thag_nb.costs.rows import costs
 from thag_nb.recordings.model import Recording, ResidentSize
@@ -114,6 +117,29 @@ def test_below_the_table_stands_what_the_process_is_made_of() -> None:
     asked_for_more = marked()._replace(resident=(ResidentSize(0, MIB),))
     assert last_line(asked_for_more).endswith(" · RSS 1.0 MiB")
     assert last_line(busy()).endswith(" · thag_nb itself 0 B")
+
+
+def test_what_the_process_tells_has_rows_beside_those_of_contexts() -> None:
+    def told(shown: Beside) -> list[tuple[str, str]]:
+        """The names of the rows, and what is live."""
+        lines = costs_bundle(made, figure=False, beside=shown)["text/plain"].splitlines()
+        start, end = lines[0].index("kept") + len("kept"), lines[0].index("live now") + len("live now")
+        last = next(number for number, line in enumerate(lines) if line.startswith("thag_nb itself"))
+        return [(re.split(r"\b  +", line)[0], line[start:end].strip()) for line in lines[1 : last + 1]]
+
+    made = recording(
+        (root(live_bytes=40 * MIB, peak_bytes=40 * MIB), b""), (context(3, "load", live_bytes=35 * MIB), b"")
+    )._replace(overhead_bytes=2 * MIB)
+    beside = Beside(workspaces=((3, 32 * MIB), (99, 4 * MIB)), anonymous_bytes=100 * MIB)
+    assert told(beside) == [
+        ("root", "40.0 MiB"),
+        ("  load", "35.0 MiB"),
+        ("    OpenBLAS, to work in", "32.0 MiB"),
+        ("  OpenBLAS, to work in", "4.0 MiB"),  # of a context without a row
+        ("kept by allocators, or from before", "58.0 MiB"),
+        ("thag_nb itself", "2.0 MiB"),
+    ]
+    assert told(Beside(anonymous_bytes=42 * MIB)) == [told(NOTHING)[0], ("  load", "35.0 MiB"), told(NOTHING)[-1]]
 
 
 def test_who_made_up_the_session_s_peak_is_told_and_adds_up() -> None:

@@ -171,6 +171,7 @@ def test_the_cost_table_nests_tasks_under_cells_and_shows_root_and_overhead(sess
     assert text.splitlines()[0].split()[:4] == ["context", "peak", "kept", "live"]
     assert "\n    load " in text
     assert "\nroot " in text
+    assert "\nkept by allocators, or from before " in text
     assert "\nthag_nb itself " in text
     assert "Live bytes are not RSS" in text
 

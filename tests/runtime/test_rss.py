@@ -10,6 +10,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +81,20 @@ def test_it_is_what_the_system_says():
         assert (rss.read() or 0) - found > 40 * MIB
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells it")
+def test_of_what_is_resident_files_and_shared_memory_are_told_apart(tmp_path: Path):
+    before = rss.read_anonymous()
+    assert before is not None
+    with mmap.mmap(-1, 50 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
+        pages.write(b"x" * 50 * MIB)
+        assert (rss.read_anonymous() or 0) - before > 40 * MIB
+    path = tmp_path / "pages"
+    path.write_bytes(b"x" * 50 * MIB)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+        assert sum(pages[:: mmap.PAGESIZE]) > 0
+        assert abs((rss.read_anonymous() or 0) - before) < 10 * MIB
+
+
 @pytest.fixture
 def no_statm(monkeypatch: pytest.MonkeyPatch) -> None:
     found = builtins.open
@@ -104,6 +119,7 @@ def test_without_proc_psutil_is_asked(monkeypatch: pytest.MonkeyPatch):
 def test_where_nobody_tells_there_are_no_samples_and_no_thread(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
     assert rss.read() is None
+    assert rss.read_anonymous() is None
     before = threading.active_count()
     sampler = Sampler()
     sampler.start()

@@ -7,6 +7,7 @@ import os
 import platform
 from datetime import datetime
 
+from thag_nb.costs import beside
 from thag_nb.costs.report import costs_bundle
 from thag_nb.holders import walk
 from thag_nb.holders.report import retained_bundle
@@ -61,8 +62,8 @@ def write(
 def page(recording: Recording | None = None, progress: walk.Progress | None = None) -> str:
     """The HTML of a recording, or of this process as of now: then with who still holds what, and the status."""
     source = dispatcher.read() if recording is None else recording
-    seen = dispatcher.seen() if recording is None else ""
-    view = costs_bundle(source, figure=True, seen=seen).get("text/html", "<p>Nothing was recorded.</p>")
+    shown = beside.as_of_now() if recording is None else beside.NOTHING
+    view = costs_bundle(source, figure=True, beside=shown).get("text/html", "<p>Nothing was recorded.</p>")
     sections = [("What each cell and task cost", view)]
     if recording is None:
         sections += [("Who still holds it", _holders(progress)), ("What is seen, and what is not", _status())]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from thag_nb.browser import assets
+from thag_nb.costs.beside import NOTHING, Beside
 from thag_nb.costs.rows import Cost, Costs, costs
 from thag_nb.mimebundle import Bundle, Picture, html_table, text_table, with_picture
 from thag_nb.plotting import pictures
@@ -35,7 +36,21 @@ LINE_LETTERS = 60  # of the name in a line of figures
 _PICTURED_BYTES = 1 << 20  # a peak below that is a few lines of Python, and a picture of it says nothing
 _NAMED_AT_PEAK = 5  # contexts at most, of one name together, in the line of who made up the session's peak
 _NAMED_SHARE = 0.01  # of it, at least
+_OPENBLAS = "OpenBLAS, to work in"
+_BESIDE = -1  # no id of a context: what is under it stands beside the root
 _DETAILS = 40  # contexts whose own curve comes with the dashboard, those of highest peak
+
+
+class _Live(NamedTuple):
+    """A row of which nothing is known but what is live. Under a context's row, it is a part of that."""
+
+    name: str
+    live_bytes: int
+    depth: int = 0
+    parent_id: int = _BESIDE
+
+
+_Line: TypeAlias = Cost | _Live
 
 
 def summary_line(record: ContextRecord) -> str:
@@ -70,41 +85,59 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     )
 
 
-def costs_bundle(recording: Recording, *, figure: bool, seen: str = "") -> Bundle:
+def costs_bundle(recording: Recording, *, figure: bool, beside: Beside = NOTHING) -> Bundle:
     """What each cell and task cost, nested, with the root and the bookkeeping; with `figure`, over time as well.
 
-    `seen` is what the dispatcher says of whether everything is seen, if the recording is of now.
+    `beside` is what the process tells, if the recording is of now.
     The HTML is a picture and a table, for whoever opens the notebook later; where its script runs, it becomes a chart
     that can be zoomed and a table that can be sorted.
     """
     if not recording.contexts:
         return {"text/plain": "Nothing has been recorded yet."}
-    session_costs, rows, notes = _session(recording, seen)
+    lines, rows, notes = _session(recording, beside)
     brief = [[row[column] for column in _BRIEF] for row in rows]
     table = text_table(brief, [_COLUMNS[column] for column in _BRIEF])
     if not figure:
         return {"text/plain": "\n".join([table, *notes])}
     picture = pictures.stack(recording)
-    script = assets.dashboard_script(_payload(recording, session_costs))
+    script = assets.dashboard_script(_payload(recording, lines))
     text = "\n".join(filter(None, [table, *notes, picture.problem]))
     return {"text/plain": text} | _costs_view(picture, rows, notes, script)
 
 
-def costs_view(recording: Recording, seen: str = "") -> tuple[str, str]:
+def costs_view(recording: Recording, beside: Beside = NOTHING) -> tuple[str, str]:
     """The HTML of `costs_bundle` without its script, and the JSON that the script works with, if there is anything."""
     if not recording.contexts:
         return "<div>Nothing has been recorded yet.</div>", ""
-    session_costs, rows, notes = _session(recording, seen)
+    lines, rows, notes = _session(recording, beside)
     view = _costs_view(pictures.stack(recording), rows, notes, "")["text/html"]
-    return view, assets.dashboard_json(_payload(recording, session_costs))
+    return view, assets.dashboard_json(_payload(recording, lines))
 
 
-def _session(recording: Recording, seen: str) -> tuple[Costs, list[tuple[str, ...]], list[str]]:
+def _session(recording: Recording, beside: Beside) -> tuple[list[_Line], list[tuple[str, ...]], list[str]]:
     """What each cell and task cost: as figures, as the rows of the table, and what stands below it."""
     session_costs = costs(recording, recording.contexts[0])
-    rows = [*map(_texts, session_costs.rows), _overhead_row(recording)]
-    notes = [_shares(recording), *_at_the_peak(recording), *_left_out(session_costs), f"{seen} {_CAVEAT}".lstrip()]
-    return session_costs, rows, notes
+    lines = _lines(recording, session_costs, beside)
+    rows = [_texts(line) if isinstance(line, Cost) else _live_text(line) for line in lines]
+    whole = f"{beside.seen} {_CAVEAT}".lstrip()
+    return lines, rows, [_shares(recording), *_at_the_peak(recording), *_left_out(session_costs), whole]
+
+
+def _lines(recording: Recording, session_costs: Costs, beside: Beside) -> list[_Line]:
+    """The rows of contexts, each with what OpenBLAS keeps of it, and below them what is of no context."""
+    workspaces = Counter(dict(beside.workspaces))
+    lines: list[_Line] = []
+    for row in session_costs.rows:
+        lines.append(row)
+        if kept_bytes := workspaces.pop(row.context_id, 0):
+            lines.append(_Live(_OPENBLAS, kept_bytes, row.depth + 1, row.context_id))
+    if others := workspaces.total():  # of contexts without a row of their own
+        lines.append(_Live(_OPENBLAS, others, 1, session_costs.rows[0].context_id))
+    live_bytes, overhead_bytes = recording.contexts[0].live_bytes, recording.overhead_bytes
+    unexplained_bytes = (beside.anonymous_bytes or 0) - live_bytes - overhead_bytes
+    if unexplained_bytes > 0:
+        lines.append(_Live("kept by allocators, or from before", unexplained_bytes))
+    return [*lines, _Live("thag_nb itself", overhead_bytes)]
 
 
 def _costs_view(picture: Picture, rows: list[tuple[str, ...]], notes: list[str], script: str) -> Bundle:
@@ -113,15 +146,19 @@ def _costs_view(picture: Picture, rows: list[tuple[str, ...]], notes: list[str],
     return with_picture("", picture, None, table + below + script)
 
 
-def _payload(recording: Recording, session_costs: Costs) -> dict[str, Any]:
+def _payload(recording: Recording, lines: list[_Line]) -> dict[str, Any]:
     """What the script in `costs_bundle` works with: numbers for the rows of the table, and curves."""
     from thag_nb.browser.scene import detail_scene, packed, stack_scene
 
     scenes = [stack_scene(recording, recording.contexts[0])]
     start = scenes[0].values.size
     rows: list[dict[str, Any]] = []
-    with_detail = {row.context_id for row in sorted(session_costs.rows, key=lambda row: -row.peak_bytes)[:_DETAILS]}
-    for row in session_costs.rows:
+    of_contexts = [row for row in lines if isinstance(row, Cost)]
+    with_detail = {row.context_id for row in sorted(of_contexts, key=lambda row: -row.peak_bytes)[:_DETAILS]}
+    for number, row in enumerate(lines):
+        if isinstance(row, _Live):
+            rows.append({"id": _BESIDE - 1 - number, "parent": row.parent_id, "values": _live_values(row)})
+            continue
         entry: dict[str, Any] = {"id": row.context_id, "parent": row.parent_id, "values": _values(row)}
         if row.contexts == 1 and row.context_id in with_detail:
             record = recording.find(row.context_id)
@@ -130,8 +167,6 @@ def _payload(recording: Recording, session_costs: Costs) -> dict[str, Any]:
             scenes.append(detail)
             start += detail.values.size
         rows.append(entry)
-    overhead = [None] * len(_COLUMNS)
-    rows.append({"id": -1, "parent": -2, "values": overhead})
     return {"scene": scenes[0].header, "buffer": packed(scenes), "groups": _GROUPS, "rows": rows}
 
 
@@ -155,11 +190,15 @@ def _texts(cost: Cost) -> tuple[str, ...]:
     )
 
 
-def _overhead_row(recording: Recording) -> tuple[str, ...]:
-    """The bookkeeping itself: part of no context, and not of the root's figures."""
-    row = dict.fromkeys(_COLUMNS, "")
-    row |= {"context": "thag_nb itself", "live now": format_bytes(recording.overhead_bytes)}
+def _live_values(live: _Live) -> tuple[Any, ...]:
+    """The same, None where nothing is known."""
+    row: dict[str, Any] = dict.fromkeys(_COLUMNS) | {"context": live.name, "live now": live.live_bytes}
     return tuple(row.values())
+
+
+def _live_text(live: _Live) -> tuple[str, ...]:
+    name, *sizes = _live_values(live)
+    return ("  " * live.depth + name, *("" if size is None else format_bytes(size) for size in sizes))
 
 
 def _shares(recording: Recording) -> str:

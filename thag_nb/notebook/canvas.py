@@ -9,6 +9,7 @@ import traitlets
 
 from thag_nb.browser import assets
 from thag_nb.browser.scene import Scene
+from thag_nb.costs.beside import NOTHING, Beside
 from thag_nb.costs.report import costs_view
 from thag_nb.mimebundle import NO_MATHJAX
 from thag_nb.recordings.model import Recording
@@ -41,8 +42,8 @@ class DashboardCanvas(_Canvas):
     view = traitlets.Unicode().tag(sync=True)
     payload = traitlets.Unicode().tag(sync=True)
 
-    def show(self, recording: Recording, seen: str = "") -> None:
-        """Show what each cell and task cost, and, of now, whether everything is `seen`."""
-        view, payload = costs_view(recording, seen)
+    def show(self, recording: Recording, beside: Beside = NOTHING) -> None:
+        """Show what each cell and task cost, and, of now, what is `beside` that."""
+        view, payload = costs_view(recording, beside)
         with self.hold_sync():
             self.view, self.payload = view, payload

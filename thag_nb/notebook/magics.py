@@ -25,6 +25,7 @@ from traitlets import Bool, Float, observe
 
 from thag_nb.comparison import differences
 from thag_nb.comparison.report import comparison_bundle
+from thag_nb.costs import beside
 from thag_nb.costs.report import LINE_LETTERS, costs_bundle, is_worth_a_picture, summary_line, task_bundle
 from thag_nb.errors import NoCellError, NothingToCompareError, RecordingFileError, UnknownContextError
 from thag_nb.holders import walk
@@ -121,7 +122,7 @@ class ThagNb(Magics):
         """Show what each cell and task cost, as a table and over time."""
         self._refuse_arguments("thag", line)
         with untracked():
-            bundle = costs_bundle(dispatcher.read(), figure=self._shows_pictures(), seen=dispatcher.seen())
+            bundle = costs_bundle(dispatcher.read(), figure=self._shows_pictures(), beside=beside.as_of_now())
             display(bundle, raw=True)
 
     @magic_arguments()

@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets
 from IPython.display import DisplayHandle, display
 
+from thag_nb.costs import beside
 from thag_nb.costs.report import costs_bundle
 from thag_nb.mimebundle import Bundle
 from thag_nb.notebook.canvas import DashboardCanvas
@@ -30,22 +31,22 @@ class Dashboard(ipywidgets.VBox):
             self._fixed = recording
             self._recording = recording or dispatcher.read()
             self._inside = DashboardCanvas()
-            self._inside.show(self._recording, self._seen())
+            self._inside.show(self._recording, self._beside())
             self.children = (self._inside,)
 
     def refresh(self) -> None:
         """Show what is true now, wherever the dashboard is displayed. One of a given recording stays as it is."""
         with untracked():
             self._recording = self._fixed or dispatcher.read()
-            self._inside.show(self._recording, self._seen())
+            self._inside.show(self._recording, self._beside())
             for handle in self._handles:
                 handle.update(self._bundle(), raw=True)
 
     def _bundle(self) -> Bundle:
-        return costs_bundle(self._recording, figure=True, seen=self._seen())
+        return costs_bundle(self._recording, figure=True, beside=self._beside())
 
-    def _seen(self) -> str:
-        return "" if self._fixed else dispatcher.seen()
+    def _beside(self) -> beside.Beside:
+        return beside.NOTHING if self._fixed else beside.as_of_now()
 
     def _ipython_display_(self, **_options: Any) -> None:
         """IPython's protocol. A widget's own view would be an error message for whoever opens the notebook later."""

@@ -24,10 +24,24 @@ _INTERVAL_S = 0.1  # between two samples, at first
 def read() -> int | None:
     """The resident set size in bytes, or None where neither the system nor psutil tells it."""
     try:
-        with open("/proc/self/statm", "rb", buffering=0) as statm:  # noqa: PTH123 - a Path costs as much as the reading
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return _read_statm()[1]
     except OSError:
         return _read_psutil()
+
+
+def read_anonymous() -> int | None:
+    """How much of the resident set size is no file's and not shared, in bytes; None where the system does not tell."""
+    try:
+        _, resident_bytes, shared_bytes, *_ = _read_statm()
+    except OSError:
+        return None
+    return resident_bytes - shared_bytes
+
+
+def _read_statm() -> list[int]:
+    """Bytes: of the address space, of what is resident, of what of that is a file's or shared, and others."""
+    with open("/proc/self/statm", "rb", buffering=0) as statm:  # noqa: PTH123 - a Path costs as much as the reading
+        return [int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in statm.read().split()]
 
 
 def _read_psutil() -> int | None:
