@@ -476,7 +476,7 @@ MUTANTS = [
     Mutant(
         "a stale record is not repaid",
         "events.c",
-        "    owner_repay(thag_context_owner(stale.slot), stale.size, false, THAG_OF_NATIVE, log);\n",
+        "    owner_repay(thag_context_owner(stale.slot), stale.size, false, source, log);\n",
         "    (void)log;\n    (void)stale;\n",
         "a block whose free was missed would be its owner's for ever",
         (_OWNERS + "test_a_record_whose_free_was_missed_is_repaid_when_a_block_begins_on_it",),
@@ -992,8 +992,8 @@ MUTANTS = [
     Mutant(
         "a part of a block is nobody's",
         "events.c",
-        "    if (context != NULL && record_write(part, size, context, log)) {",
-        "    if (context == NULL && record_write(part, size, context, log)) {",
+        "    if (context != NULL && record_write(part, size, context, thag_source_of(domain), log)) {",
+        "    if (context == NULL && record_write(part, size, context, thag_source_of(domain), log)) {",
         "it stays its owner's",
         (_NATIVE + "test_what_remains_of_a_mapping_stays_its_owners",),
     ),
@@ -1332,8 +1332,8 @@ MUTANTS = [
     Mutant(
         "a block that shrank to where no record fits is not repaid",
         "events.c",
-        "    if (!record_write(block, size, owner, claim.log)) {\n        owner_repay(owner, claim.owner.size, false, source, claim.log);\n    }\n",
-        "    if (!record_write(block, size, owner, claim.log)) {\n        ;\n    }\n",
+        "    if (!record_write(block, size, owner, source, claim.log)) {\n        owner_repay(owner, claim.owner.size, false, source, claim.log);\n    }\n",
+        "    if (!record_write(block, size, owner, source, claim.log)) {\n        ;\n    }\n",
         "its owner would be charged for ever",
         (_NUMPY + "test_a_block_that_moves_to_where_no_record_can_be_kept_is_repaid",),
     ),
@@ -3224,6 +3224,14 @@ MUTANTS = [
         "attach(path) ? THAG_POOL_SEEN : THAG_POOL_ABSENT;",
         "its memory is not seen, and that is said",
         (_POOLS + "test_a_jemalloc_without_exported_names_is_found_by_those_in_its_file",),
+    ),
+    Mutant(
+        "a stale block was native code's in any case",
+        "events.c",
+        "        stale_settle(stale, source, log);",
+        "        stale_settle(stale, THAG_OF_NATIVE, log), (void)source;",
+        "its source is most often that of whoever has the address now",
+        (_SOURCES + "test_a_block_whose_end_nobody_told_is_repaid_as_of_where_its_address_is_given_out",),
     ),
 ]
 

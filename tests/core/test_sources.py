@@ -141,6 +141,24 @@ def test_a_child_has_what_its_parent_had(slots):
     slots.give_back(kept[1])
 
 
+def test_a_block_whose_end_nobody_told_is_repaid_as_of_where_its_address_is_given_out(scripted):
+    """The hooks were out for a moment, for example. What native code has is not Python's for that."""
+    here, there = 0x2100_0000_0000, 0x2100_0100_0000
+    thag_nb.reset()
+    with thag_nb.task("owner"):
+        scripted.malloc(here, 2 * SIZE)
+        scripted.malloc(there, SIZE)
+        kept = RAW.malloc(2 * SIZE)
+        assert live(of("owner")) == (2, 3, 0)
+    with thag_nb.task("later"):
+        scripted.malloc(here, SIZE)
+    assert live(of("owner")) == (2, 1, 0)
+    assert live(of("later")) == (0, 1, 0)
+    RAW.free(kept)
+    scripted.free(here)
+    scripted.free(there)
+
+
 def test_a_block_given_back_elsewhere_makes_no_figure_absurd(slots):
     """Python's and the C library's are the same in truth, and some programs rely on that."""
     with thag_nb.task("mixed"):

@@ -243,7 +243,7 @@ def _sources_at_the_peak(recording: Recording, whole: int) -> list[str]:
     """Where these bytes were asked for, as far as that is not Python alone."""
     numpy = sum(record.at_session_peak_numpy_bytes for record in recording.contexts)
     native = sum(record.at_session_peak_native_bytes for record in recording.contexts)
-    if not numpy and not native:
+    if min(numpy, native, whole - numpy - native) < 0 or (not numpy and not native):
         return []
     sources = {"by native code": native, "for NumPy's arrays": numpy, "by Python": whole - numpy - native}
     return [f"Of that, {', '.join(f'{format_bytes(size)} {whose}' for whose, size in sources.items() if size)}"]

@@ -76,17 +76,17 @@ owner_repay(thag_context *owner, size_t size, bool foreign, thag_source source, 
     }
 }
 
-/* Only native code frees memory in ways that nobody sees. */
+/* Where it came from, no record tells; most often from where the address is given out now. */
 THAG_COLD static void
-stale_settle(thag_owner stale, thag_log *log)
+stale_settle(thag_owner stale, thag_source source, thag_log *log)
 {
-    owner_repay(thag_context_owner(stale.slot), stale.size, false, THAG_OF_NATIVE, log);
+    owner_repay(thag_context_owner(stale.slot), stale.size, false, source, log);
     (void)thag_add(&thag_events.stale_records, 1);
 }
 
 /* Writes the record of a block. If there can be none for its address, the event is dropped: false, and counted. */
 static bool
-record_write(void *block, size_t size, const thag_context *context, thag_log *log)
+record_write(void *block, size_t size, const thag_context *context, thag_source source, thag_log *log)
 {
     assert(size <= PTRDIFF_MAX && context == thag_context_at(context->slot));
     thag_entry *at = thag_owners_find((uintptr_t)block);
@@ -99,7 +99,7 @@ record_write(void *block, size_t size, const thag_context *context, thag_log *lo
     }
     thag_owner stale;
     while (THAG_UNLIKELY(thag_owners_take_stale(block, size, &stale))) {
-        stale_settle(stale, log);
+        stale_settle(stale, source, log);
     }
     thag_owners_write(block, size, context->slot);
     return true;
@@ -175,7 +175,7 @@ allocation_record_slowly(thag_thread *thread, thag_domain domain, PyThreadState 
         return;
     }
     thag_context *context = to_be_charged(thag_current_look_up(thread, tstate));
-    if (context != NULL && record_write(block, size, context, log)) {
+    if (context != NULL && record_write(block, size, context, thag_source_of(domain), log)) {
         charge_allocation(context, size, thag_source_of(domain), log);
         thag_waiting_charged(&thread->waiter, size);
         if (log == NULL) {
@@ -214,7 +214,7 @@ attached_allocated(thag_thread *thread, thag_domain domain, PyThreadState *tstat
     if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
         allocation_record_slowly(thread, domain, tstate, block, size);
     }
-    else if (THAG_LIKELY(record_write(block, size, current, NULL))) {
+    else if (THAG_LIKELY(record_write(block, size, current, thag_source_of(domain), NULL))) {
         thag_charge_allocation(current, size, thag_source_of(domain));
         lane_enter(thread);
     }
@@ -275,7 +275,7 @@ detached_allocated(thag_thread *thread, detached_flow flow, void *block, size_t 
         thread->native = true;      /* one that Python starts only frees before it has a state */
     }
     thag_context *context = to_be_charged(detached_look_up(thread, flow));
-    if (THAG_LIKELY(context != NULL && record_write(block, size, context, log))) {
+    if (THAG_LIKELY(context != NULL && record_write(block, size, context, thag_source_of(flow.domain), log))) {
         thag_log_write(log, context, thag_source_of(flow.domain), THAG_ALLOCATED, (int64_t)size);
         thag_waiting_charged(&thread->waiter, size);
     }
@@ -546,7 +546,7 @@ thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *blo
 static void
 owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size, thag_source source)
 {
-    if (!record_write(block, size, owner, claim.log)) {
+    if (!record_write(block, size, owner, source, claim.log)) {
         owner_repay(owner, claim.owner.size, false, source, claim.log);
     }
     else if (claim.log == NULL) {
@@ -593,7 +593,7 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
     else if (size <= claim.owner.size) {
         owner_keep(owner, claim, block, size, source);
     }
-    else if (context != NULL && record_write(block, size, context, claim.log)) {
+    else if (context != NULL && record_write(block, size, context, source, claim.log)) {
         owner_change(owner, claim.owner.size, context, size, source, claim.log);
     }
     else {
@@ -640,7 +640,7 @@ thag_event_split(thag_domain domain, const void *block, void *part, size_t size)
     }
     thag_owner owner = thag_owners_peek(block);
     thag_context *context = owner.slot == 0 ? NULL : thag_context_owner(owner.slot);
-    if (context != NULL && record_write(part, size, context, log)) {
+    if (context != NULL && record_write(part, size, context, thag_source_of(domain), log)) {
         charge_allocation(context, size, thag_source_of(domain), log);
     }
     event_finish(log);
