@@ -169,12 +169,12 @@ def test_where_the_bytes_of_the_peak_were_asked_for_is_told() -> None:
         task = context(3, "load", at_session_peak_bytes=9 * MIB, **source_figures)
         made = recording((root(at_session_peak_bytes=MIB, at_session_peak_native_bytes=0), b""), (task, b""))
         lines = costs_bundle(made, figure=False)["text/plain"].splitlines()
-        return [line for line in lines if line.startswith("Of that")]
+        return [line for line in lines if line.startswith("Of that were asked for: ")]
 
     assert told(native=5 * MIB, numpy=3 * MIB) == [
-        "Of that, 5.0 MiB by native code, 3.0 MiB for NumPy's arrays, 2.0 MiB by Python"
+        "Of that were asked for: 5.0 MiB by native code, 3.0 MiB for NumPy's arrays, 2.0 MiB by Python"
     ]
-    assert told(native=9 * MIB) == ["Of that, 9.0 MiB by native code, 1.0 MiB by Python"]
+    assert told(native=9 * MIB) == ["Of that were asked for: 9.0 MiB by native code, 1.0 MiB by Python"]
     assert told() == []
 
 

@@ -246,7 +246,8 @@ def _sources_at_the_peak(recording: Recording, whole: int) -> list[str]:
     if min(numpy, native, whole - numpy - native) < 0 or (not numpy and not native):
         return []
     sources = {"by native code": native, "for NumPy's arrays": numpy, "by Python": whole - numpy - native}
-    return [f"Of that, {', '.join(f'{format_bytes(size)} {whose}' for whose, size in sources.items() if size)}"]
+    told = ", ".join(f"{format_bytes(size)} {whose}" for whose, size in sources.items() if size)
+    return [f"Of that were asked for: {told}"]
 
 
 def _left_out(session_costs: Costs) -> list[str]:
