@@ -1,12 +1,14 @@
 """Where hooks in loaded libraries could bring a process down: at the ends of threads and of the process, under load."""
 
 import ctypes
+import ctypes.util
 import importlib.machinery
 import importlib.util
 import os
 import platform
 import shutil
 import struct
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -422,3 +424,66 @@ def test_ranges_as_large_as_the_address_space_are_unmapped_at_once(build: Callab
         print(thag_nb._native.owner_of(block) == (task.id, 4096))
     """
     assert python(code) == "True\n"
+
+
+DATABASE = """
+import gc, sqlite3
+import thag_nb
+from thag_nb import _native
+
+def database():
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table t (x)")
+    connection.executemany("insert into t values (?)", (("x" * 1000,) for _ in range(20_000)))
+    return connection
+
+thag_nb.start(native=True)
+assert _native.hooks()["native"] == "on top", thag_nb.status()
+database().close()
+with thag_nb.task("database"):
+    kept = database()
+pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+size = kept.execute(pages).fetchone()[0]
+held = thag_nb.read().find("database")
+assert size <= held.self_live_native_bytes <= size * 1.1, (size, held)
+kept.close()
+del kept
+gc.collect()
+assert thag_nb.read().find("database").self_live_bytes < 4096
+assert all(counted == found for counted, found in _native.audit().values())
+thag_nb.stop()
+assert _native.health()["stale_records"] == 0
+"""
+
+
+@pytest.mark.skipif(UNDER_SANITIZER, reason="a sanitizer must be loaded first")
+def test_an_allocator_that_was_loaded_before_the_c_library_is_seen_like_it():
+    name = ctypes.util.find_library("jemalloc")
+    if name is None:
+        pytest.skip("needs jemalloc as a library")
+    python(DATABASE, LD_PRELOAD=name)
+
+
+@pytest.mark.skipif(UNDER_SANITIZER, reason="the interpreter is not built for it")
+def test_an_interpreter_with_its_library_inside_and_at_a_fixed_place_is_seen_past():
+    """As Debian builds its own."""
+    version = f"python3.{sys.version_info[1]}"
+    others = {
+        path for place in ("/usr/bin", "/usr/local/bin") if (path := shutil.which(version, path=place)) is not None
+    }
+    fixed = [
+        path
+        for path in others
+        if Path(path).read_bytes()[16:18] == b"\2\0" and os.path.realpath(sys.executable) != path
+    ]
+    if not fixed:
+        pytest.skip(f"needs another {version}, linked without -pie")
+    result = subprocess.run(
+        [fixed[0], "-c", DATABASE],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
