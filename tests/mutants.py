@@ -3233,6 +3233,22 @@ MUTANTS = [
         "its source is most often that of whoever has the address now",
         (_SOURCES + "test_a_block_whose_end_nobody_told_is_repaid_as_of_where_its_address_is_given_out",),
     ),
+    Mutant(
+        "any folder is a package",
+        "packages.c",
+        "&& access(path, F_OK) == 0;",
+        "&& access(path, F_OK) <= 0;",
+        "libraries that lie anywhere would all be of one",
+        (_WAITING + "test_packages_that_are_not_installed_are_told_apart",),
+    ),
+    Mutant(
+        "a module that is in no package is nobody's",
+        "packages.c",
+        "    return name == NULL && is_module ? file + 1 : name;",
+        "    return name == NULL && is_module ? NULL : name;",
+        "it is a package by itself",
+        (_WAITING + "test_packages_that_are_not_installed_are_told_apart",),
+    ),
 ]
 
 

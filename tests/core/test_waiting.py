@@ -1,6 +1,7 @@
 """Whom the threads of a library work for: who gave up the GIL in its code."""
 
 import ctypes
+import itertools
 import os
 import shutil
 import subprocess
@@ -163,6 +164,30 @@ def test_two_libraries_of_a_package(workers: Callable[[str], Library]):
         block = second.ask_holding()
         assert owner(block) == waits.id
         second.give_back(block)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third"),
+    [
+        ("anywhere/several/first.so", "anywhere/several/deep/second.so", "anywhere/another/third.so"),
+        ("anywhere/_one.cpython-399.so", "anywhere/other/_one/second.so", "anywhere/_three.abi3.so"),
+    ],
+    ids=["packages", "modules"],
+)
+def test_packages_that_are_not_installed_are_told_apart(
+    first: str, second: str, third: str, build: Callable[..., Path]
+):
+    """They may be anywhere on the path; what is a package has an ``__init__.py``."""
+    include = f"-I{sysconfig.get_path('include')}"
+    paths = [build("workers.c", include, name=name) for name in (first, second, third)]
+    for path in paths:
+        for folder in itertools.takewhile(lambda folder: folder.name not in ("anywhere", "other"), path.parents):
+            (folder / "__init__.py").touch()
+    one, other, unconcerned = map(Library, paths)
+    with thag_nb.task("cell"), one.lingering("waits") as waits, unconcerned.lingering("unconcerned"):
+        block = other.ask_holding()
+        assert owner(block) == waits.id
+        other.give_back(block)
 
 
 def test_after_the_wait_the_foreground_is_charged_again(libraries):

@@ -8,7 +8,10 @@
 
 #include "objects.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     OBJECTS_ROOM = 4096,
@@ -70,12 +73,37 @@ after(const char *path, const char *folder)
     return found;
 }
 
+static bool
+is_package(const char *folder, size_t length)
+{
+    char path[PATH_MAX];
+    int written = snprintf(path, sizeof(path), "%.*s/__init__.py", (int)length, folder);
+    return written > 0 && (size_t)written < sizeof(path) && access(path, F_OK) == 0;
+}
+
+/* Of an object that is not where packages are installed, the name of the outermost package that it lies in, or of the extension
+   module that it is; NULL for neither. */
+static const char *
+name_in_folders(const char *path)
+{
+    const char *file = strrchr(path, '/'), *name = NULL;
+    for (const char *end = file; end != NULL && end != path && is_package(path, (size_t)(end - path));) {
+        do {
+            end--;
+        } while (end != path && *end != '/');
+        name = end + (*end == '/');
+    }
+    bool is_module = file != NULL && (strstr(file, ".cpython-") != NULL || strstr(file, ".abi3.") != NULL);
+    return name == NULL && is_module ? file + 1 : name;
+}
+
 static thag_package
 package_of_path(const char *path)
 {
     const char *standard = after(path, "/lib-dynload/");
     const char *name = standard != NULL ? standard : after(path, "/site-packages/");
     name = name != NULL ? name : after(path, "/dist-packages/");
+    name = name != NULL ? name : name_in_folders(path);
     if (name == NULL) {
         return THAG_NO_PACKAGE;
     }
