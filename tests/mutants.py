@@ -86,6 +86,7 @@ _CONTEXTS = "tests/runtime/test_contexts.py::"
 _PROPAGATION = "tests/runtime/test_propagation.py::"
 _STARTED = "tests/runtime/test_dispatcher.py::"
 _TASKS = "tests/runtime/test_tasks.py::"
+_BEHIND = "tests/holders/test_behind.py::"
 _CARRIER = "bindings/carrier.c"
 _GUARD = "bindings/guard.c"
 _HANDOVER = "bindings/handover.c"
@@ -3248,6 +3249,41 @@ MUTANTS = [
         "    return name == NULL && is_module ? NULL : name;",
         "it is a package by itself",
         (_WAITING + "test_packages_that_are_not_installed_are_told_apart",),
+    ),
+    Mutant(
+        "what blocks point to is not looked at",
+        "heap/behind.c",
+        "        done = range_look(&search, block, thag_owners_peek(block).size);",
+        "        done = block != NULL;",
+        "a tree is more than its first node",
+        (_BEHIND + "test_they_are_found_once_each_through_each_other",),
+    ),
+    Mutant(
+        "the end of a large block is not looked at",
+        "heap/behind.c",
+        "at += sizeof(words)) {",
+        "at += bytes) {",
+        "it is read in parts",
+        (_BEHIND + "test_they_are_found_once_each_through_each_other",),
+    ),
+    Mutant(
+        "what was found is found again",
+        "heap/behind.c",
+        "    if (visit == NULL || visit->first_holder != THAG_UNVISITED) {",
+        "    if (visit == NULL || visit->first_holder == 1) {",
+        "each block once",
+        (_BEHIND + "test_they_are_found_once_each_through_each_other",),
+    ),
+    Mutant(
+        "blocks are read as they are",
+        "heap/behind.c",
+        "        ssize_t read = process_vm_readv(getpid(), &into, 1, &from, 1, 0);",
+        "        ssize_t read = (ssize_t)wanted;\n"
+        "        for (size_t i = 0; i < wanted / sizeof(*words); i++) {\n"
+        "            words[i] = ((const uintptr_t *)from.iov_base)[i] + 0 * into.iov_len;\n"
+        "        }",
+        "some may not be read",
+        (_BEHIND + "test_what_may_not_be_read_is_not",),
     ),
 ]
 

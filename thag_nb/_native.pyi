@@ -347,6 +347,13 @@ def words(place: object, /) -> tuple[int, ...]:
     The block must not go meanwhile.
     """
 
+def blocks_behind(thing: object, /) -> list[int]:
+    """Where the recorded blocks begin that can be reached by pointers from an object of C code, itself apart.
+
+    Any word in the object, or in such a block, that is the address of one counts as a pointer, also one that is left
+    over from before. Linux only; elsewhere there are none.
+    """
+
 def buffer_address(exporter: object, /) -> int:
     """Where the memory is that an object shows as a buffer. Raises what the object raises."""
 

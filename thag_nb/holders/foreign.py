@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from thag_nb import _native
+from thag_nb.holders import behind
 
 Reader: TypeAlias = Callable[[Any], Iterable[int]]
 _WORD_BYTES = 8
@@ -85,7 +86,7 @@ class Asked:
 
 def _libraries() -> list[Library]:
     """Those that are loaded."""
-    known = (_arrow(), _polars(), _torch(), _pillow(), _numpy(), _buffers())
+    known = (_arrow(), _polars(), _torch(), _pillow(), _numpy(), _buffers(), Library(behind.readers()))
     return [library for library in known if library is not None]
 
 

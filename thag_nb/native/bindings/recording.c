@@ -1,6 +1,7 @@
 /* The figures of all contexts as Python reads them: a recording, and what checks it against the owner table. */
 
 #include "address_space.h"
+#include "behind.h"
 #include "bindings.h"
 #include "charges.h"
 #include "clock.h"
@@ -356,6 +357,28 @@ native_words(PyObject *Py_UNUSED(module), PyObject *argument)
     return words;
 }
 
+static bool
+block_append(const void *block, void *blocks)
+{
+    PyObject *address = PyLong_FromVoidPtr((void *)block);
+    bool appended = address != NULL && PyList_Append(blocks, address) == 0;
+    Py_XDECREF(address);
+    return appended;
+}
+
+static PyObject *
+native_blocks_behind(PyObject *Py_UNUSED(module), PyObject *object)
+{
+    PyObject *blocks = PyList_New(0);
+    if (blocks != NULL && !thag_behind_visit(object, block_append, blocks)) {
+        Py_CLEAR(blocks);
+        if (!PyErr_Occurred()) {
+            (void)PyErr_NoMemory();
+        }
+    }
+    return blocks;
+}
+
 static PyObject *
 native_buffer_address(PyObject *Py_UNUSED(module), PyObject *exporter)
 {
@@ -374,6 +397,7 @@ PyMethodDef thag_recording_methods[] = {
     {"owner_of", native_owner_of, METH_O, NULL},
     {"block_around", native_block_around, METH_O, NULL},
     {"words", native_words, METH_O, NULL},
+    {"blocks_behind", native_blocks_behind, METH_O, NULL},
     {"buffer_address", native_buffer_address, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
