@@ -703,4 +703,25 @@ def test_it_is_only_done_when_it_is_asked_for():
     assert hooks("", "1") == seen
     assert hooks("native=True", "") == seen
     assert hooks("native=False", "1") == unseen
-    assert hooks("native=True", "0") == unseen
+    assert hooks("native=True", "0") == [
+        "absent False ('native memory is not seen: THAG_NB_NATIVE=0 forbids it',)",
+        "absent",
+    ]
+    odd = "THAG_NB_NATIVE=yes does nothing: set it to 1 to see native memory, or to 0 to forbid it"
+    assert hooks("", "yes") == [f"absent False ({odd!r},)", "absent"]
+
+
+@pytest.mark.usefixtures("native")
+def test_turning_it_off_while_recording_is_told_until_a_stop(library: Library):
+    with thag_nb.task("before"):
+        block = library.take(SIZE)
+    assert "turned off" not in "".join(thag_nb.status().notes)
+    thag_nb.start(native=False)
+    library.give_back(block)
+    thag_nb.start(native=True)
+    assert of("before").self_live_bytes >= SIZE
+    assert "native memory was turned off while recording: what was freed meanwhile" in "".join(thag_nb.status().notes)
+    thag_nb.stop()
+    thag_nb.start()
+    assert "turned off" not in "".join(thag_nb.status().notes)
+    assert of("before").self_live_bytes == 0

@@ -114,6 +114,11 @@ def test_below_the_table_stands_what_the_process_is_made_of() -> None:
     assert last_line(marked()._replace(overhead_bytes=3 * MIB)).endswith(
         f" · thag_nb itself 3.0 MiB · {of_the_process}"
     )
+    files = Beside(anonymous_bytes=60 * MIB)
+    lines = costs_bundle(marked(), figure=False, beside=files)["text/plain"].splitlines()
+    assert next(line for line in lines if line.startswith("Now ")).endswith(
+        "RSS 90.0 MiB, 30.0 MiB of it in files and shared"
+    )
     asked_for_more = marked()._replace(resident=(ResidentSize(0, MIB),))
     assert last_line(asked_for_more).endswith(" · RSS 1.0 MiB")
     assert last_line(busy()).endswith(" · thag_nb itself 0 B")
@@ -169,12 +174,12 @@ def test_where_the_bytes_of_the_peak_were_asked_for_is_told() -> None:
         task = context(3, "load", at_session_peak_bytes=9 * MIB, **source_figures)
         made = recording((root(at_session_peak_bytes=MIB, at_session_peak_native_bytes=0), b""), (task, b""))
         lines = costs_bundle(made, figure=False)["text/plain"].splitlines()
-        return [line for line in lines if line.startswith("Of that were asked for: ")]
+        return [line for line in lines if line.startswith("Of that, ")]
 
     assert told(native=5 * MIB, numpy=3 * MIB) == [
-        "Of that were asked for: 5.0 MiB by native code, 3.0 MiB for NumPy's arrays, 2.0 MiB by Python"
+        "Of that, native code asked for 5.0 MiB, NumPy for 3.0 MiB, Python for 2.0 MiB"
     ]
-    assert told(native=9 * MIB) == ["Of that were asked for: 9.0 MiB by native code, 1.0 MiB by Python"]
+    assert told(native=9 * MIB) == ["Of that, native code asked for 9.0 MiB, Python for 1.0 MiB"]
     assert told() == []
 
 

@@ -34,6 +34,9 @@ def module(monkeypatch) -> ModuleType:
     return made
 
 
+COLLECTED = "del a; get_ipython().del_var('_3'); import gc; gc.collect();"
+
+
 @pytest.mark.parametrize(
     ("line", "written"),
     [
@@ -43,7 +46,8 @@ def module(monkeypatch) -> ModuleType:
         (Line(collects=True), "import gc; gc.collect();"),
         (Line(outputs=("_3",)), "%xdel _3"),
         (Line(outputs=("_3",), collects=True), "get_ipython().del_var('_3'); import gc; gc.collect();"),
-        (Line(names=("a", "b"), outputs=("_3",), aliases=("a",)), "del b; get_ipython().del_var('_3')"),
+        (Line(names=("a", "b"), outputs=("_3",), aliases=("a",)), "del a, b; get_ipython().del_var('_3')"),
+        (Line(names=("a",), outputs=("_3",), aliases=("a",), collects=True), COLLECTED),
         (Line(names=("a",), outputs=("_3",), aliases=("a",)), "%xdel a"),
         (Line(names=("globals()['a b']",), outputs=("_3",), aliases=("globals()['a b']",)), "%xdel _3"),
         (Line(outputs=("_3", "_4")), "get_ipython().del_var('_3'); get_ipython().del_var('_4')"),

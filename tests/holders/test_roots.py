@@ -88,7 +88,7 @@ def test_a_value_of_a_name_that_was_shown_is_let_go_by_one_magic():
         line = joined(root.holder.line for root in user.roots() if root.holder.name in ("a", "Out[2]"))
         print(user.notebook.write(line), user.notebook.write(line._replace(collects=True)), sep="|")
     """
-    assert in_shell(code)[-1] == "%xdel a|get_ipython().del_var('_2'); import gc; gc.collect();"
+    assert in_shell(code)[-1] == "%xdel a|del a; get_ipython().del_var('_2'); import gc; gc.collect();"
 
 
 def test_without_an_exception_there_is_no_line_for_it():

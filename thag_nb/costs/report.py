@@ -120,7 +120,7 @@ def _session(recording: Recording, beside: Beside) -> tuple[list[_Line], list[tu
     lines = _lines(recording, session_costs, beside)
     rows = [_texts(line) if isinstance(line, Cost) else _live_text(line) for line in lines]
     whole = f"{beside.seen} {_CAVEAT}".lstrip()
-    return lines, rows, [_shares(recording), *_at_the_peak(recording), *_left_out(session_costs), whole]
+    return lines, rows, [_shares(recording, beside), *_at_the_peak(recording), *_left_out(session_costs), whole]
 
 
 def _lines(recording: Recording, session_costs: Costs, beside: Beside) -> list[_Line]:
@@ -201,7 +201,7 @@ def _live_text(live: _Live) -> tuple[str, ...]:
     return ("  " * live.depth + name, *("" if size is None else format_bytes(size) for size in sizes))
 
 
-def _shares(recording: Recording) -> str:
+def _shares(recording: Recording, beside: Beside) -> str:
     """Who has what is live now, what the bookkeeping takes beside it, and how large the process is."""
     root = recording.contexts[0]
     parts = [f"Now {format_bytes(root.live_bytes - root.self_live_bytes)} in cells and tasks"]
@@ -212,7 +212,10 @@ def _shares(recording: Recording) -> str:
         resident_bytes = recording.resident[-1].resident_bytes
         others = resident_bytes - root.live_bytes - recording.overhead_bytes
         parts.append(f"RSS {format_bytes(resident_bytes)}")
-        if others > 0:
+        files = resident_bytes - (beside.anonymous_bytes or resident_bytes)
+        if files > 0:  # what remains has a row
+            parts[-1] += f", {format_bytes(files)} of it in files and shared"
+        elif others > 0:
             parts[-1] += f", {format_bytes(others)} of it in files, kept by allocators, or from before the recording"
     return " · ".join(parts)
 
@@ -245,9 +248,8 @@ def _sources_at_the_peak(recording: Recording, whole: int) -> list[str]:
     native = sum(record.at_session_peak_native_bytes for record in recording.contexts)
     if min(numpy, native, whole - numpy - native) < 0 or (not numpy and not native):
         return []
-    sources = {"by native code": native, "for NumPy's arrays": numpy, "by Python": whole - numpy - native}
-    told = ", ".join(f"{format_bytes(size)} {whose}" for whose, size in sources.items() if size)
-    return [f"Of that were asked for: {told}"]
+    asked = {"native code asked for": native, "NumPy for": numpy, "Python for": whole - numpy - native}
+    return [f"Of that, {', '.join(f'{who} {format_bytes(size)}' for who, size in asked.items() if size)}"]
 
 
 def _left_out(session_costs: Costs) -> list[str]:

@@ -79,15 +79,15 @@ class Notebook:
 
     def write(self, line: Line) -> str:
         """The line as it is pasted. It shows nothing."""
-        names = [name for name in line.names if name not in line.aliases]
+        is_one = len(line.outputs) == 1 and set(line.names) <= set(line.aliases)
         shell = self.shell()
-        if len(line.outputs) == 1 and not (names or line.calls or line.collects) and shell == "get_ipython()":
+        if is_one and not (line.calls or line.collects) and shell == "get_ipython()":
             shown = next((name for name in line.aliases if name in line.names and _is_plain(name)), line.outputs[0])
             return f"%xdel {shown}"
         parts = [f"import {', '.join(line.imports)}"] if line.imports else []
         parts += line.calls
-        if names:
-            parts.append(f"del {', '.join(names)}")
+        if line.names:  # also those that the outputs take along: who reads the line is to know
+            parts.append(f"del {', '.join(line.names)}")
         parts += [f"{shell}.del_var({output!r})" for output in line.outputs]
         if line.collects:
             collector, imports = self.imported("gc")

@@ -16,6 +16,7 @@ class _State:
 
     wanted: bool | None = None
     attempted = False  # at the last start
+    was_taken_out = False  # while something was recorded, since the last stop
 
 
 def want(native: bool | None) -> None:
@@ -38,6 +39,7 @@ def attach() -> None:
         pools.attach()
     else:
         pools.stop_waiting()
+        _State.was_taken_out |= _native.is_recording() and _native.hooks()["native"] != "absent"
         _native.detach_native()
 
 
@@ -50,6 +52,7 @@ def follow() -> None:
 def stop_waiting() -> None:
     """Wait for no library any longer. The native core takes the hooks out itself, with all others."""
     pools.stop_waiting()
+    _State.was_taken_out = False  # the next start begins with no block at all
 
 
 def forget() -> None:
@@ -59,8 +62,24 @@ def forget() -> None:
 
 def problems() -> list[str]:
     """Why it is not seen though it is wanted, or is not seen whole."""
-    if not _native.is_recording() or not _State.attempted:
+    if not _native.is_recording():
         return []
+    return [*_problems_of_switch(), *_problems_of_gap(), *(_problems_of_libraries() if _State.attempted else [])]
+
+
+def _problems_of_switch() -> list[str]:
+    switch = os.environ.get(SWITCH, "")
+    if switch not in ("", "0", "1"):
+        return [f"{SWITCH}={visible(switch)} does nothing: set it to 1 to see native memory, or to 0 to forbid it"]
+    return [f"native memory is not seen: {SWITCH}=0 forbids it"] if switch == "0" and _State.wanted else []
+
+
+def _problems_of_gap() -> list[str]:
+    gap = "what was freed meanwhile counts as live until its address is used again"
+    return [f"native memory was turned off while recording: {gap}"] if _State.was_taken_out else []
+
+
+def _problems_of_libraries() -> list[str]:
     unfit = [f"the memory of {name} is not seen: its allocator is not as thag_nb knows it" for name in unseen_pools()]
     return [*_problems_of_slots(), *unfit]
 
