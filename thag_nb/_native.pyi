@@ -85,6 +85,9 @@ def address_space() -> list[tuple[str, int]]:
     within.
     """
 
+def mapper_of(address: int, /) -> str | None:
+    """The path of the one of these libraries that has mapped what lies at an address, or None."""
+
 def show_polars(capsule: object, /) -> None:
     """Let Polars' allocator be followed, which it shows in this capsule, whenever the native domain is hooked.
 

@@ -82,6 +82,9 @@ def test_it_is_said_how_much_address_space_such_a_library_keeps(made: Callable[.
     assert allocator.said() == [keeps(f"libown_{kind}", "2.0 MiB")]
     allocator.drop(second + MIB // 2, MIB // 2)
     assert allocator.said() == [keeps(f"libown_{kind}", "1.5 MiB")]
+    assert own_memory.is_kept(second)
+    assert own_memory.is_kept(second + MIB // 2 - 1)
+    assert not own_memory.is_kept(second + MIB // 2)
     allocator.drop(second, MIB // 2)
     assert allocator.said() == [keeps(f"libown_{kind}", "1.0 MiB")]
     allocator.drop(block, MIB)
@@ -91,8 +94,11 @@ def test_it_is_said_how_much_address_space_such_a_library_keeps(made: Callable[.
 @pytest.mark.parametrize("text", ["no more", "we use <jemalloc>: see there", "mimalloc: error: see there"])
 def test_a_library_that_only_maps_memory_is_none(made: Callable[..., Allocator], text: str):
     plain = made(f"libplain_{text.split()[0].strip(':')}", text)
-    plain.take(1000)
+    block = plain.take(1000)
     assert (str(plain.path), MIB) in _native.address_space()
+    assert _native.mapper_of(block) == str(plain.path)
+    assert not own_memory.is_kept(block)
+    assert _native.mapper_of(0) is _native.mapper_of(1 << 63) is None
     assert plain.said() == []
 
 

@@ -25,6 +25,12 @@ def sentences() -> list[str]:
     return [_sentence(path, size) for path, size in _native.address_space() if _brings_an_allocator(path)]
 
 
+def is_kept(address: int) -> bool:
+    """Whether what lies there was mapped by one of them, and so for all that it will ever hand out from there."""
+    path = _native.mapper_of(address)
+    return path is not None and _brings_an_allocator(path)
+
+
 def _sentence(path: str, size_bytes: int) -> str:
     if size_bytes == 0:  # it may have mapped all that it needed when it was loaded, or not need any
         return f"{_name(path)} brings an allocator along, and what that keeps is not seen"

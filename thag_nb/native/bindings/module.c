@@ -258,6 +258,17 @@ native_address_space(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return list;
 }
 
+static PyObject *
+native_mapper_of(PyObject *Py_UNUSED(module), PyObject *number)
+{
+    const void *address = PyLong_AsVoidPtr(number);
+    const char *path = PyErr_Occurred() ? NULL : thag_heap_mapper_of(address);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    return path == NULL ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefault(path);
+}
+
 /* ---- how it goes ---- */
 
 static PyObject *
@@ -297,6 +308,7 @@ static PyMethodDef module_methods[] = {
     {"pools", native_pools, METH_NOARGS, NULL},
     {"unwritable", native_unwritable, METH_NOARGS, NULL},
     {"address_space", native_address_space, METH_NOARGS, NULL},
+    {"mapper_of", native_mapper_of, METH_O, NULL},
     {"health", native_health, METH_NOARGS, NULL},
     {"overhead", native_overhead, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

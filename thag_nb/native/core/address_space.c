@@ -234,6 +234,24 @@ thag_address_space_of(const void *code)
     return bytes;
 }
 
+static bool
+mapper_has(thag_mapper *mapper, pages asked)
+{
+    const page_bits *leaf = asked.first == asked.end ? NULL : atomic_load(leaf_at(mapper, asked.first));
+    return leaf != NULL && (atomic_load(&leaf[asked.first / WORD_PAGES % LEAF_WORDS]) & bits_of(asked.first, asked.end)) != 0;
+}
+
+bool
+thag_address_space_has(const void *code, const void *address)
+{
+    int object = thag_packages_object_of(code);
+    bool has = false;
+    for (int i = 0; i < MAPPERS_ROOM && object != 0; i++) {
+        has = has || (atomic_load(&mappers[i].object) == object && mapper_has(&mappers[i], pages_in(address, 1)));
+    }
+    return has;
+}
+
 void
 thag_address_space_forget(void)
 {

@@ -21,6 +21,9 @@ thag_mapper *thag_address_space_take(const void *start, size_t bytes);
 /* How many bytes of its address space the object that `code` is in still has. Slow; GIL. */
 size_t thag_address_space_of(const void *code);
 
+/* Whether that is where an address lies. GIL. */
+bool thag_address_space_has(const void *code, const void *address);
+
 /* Nobody has mapped anything. GIL; only while no slot leads to us. */
 void thag_address_space_forget(void);
 

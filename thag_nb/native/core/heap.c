@@ -848,13 +848,32 @@ object_list(const char *path, const void *inside, void *data)
     }
 }
 
-void
-thag_heap_visit_address_space(void (*tell)(const char *path, size_t bytes, void *data), void *data)
+static mapping_objects
+mapping_objects_list(void)
 {
     mapping_objects list = {.count = 0};
     if (thag_linker_answers()) {
         thag_objects_visit_redirected(redirections, REDIRECTIONS, MAPPINGS | SPACE, object_list, &list);
     }
+    return list;
+}
+
+const char *
+thag_heap_mapper_of(const void *address)
+{
+    mapping_objects list = mapping_objects_list();
+    for (int i = 0; i < list.count; i++) {
+        if (thag_address_space_has(list.objects[i].inside, address)) {
+            return list.objects[i].path;
+        }
+    }
+    return NULL;
+}
+
+void
+thag_heap_visit_address_space(void (*tell)(const char *path, size_t bytes, void *data), void *data)
+{
+    mapping_objects list = mapping_objects_list();
     for (int i = 0; i < list.count; i++) {
         tell(list.objects[i].path, thag_address_space_of(list.objects[i].inside), data);
     }

@@ -31,6 +31,9 @@ void thag_heap_visit_workspaces(void (*tell)(const void *start, void *data), voi
    own allocator tells of its blocks. What OpenBLAS maps to work in is left out. GIL. */
 void thag_heap_visit_address_space(void (*tell)(const char *path, size_t bytes, void *data), void *data);
 
+/* The path of the one of these that has mapped what lies at an address; NULL for none. GIL. */
+const char *thag_heap_mapper_of(const void *address);
+
 /* What was found when slots were last looked at. GIL. */
 thag_redirected thag_heap_found(void);
 
