@@ -28,7 +28,10 @@ ROOMS = {
 # What single modules may import besides.
 MODULES = {
     "costs.page": {"holders", "comparison"},  # gathers what there is to show of a session
-    "holders.foreign": {"_native"},  # where a block begins
+    "holders.foreign.asked": {"_native"},  # where a block begins
+    "holders.foreign.behind": {"_native"},
+    "holders.foreign.memory": {"_native"},
+    "holders.foreign.pillow": {"_native"},
     "holders.walk": {"_native"},
     "native_build": {"_native"},
 }

@@ -412,7 +412,8 @@ class Walk:
     def hold(self, thing: object, addresses: tuple[int, ...], /) -> list[Any]:
         """Let an object hold the blocks that begin at these addresses, as others may. Returned is what stands for them.
 
-        Without those that are told of as parts of objects that were visited.
+        Without those that are told of as parts of objects that were visited. What stands for the address 0 is no
+        block's: it may be let hold blocks itself, for many objects.
         """
 
     def unvisited(self, objects: list[Any], /) -> list[Any]:

@@ -15,6 +15,7 @@ from processes import python
 
 import thag_nb
 from thag_nb import _native
+from thag_nb.holders.foreign.asked import _Blocks
 from thag_nb.runtime import dispatcher, own_memory
 from thag_nb.units import format_bytes
 
@@ -100,6 +101,15 @@ def test_a_library_that_only_maps_memory_is_none(made: Callable[..., Allocator],
     assert not own_memory.is_kept(block)
     assert _native.mapper_of(0) is _native.mapper_of(1 << 63) is None
     assert plain.said() == []
+
+
+def test_a_part_of_what_it_keeps_is_not_all_of_it(made: Callable[..., Allocator]):
+    """An object in it goes, and the piece stays: `retained` must not promise it."""
+    kept, plain = made("libown_kept", MARKS["jemalloc"]), made("libplain_kept", "no mark")
+    blocks = [allocator.take(1000) for allocator in (kept, plain, kept, plain)]
+    found = _Blocks()
+    for _ in range(2):
+        assert found.around([block + 500 for block in blocks]) == (blocks[1],)
 
 
 def test_where_it_is_said(made: Callable[..., Allocator]):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from thag_nb.holders.modules import as_type, names_of
+
 _PANDAS_TABLE = "PyObjectHashTable"
 # In the order of `thag_kind` in native/heap/visitor.h; their layouts are in layouts.c beside it.
 _PLACES = (
@@ -41,17 +43,19 @@ def known() -> tuple[object, ...]:
 
 
 def _find(module: str, name: str) -> object:
-    found: object = sys.modules.get(module)
-    for part in name.split("."):
+    first, *others = name.split(".")
+    found: object = names_of(module).get(first)
+    for part in others:
         found = getattr(found, part, None)
-    return found if name != _PANDAS_TABLE or _has_references(found) else None
+    return found if name != _PANDAS_TABLE or _has_references(as_type(found)) else None
 
 
 def _has_references(table: Any) -> bool:
     """Whether this type of pandas has a reference to each label: before pandas 3, it only knows where they are."""
-    if table is None:
+    array = names_of("numpy").get("array")
+    if table is None or array is None:
         return False
-    labels = sys.modules["numpy"].array([object()], dtype=object)
+    labels = array([object()], dtype=object)
     before = sys.getrefcount(labels[0])
     a_table = table()
     a_table.map_locations(labels)

@@ -53,6 +53,9 @@ class Modules:
 MODULE_DICT: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
 _TYPE_DICT: Callable[[type], Mapping[str, Any] | None] = vars(type)["__dict__"].__get__
 _TYPE_NAME: Callable[[type], str] = vars(type)["__name__"].__get__
+_TYPE_MODULE: Callable[[type], object] = vars(type)["__module__"].__get__
+_TYPE_FLAGS: Callable[[type], int] = vars(type)["__flags__"].__get__
+_HEAP_TYPE = 1 << 9
 
 
 def _is_users(name: str, names: dict[str, Any]) -> bool:
@@ -69,6 +72,22 @@ _SERVICES = (
 )
 _EVERYWHERE = ("builtins", "sys")
 _NOT_USERS = sys.stdlib_module_names | {"thag_nb", "IPython", "ipykernel"}
+
+
+def names_of(module: str) -> Mapping[str, Any]:
+    """What a module has, if it is loaded: nothing is called or loaded for it, whatever the module is made to do."""
+    found = sys.modules.get(module)
+    return MODULE_DICT(found) if found is not None and issubclass(type(found), ModuleType) else {}
+
+
+def find_type(module: str, name: str) -> type | None:
+    """A class by its name, if its module is loaded; while that is being imported, it may not have it yet."""
+    return as_type(names_of(module).get(name))
+
+
+def as_type(found: Any) -> type | None:
+    """The same, but None for what is no class."""
+    return found if issubclass(type(found), type) else None
 
 
 def is_dunder(name: str) -> bool:
@@ -91,6 +110,17 @@ def type_package(kind: type) -> str:
     """The outermost package that a class says it is from."""
     module = _module_of(kind)
     return package_of(module) if type(module) is str else "builtins"
+
+
+def is_static(kind: type) -> bool:
+    """Whether a class lies in the data of a C file: nothing that runs has made it."""
+    return not _TYPE_FLAGS(kind) & _HEAP_TYPE
+
+
+def static_name(kind: type) -> str:
+    """Such a class with its module, as its C file has them, unless it is built in."""
+    module = _TYPE_MODULE(kind)
+    return _TYPE_NAME(kind) if module == "builtins" else f"{module}.{_TYPE_NAME(kind)}"
 
 
 def type_name(kind: type) -> str:

@@ -44,7 +44,7 @@ _LITTLE = 100  # of less than one part in so many, nobody asks who shares it,
 _FEW_BYTES = 1024  # nor of less than that
 
 NO_TIME = "(not looked for: too many objects)"
-_UNKNOWN = "(something that is no name)"
+UNKNOWN = "(something that is no name)"
 _MANY = "(more than 8 names)"
 
 
@@ -60,7 +60,8 @@ class Release:
             sums, labels = told
             sets = {label: None if numbers is None else frozenset(numbers) for label, numbers in labels.items()}
             for (first, label, is_pinned, is_cyclic, context_id), held_bytes in sums.items():
-                portion = Portion(sets[label], is_pinned, is_cyclic, held_bytes)
+                reaching = frozenset({first}) if sets[label] == frozenset() else sets[label]  # garbage has no label
+                portion = Portion(reaching, is_pinned, is_cyclic, held_bytes)
                 self._portions.setdefault((first, context_id), []).append(portion)
 
     def line(self, number: int, context_id: int, held_bytes: int) -> str:
@@ -101,7 +102,9 @@ class Release:
         if portion.holders is None:
             return [_MANY]
         others = [self._holders[one].name for one in sorted(portion.holders) if one != number]
-        return [*others, _UNKNOWN] if portion.is_pinned and self._holders[number].line else others
+        if portion.is_pinned and self._holders[number].line and UNKNOWN not in others:
+            others.append(UNKNOWN)
+        return others
 
 
 def _freed(portions: Iterable[Portion], chosen: frozenset[int]) -> int:

@@ -21,10 +21,10 @@ from typing import Any
 
 from thag_nb import _native
 from thag_nb.holders import kinds
-from thag_nb.holders.foreign import Asked
+from thag_nb.holders.foreign.asked import Asked
 from thag_nb.holders.lines import Caches, Line
 from thag_nb.holders.modules import Modules, is_dunder, package_of, type_name, type_package
-from thag_nb.holders.release import Group, GroupKind, Release
+from thag_nb.holders.release import UNKNOWN, Group, GroupKind, Release
 from thag_nb.holders.roots import ERRORS, Holder, Namespace, behind, is_of_shell, with_article
 from thag_nb.recordings.model import ContextRecord, Held, Recording, Wanted, is_work
 from thag_nb.runtime.dispatcher import read, workspaces
@@ -33,7 +33,7 @@ Progress = Callable[[int], object]
 
 UNEXPLAINED = Holder("(unexplained)", "unexplained")
 _WORKSPACE = Holder("(OpenBLAS, to work in)", "object")
-_GARBAGE = Holder("(reference cycles)", "cycle")
+_GARBAGE = Holder("(reference cycles)", "cycle", Line(collects=True))
 
 
 def find(
@@ -198,15 +198,11 @@ class _Walk:
 
     def row(self, number: int, held_bytes: int, record: ContextRecord, under: str) -> Held:
         """What is told of a holder and a context."""
-        holder = self.holders[number]
-        if holder is _GARBAGE:
-            line = self._user.notebook.write(Line(collects=True))
-            return _row(record, under, holder, held_bytes, line, alone_bytes=held_bytes)
         context_id = record.context_id
         return _row(
             record,
             under,
-            holder,
+            self.holders[number],
             held_bytes,
             self._release.line(number, context_id, held_bytes),
             self._release.sharing(number, context_id, held_bytes),
@@ -218,11 +214,9 @@ class _Walk:
         self._follow_modules()
         self._follow_caches()
         self._follow_left_alone()
-        garbage = self._follow_rest()
+        self._follow(_GARBAGE, self._follow_rest(), GroupKind.GARBAGE)
         self._follow_asked()
-        self._try(garbage)
-        self._follow(_GARBAGE, garbage)
-        self._follow_asked()
+        self._try()
 
     def _follow_names(self) -> None:
         shell = self._user.shell
@@ -336,7 +330,7 @@ class _Walk:
     def _is_passed(self, thing: Any, number: int, objects: list[Any]) -> bool:
         """Whether to go on from something special. To `objects` is added what to go on from instead."""
         kind = type(thing)
-        if self._asked.add(thing, number, self.holders[number].kind != "object"):
+        if self._asked.add(thing, number, self.holders[number]):
             return True
         if kind is FunctionType:
             # An imported function is held by its module, but not one of its making, which holds what it was given.
@@ -388,12 +382,12 @@ class _Walk:
         """What libraries tell of their objects, after all else: what they were lent is the lender's."""
         for number, buffers in self._asked.ask(self._walk):
             self._follow_more(number, buffers)
+        self._follow(Holder(UNKNOWN, "object"), list(self._asked.unseen))
 
-    def _try(self, garbage: list[Any]) -> None:
+    def _try(self) -> None:
         groups = [group for group in self._groups if group[1] is not GroupKind.PASSING]
         self._groups.clear()
         groups.append((0, GroupKind.PASSING, self._passing))
-        groups.append((0, GroupKind.GARBAGE, garbage))
         groups += self._detours
         self._detours.clear()
         self._release = Release(self._walk.release(groups, _LIMIT_MS), self.holders, self._user.notebook)

@@ -1,7 +1,7 @@
 /* What Arrow, Polars or torch allocate belongs to Python objects that only their code can look into: Python asks them where it
    is, and tells it here. A buffer of theirs may be shared, by a table and a slice of it. So each is an object for the walk, as
    an array's data would be that several views have for their base: whoever shares it holds a reference, and it goes when all
-   are gone.
+   are gone. What may hold anything holds one such object for the address 0, which then is told to hold all the others.
 
    A hash table by address, open, with linear probing, at most half full. A holder's key is its address, and what is kept there a
    tuple of its buffers; a buffer's key is that of its block, plus one, and what is kept is borrowed from these tuples. */
@@ -121,7 +121,7 @@ thag_foreign_hold(thag_foreign *foreign, PyObject *object, PyObject *addresses,
     for (Py_ssize_t i = 0; done && i < PyTuple_GET_SIZE(addresses); i++) {
         const void *block = PyLong_AsVoidPtr(PyTuple_GET_ITEM(addresses, i));
         done = !PyErr_Occurred();
-        if (done && (is_known(foreign, block) || !has_given(block, data))) {
+        if (done && (block == NULL || is_known(foreign, block) || !has_given(block, data))) {
             done = buffer_add(foreign, block, listed);
         }
     }

@@ -21,7 +21,7 @@ typedef struct {
 } thag_foreign;
 
 /* Lets an object hold the buffers at these addresses, a tuple of integers, but for those blocks that `has_given` tells to be of
-   other objects; a ValueError if it was told of before. A tuple of the buffers, borrowed; NULL with an exception. GIL. */
+   other objects. At the address 0 is nothing, but what stands for it may be told to hold buffers itself. A ValueError if it was told of before. A tuple of the buffers, borrowed; NULL with an exception. GIL. */
 PyObject *thag_foreign_hold(thag_foreign *foreign, PyObject *object, PyObject *addresses,
                             bool (*has_given)(const void *block, const void *data), const void *data);
 

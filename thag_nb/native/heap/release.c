@@ -110,6 +110,7 @@ typedef struct trial {
     thag_walk *walk;
     thag_labels *labels;
     int32_t first_library, end_of_libraries;    /* the holders that are libraries: from, up to but without */
+    int32_t garbage;                    /* the holder that is all garbage; it gives no label */
     const thag_group *detours;
     size_t detours_count;
     bool (*reach)(struct trial *trial, PyObject *object, thag_visit *visit);    /* what the pass does with each reference */
@@ -335,7 +336,7 @@ group_label(trial *trial, const thag_group *group)
 static bool
 reach_to_count(trial *trial, PyObject *object, thag_visit *visit)
 {
-    if (visit->label == THAG_LABEL_NONE) {
+    if (visit->label == THAG_LABEL_NONE && visit->first_holder != trial->garbage) {
         return true;
     }
     visit->references++;
@@ -356,6 +357,19 @@ count_from_list(trial *trial, PyObject *object)
     }
 }
 
+/* Garbage is gone into, whether something leads to it or not. */
+static void
+count_garbage(trial *trial, PyObject *object)
+{
+    thag_visit *visit = trial_find(trial, object);
+    if (visit == NULL || !visit->is_counted) {
+        (void)trial_push(trial, object);
+    }
+    if (visit != NULL) {
+        visit->is_counted = true;
+    }
+}
+
 static void
 group_count(trial *trial, const thag_group *group)
 {
@@ -363,7 +377,7 @@ group_count(trial *trial, const thag_group *group)
         PyObject *object = group->objects.items[i];
         count_from_list(trial, object);
         if (group->kind == THAG_GARBAGE) {
-            (void)trial_push(trial, object);
+            count_garbage(trial, object);
         }
         else if (group->kind != THAG_LIBRARY && group->kind != THAG_DETOUR) {
             reach_named(trial, group, object);
@@ -470,13 +484,13 @@ settle_cache_leaves(trial *trial, int32_t holder)
     trial_spread(trial);
 }
 
-/* Garbage has no label, so nothing here; what it refers to waits for it to be collected. */
+/* Of garbage only the list lets go; what it refers to waits for it to be collected. */
 static void
 group_settle(trial *trial, const thag_group *group)
 {
     for (size_t i = 0; i < group->objects.count && group->kind != THAG_LIBRARY && !trial->has_failed; i++) {
         PyObject *object = group->objects.items[i];
-        if (group->kind != THAG_DETOUR) {
+        if (group->kind != THAG_DETOUR && group->kind != THAG_GARBAGE) {
             reach_named(trial, group, object);
         }
         if (trial->walk->frontier.count > 0) {
@@ -490,13 +504,16 @@ group_settle(trial *trial, const thag_group *group)
 
 /* ---- collect ---- */
 
+/* Goes on from that garbage which was not walked, and so is not left. */
 static void
 for_each_garbage(trial *trial, const thag_group *groups, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < groups[i].objects.count && groups[i].kind == THAG_GARBAGE && !trial->has_failed; j++) {
-            (void)trial_push(trial, groups[i].objects.items[j]);
-            trial_spread(trial);
+            if (trial_find(trial, groups[i].objects.items[j]) == NULL) {
+                (void)trial_push(trial, groups[i].objects.items[j]);
+                trial_spread(trial);
+            }
         }
     }
 }
@@ -611,6 +628,9 @@ trial_begin(trial *trial, const thag_group *groups, size_t count)
             trial->first_library = trial->end_of_libraries == 0 ? groups[i].holder : trial->first_library;
             trial->end_of_libraries = groups[i].holder + 1;
         }
+        if (groups[i].kind == THAG_GARBAGE) {
+            trial->garbage = groups[i].holder;
+        }
         if (groups[i].kind == THAG_DETOUR) {
             trial->detours = trial->detours == NULL ? &groups[i] : trial->detours;
             trial->detours_count++;
@@ -660,6 +680,7 @@ thag_release_try(thag_walk *walk, const thag_group *groups, size_t count, uint64
         .labels = labels,
         .deadline_ns = deadline_ns,
         .portion = {.first_holder = -1},
+        .garbage = -1,
         .listener = listener,
         .data = data,
     };

@@ -11,7 +11,7 @@ typedef enum {
     THAG_LIBRARY,       /* these stay, and so does what they lead to */
     THAG_CACHE,         /* a wrapper of functools.lru_cache, whose results the holder's line would throw away */
     THAG_PASSING,       /* each is one that goes by itself; the holder is of no matter, nor below */
-    THAG_GARBAGE,       /* what these objects refer to is let go of by a run of the collector */
+    THAG_GARBAGE,       /* these objects, and what they refer to, are let go of by a run of the collector; one group at most */
     THAG_DETOUR,        /* the first is a frame that leads to the others through what was not walked: once to each */
 } thag_group_kind;
 
@@ -46,7 +46,7 @@ typedef struct {
 } thag_label;
 
 enum {
-    THAG_LABEL_NONE = 0,
+    THAG_LABEL_NONE = 0,            /* of garbage, in a portion */
     THAG_LABEL_MANY = 1,            /* too many to tell of, or to let go of in one line */
     THAG_LABEL_AT_MOST = 8,         /* holders */
 };
