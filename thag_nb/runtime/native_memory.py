@@ -16,6 +16,7 @@ class _State:
 
     wanted: bool | None = None
     attempted = False  # at the last start
+    switch = ""  # in the environment, then: a look must not ask for it, which fails badly where there is no memory
     was_taken_out = False  # while something was recorded, since the last stop
 
 
@@ -34,6 +35,7 @@ def is_wanted() -> bool:
 def attach() -> None:
     """Hook it if that is wanted; else take the hooks out again, if there are any."""
     _State.attempted = is_wanted()
+    _State.switch = os.environ.get(SWITCH, "")
     if _State.attempted:
         _native.attach_native()
         pools.attach()
@@ -68,10 +70,11 @@ def problems() -> list[str]:
 
 
 def _problems_of_switch() -> list[str]:
-    switch = os.environ.get(SWITCH, "")
-    if switch not in ("", "0", "1"):
-        return [f"{SWITCH}={visible(switch)} does nothing: set it to 1 to see native memory, or to 0 to forbid it"]
-    return [f"native memory is not seen: {SWITCH}=0 forbids it"] if switch == "0" and _State.wanted else []
+    if _State.switch not in ("", "0", "1"):
+        return [
+            f"{SWITCH}={visible(_State.switch)} does nothing: set it to 1 to see native memory, or to 0 to forbid it"
+        ]
+    return [f"native memory is not seen: {SWITCH}=0 forbids it"] if _State.switch == "0" and _State.wanted else []
 
 
 def _problems_of_gap() -> list[str]:

@@ -90,7 +90,7 @@ class Asked:
 
     def own_objects(self) -> list[Any]:
         """What refers to the objects, but not on behalf of anybody."""
-        return [vars(self), self._libraries, self._library_of, self._things, self.unseen, self.types]
+        return [vars(self), self._libraries, *self._libraries, self._library_of, self._things, self.unseen, self.types]
 
     def clear(self) -> None:
         """Let go of the objects."""
