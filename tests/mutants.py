@@ -72,7 +72,6 @@ _HAZARDS = "tests/core/test_native_hazards.py::"
 _POOLS = "tests/core/test_pools.py::"
 _WAITING = "tests/core/test_waiting.py::"
 _COMPOSITION = "tests/core/test_composition.py::"
-_HAZARDS = "tests/core/test_native_hazards.py::"
 _NUMPY = "tests/core/test_numpy_data.py::"
 _OWNERS = "tests/core/test_owners.py::"
 _PAGES = "tests/core/test_pages.py::"
@@ -489,6 +488,14 @@ MUTANTS = [
         "    return redirection->hook;",
         "its blocks are not the C library's",
         (_NATIVE + "test_a_malloc_of_a_librarys_own_is_left_alone",),
+    ),
+    Mutant(
+        "behind the program's entry for a function, the C library's is assumed",
+        "objects.c",
+        "return function != NULL && thag_objects_are_one(function, library->l_ld) ? function : NULL;",
+        "return function != NULL ? function : NULL;",
+        "blocks of the allocator that the program uses would be given to another one",
+        (_HAZARDS + "test_past_an_interpreter_at_a_fixed_place_the_allocator_is_seen_that_it_uses",),
     ),
     Mutant(
         "a slot that was never used is not known",

@@ -27,7 +27,7 @@ def test_importing_loads_nothing_heavy(heavy):
 def test_importing_loads_of_the_standard_library_what_it_needs_and_no_more():
     """In an interpreter that has loaded nothing else, not even what an environment's `site` brings."""
     code = f"""
-        import os, sys  # the first is loaded by `site` in any other interpreter
+        import io, os, sys  # the first two are loaded in any interpreter that is not as bare as this
         sys.path.insert(0, {str(Path(thag_nb.__file__).parents[1])!r})
         before = set(sys.modules)
         import thag_nb

@@ -458,15 +458,29 @@ assert _native.health()["stale_records"] == 0
 
 @pytest.mark.skipif(UNDER_SANITIZER, reason="a sanitizer must be loaded first")
 def test_an_allocator_that_was_loaded_before_the_c_library_is_seen_like_it():
-    name = ctypes.util.find_library("jemalloc")
-    if name is None:
-        pytest.skip("needs jemalloc as a library")
-    python(DATABASE, LD_PRELOAD=name)
+    python(DATABASE, LD_PRELOAD=of_another_allocator())
 
 
 @pytest.mark.skipif(UNDER_SANITIZER, reason="the interpreter is not built for it")
 def test_an_interpreter_with_its_library_inside_and_at_a_fixed_place_is_seen_past():
     """As Debian builds its own."""
+    in_an_interpreter_at_a_fixed_place(DATABASE)
+
+
+@pytest.mark.skipif(UNDER_SANITIZER, reason="the interpreter is not built for it")
+def test_past_an_interpreter_at_a_fixed_place_the_allocator_is_seen_that_it_uses():
+    """Not the C library's, which the library that is looked into first needs."""
+    in_an_interpreter_at_a_fixed_place(DATABASE, LD_PRELOAD=f"libm.so.6:{of_another_allocator()}")
+
+
+def of_another_allocator() -> str:
+    name = ctypes.util.find_library("jemalloc")
+    if name is None:
+        pytest.skip("needs jemalloc as a library")
+    return name
+
+
+def in_an_interpreter_at_a_fixed_place(code: str, **environment: str) -> None:
     version = f"python3.{sys.version_info[1]}"
     others = {
         path for place in ("/usr/bin", "/usr/local/bin") if (path := shutil.which(version, path=place)) is not None
@@ -479,8 +493,8 @@ def test_an_interpreter_with_its_library_inside_and_at_a_fixed_place_is_seen_pas
     if not fixed:
         pytest.skip(f"needs another {version}, linked without -pie")
     result = subprocess.run(
-        [fixed[0], "-c", DATABASE],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        [fixed[0], "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -508,14 +508,37 @@ is_entry(void *function)
            && symbol->st_shndx == SHN_UNDEF;
 }
 
+static void *
+function_of(const struct link_map *library, const char *name)
+{
+    void *handle = dlopen(library->l_name, RTLD_LAZY | RTLD_NOLOAD);
+    if (handle == NULL) {
+        return NULL;
+    }
+    void *function = dlsym(handle, name);       /* looked for in what the library needs, too */
+    (void)dlclose(handle);
+    return function != NULL && thag_objects_are_one(function, library->l_ld) ? function : NULL;
+}
+
+/* What the program's own entry leads to: the first function of the name in the objects behind it, in the order of their loading. */
+static void *
+function_behind(const struct link_map *program, const char *name)
+{
+    void *function = NULL;
+    for (const struct link_map *next = program->l_next; next != NULL && function == NULL; next = next->l_next) {
+        function = function_of(next, name);
+    }
+    return function;
+}
+
 static void
-function_find(thag_redirection *redirection, void *libc)
+function_find(thag_redirection *redirection, const struct link_map *program)
 {
     if (redirection->real != NULL) {
         return;         /* found before: a thread may still be in the hook, and go on to this */
     }
     void *everywhere = dlsym(RTLD_DEFAULT, redirection->name);
-    void *real = everywhere != NULL && is_entry(everywhere) ? dlsym(libc, redirection->name) : everywhere;
+    void *real = everywhere != NULL && is_entry(everywhere) ? function_behind(program, redirection->name) : everywhere;
     redirection->of_program = everywhere;
     __atomic_store_n(&redirection->real, real, __ATOMIC_RELAXED);       /* no slot leads to the hook yet */
 }
@@ -523,14 +546,15 @@ function_find(thag_redirection *redirection, void *libc)
 bool
 thag_objects_find(thag_redirection *redirections, int count)
 {
-    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-    if (libc == NULL) {
+    struct link_map *program = NULL;
+    void *handle = dlopen(NULL, RTLD_LAZY);
+    if (handle == NULL || dlinfo(handle, RTLD_DI_LINKMAP, &program) != 0) {
         return false;
     }
     for (int i = 0; i < count; i++) {
-        function_find(&redirections[i], libc);
+        function_find(&redirections[i], program);
     }
-    (void)dlclose(libc);
+    (void)dlclose(handle);
     return true;
 }
 
