@@ -141,6 +141,58 @@ class Difference(NamedTuple):
     ratio: float | None
 
 
+class Site(NamedTuple):
+    """A line of a function that allocated, or that called what did: with its callers, a call site, which is a stack.
+
+    ``parent`` is the place of its caller among the recording's ``sites``, always before its own; -1 for an outermost
+    one. ``file`` and ``function`` are the code's ``co_filename`` and ``co_qualname``. A line stands there more than once
+    if several of its instructions allocated.
+    """
+
+    parent: int
+    file: str
+    line: int
+    function: str
+
+
+class SiteFigures(NamedTuple):
+    """What one context was charged for at one call site, itself: its contexts below have figures of their own.
+
+    ``site`` is a place among the recording's ``sites``, or one of `NO_FRAME`, `SMALLER` and `NOT_TOLD_APART`.
+    ``at_peaks`` holds, for contexts that this one is or is under, their id and how many of the bytes were live when
+    that context's live bytes were highest.
+    """
+
+    context_id: int
+    site: int
+    live_bytes: int
+    total_bytes: int
+    allocations: int
+    frees: int
+    at_peaks: tuple[tuple[int, int], ...]
+
+
+NO_FRAME = -1  # allocated where no line of Python was running
+SMALLER = -2  # smaller than what somebody asked for
+NOT_TOLD_APART = -3  # there were too many sites
+
+
+class LinesOf(NamedTuple):
+    """What is known of a context whose lines are recorded.
+
+    Allocations of at least ``least_bytes`` are told apart, 0 for all. ``peak_site`` is where its live bytes were
+    highest: a place as in `SiteFigures`. ``is_explained`` says whether figures have its peak in ``at_peaks``; not if
+    very many contexts around it record their lines too. ``cells`` are pairs of a file and what people know it as, such
+    as ``In[3]``, of the cell that the context is or is part of.
+    """
+
+    context_id: int
+    least_bytes: int
+    peak_site: int
+    is_explained: bool
+    cells: tuple[tuple[str, str], ...]
+
+
 class Recording(NamedTuple):
     """All contexts at one moment, oldest first, the root leading.
 
@@ -151,6 +203,9 @@ class Recording(NamedTuple):
     ``marks`` are the moments that somebody named, ``resident`` is the size of the whole process in memory at some
     moments, both oldest first. The latter is sampled and not exact, unlike everything else here: it misses what happens
     between two samples, and goes up and down with what allocators and the system do, not with what is live.
+
+    ``sites``, ``site_figures`` and ``lines`` are of the contexts whose lines are recorded. What the figures of a context
+    and those below it do not sum up to was allocated before, or without the GIL, and has no line.
     """
 
     contexts: tuple[ContextRecord, ...]
@@ -160,6 +215,9 @@ class Recording(NamedTuple):
     dropped: int
     marks: tuple[Mark, ...] = ()
     resident: tuple[ResidentSize, ...] = ()
+    sites: tuple[Site, ...] = ()
+    site_figures: tuple[SiteFigures, ...] = ()
+    lines: tuple[LinesOf, ...] = ()
 
     def __repr__(self) -> str:
         """One line: how many contexts, when, and what is live."""
