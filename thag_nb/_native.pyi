@@ -300,13 +300,34 @@ def read(
     record_type: type[tuple[object, ...]],
     marks: tuple[object, ...],
     resident: tuple[object, ...],
+    site_types: tuple[type[tuple[object, ...]], type[tuple[object, ...]], type[tuple[object, ...]]],
+    cells: dict[int, tuple[tuple[str, str], ...]],
     /,
 ) -> RecordingType:
     """All contexts as of one moment, in the order of their ids: the fields of `Recording`, of `ContextRecord`.
 
     Timelines are rows of five native 64-bit integers: start, low, high, live, self live. `marks` and `resident` are
-    taken along as they are. No Python code runs.
+    taken along as they are. The types of sites are `Site`, `SiteFigures` and `LinesOf`, and `cells` has, by the ids of
+    contexts, what `LinesOf` holds of them. No Python code runs.
     """
+
+def lines_begin(context_id: int, least_bytes: int, /) -> bool:
+    """Record the call sites of a context, and of all that is started under it, for blocks of at least so many bytes.
+
+    False without memory for it. Raises ValueError for one that is not recorded, for the root, and if something was
+    started under it already.
+    """
+
+def lines_release() -> None:
+    """Let go of code that is kept alive for its lines, and that nobody else has: only where Python tells of no code that
+    dies. Code of anybody's may run.
+    """
+
+def stack_here() -> list[tuple[str, int, str]]:
+    """The frames that run, by the reading that allocations are charged with: file, line, function; the innermost first."""
+
+def allocated_at(address: int, /) -> list[tuple[str, int, str]] | None:
+    """The same of a recorded block, when it was allocated; None if its context records no lines."""
 
 def collection_watcher(
     mark_type: type[tuple[object, ...]], kept: deque[Any], /

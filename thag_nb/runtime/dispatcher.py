@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from thag_nb import _native
-from thag_nb.recordings.model import ContextRecord, Recording, Status
+from thag_nb.recordings.model import ContextRecord, LinesOf, Recording, Site, SiteFigures, Status
 from thag_nb.runtime import hooks, marks, native_memory, numpy_hook, own_memory, propagation, rss
 from thag_nb.runtime.contexts import Allocator, cleaned_names, push_allocator_context, unrecorded
 from thag_nb.units import format_bytes
@@ -68,7 +68,8 @@ def read() -> Recording:
 
     In a notebook also the process's RSS over time, with a sample of now.
     """
-    return _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot())
+    types = Site, SiteFigures, LinesOf
+    return _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types, {})
 
 
 def status() -> Status:

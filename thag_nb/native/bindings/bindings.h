@@ -18,6 +18,7 @@
 extern PyMethodDef thag_contexts_methods[];
 extern PyMethodDef thag_guard_methods[];
 extern PyMethodDef thag_recording_methods[];
+extern PyMethodDef thag_call_sites_methods[];
 extern PyMethodDef thag_collector_methods[];
 extern PyMethodDef thag_carrier_methods[];
 extern PyMethodDef thag_handover_methods[];
@@ -63,6 +64,9 @@ bool thag_recording_goes_on(void);
 
 /* Whether something is a class of tuples. */
 bool thag_is_tuple_type(PyObject *type);
+
+/* Whether something is a tuple of so many of them. */
+bool thag_are_tuple_types(PyObject *types, Py_ssize_t count);
 
 /* A tuple of a type made by `collections.namedtuple`; takes over `fields`, which must be all of them, or NULL with the
    exception that is set. */

@@ -88,7 +88,11 @@ context_new(thag_context *parent, bool records, PyObject *label)
         return records ? parent : thag_contexts.system;
     }
     thag_context *context = thag_context_create(parent, records, label);
-    return context == NULL ? (PyErr_NoMemory(), NULL) : context;
+    if (context == NULL) {
+        return PyErr_NoMemory(), NULL;
+    }
+    thag_accounts_inherit(context);
+    return context;
 }
 
 /* What is seen of a new context, which is nobody's and stays open until it was entered. */

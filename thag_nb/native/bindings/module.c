@@ -48,6 +48,16 @@ thag_is_tuple_type(PyObject *type)
     return PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, &PyTuple_Type);
 }
 
+bool
+thag_are_tuple_types(PyObject *types, Py_ssize_t count)
+{
+    bool are = PyTuple_Check(types) && PyTuple_GET_SIZE(types) == count;
+    for (Py_ssize_t i = 0; are && i < count; i++) {
+        are = thag_is_tuple_type(PyTuple_GET_ITEM(types, i));
+    }
+    return are;
+}
+
 PyObject *
 thag_named_tuple(PyObject *type, PyObject *fields)
 {
@@ -275,20 +285,22 @@ static PyObject *
 native_health(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_load(&thag_events.dropped), "stale_records",
+        "{s:L,s:L,s:L,s:L,s:L,s:L,s:L,s:L,s:L}", "dropped", (long long)thag_load(&thag_events.dropped), "stale_records",
         (long long)thag_load(&thag_events.stale_records), "stale_lookups",
         (long long)thag_load(&thag_flow_state.stale_lookups), "orphaned_guards",
         (long long)thag_load(&thag_flow_state.orphans), "failed_restores",
         (long long)thag_load(&thag_flow_state.failed_restores), "coarse_buckets", (long long)thag_timeline_coarser(),
-        "reattached", (long long)reattached, "given_back", (long long)thag_contexts.given_back);
+        "reattached", (long long)reattached, "given_back", (long long)thag_contexts.given_back, "untold_sites",
+        (long long)(thag_sites_dropped() + thag_accounts_dropped()));
 }
 
 static PyObject *
 native_overhead(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("{s:n,s:n,s:n,s:n,s:n}", "owners", (Py_ssize_t)thag_owners_in_use(), "contexts",
+    return Py_BuildValue("{s:n,s:n,s:n,s:n,s:n,s:n}", "owners", (Py_ssize_t)thag_owners_in_use(), "contexts",
                          (Py_ssize_t)thag_contexts_mapped(), "timelines", (Py_ssize_t)thag_timeline_mapped(), "logs",
-                         (Py_ssize_t)thag_logs_mapped(), "address_space", (Py_ssize_t)thag_address_space_in_use());
+                         (Py_ssize_t)thag_logs_mapped(), "address_space", (Py_ssize_t)thag_address_space_in_use(), "call_sites",
+                         (Py_ssize_t)(thag_sites_mapped() + thag_accounts_mapped()));
 }
 
 /* ---- the module ---- */
@@ -343,6 +355,7 @@ module_exec(PyObject *module)
     if (PyModule_AddFunctions(module, thag_contexts_methods) < 0
         || PyModule_AddFunctions(module, thag_guard_methods) < 0
         || PyModule_AddFunctions(module, thag_recording_methods) < 0
+        || PyModule_AddFunctions(module, thag_call_sites_methods) < 0
         || PyModule_AddFunctions(module, thag_collector_methods) < 0
         || PyModule_AddFunctions(module, thag_carrier_methods) < 0
         || PyModule_AddFunctions(module, thag_handover_methods) < 0

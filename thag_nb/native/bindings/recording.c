@@ -3,6 +3,7 @@
 #include "address_space.h"
 #include "behind.h"
 #include "bindings.h"
+#include "call_sites.h"
 #include "charges.h"
 #include "clock.h"
 #include "current.h"
@@ -178,20 +179,24 @@ static size_t
 overhead_bytes(void)
 {
     return thag_owners_in_use() + thag_contexts_mapped() + thag_timeline_mapped() + thag_logs_mapped()
-           + thag_address_space_in_use();
+           + thag_address_space_in_use() + thag_sites_mapped() + thag_accounts_mapped();
 }
 
 static PyObject *
-recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks, PyObject *resident)
+recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks, PyObject *resident, PyObject *site_types,
+               PyObject *cells)
 {
     uint64_t taken_ns = thag_clock_read();
     PyObject *records = PyList_New(0);
     PyObject *timelines = PyDict_New();
     PyObject *recording = NULL;
     if (records != NULL && timelines != NULL && records_add(records, timelines, record_type, taken_ns)) {
-        PyObject *fields = Py_BuildValue("NOLnLOO", PyList_AsTuple(records), timelines,
-                                         thag_since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
-                                         (long long)thag_load(&thag_events.dropped), marks, resident);
+        PyObject *sites = thag_call_sites_read(site_types, cells);      /* as of the same moment */
+        PyObject *fields = sites == NULL ? NULL : Py_BuildValue(
+            "NOLnLOOOOO", PyList_AsTuple(records), timelines, thag_since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
+            (long long)thag_load(&thag_events.dropped), marks, resident, PyTuple_GET_ITEM(sites, 0),
+            PyTuple_GET_ITEM(sites, 1), PyTuple_GET_ITEM(sites, 2));
+        Py_XDECREF(sites);
         recording = thag_named_tuple(recording_type, fields);
     }
     Py_XDECREF(records);
@@ -202,12 +207,14 @@ recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks,
 static PyObject *
 native_read(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count != 4 || !thag_is_tuple_type(arguments[0]) || !thag_is_tuple_type(arguments[1])
-        || !PyTuple_Check(arguments[2]) || !PyTuple_Check(arguments[3])) {
-        return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples and 2 tuples");
+    if (count != 6 || !thag_is_tuple_type(arguments[0]) || !thag_is_tuple_type(arguments[1])
+        || !PyTuple_Check(arguments[2]) || !PyTuple_Check(arguments[3]) || !thag_are_tuple_types(arguments[4], 3)
+        || !PyDict_Check(arguments[5])) {
+        return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples, 2 tuples, 3 types more and a dict");
     }
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *recording = recording_make(arguments[0], arguments[1], arguments[2], arguments[3]);
+    PyObject *recording =
+        recording_make(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
     thag_bookkeeping_end(collector_was_on);
     return recording;
 }

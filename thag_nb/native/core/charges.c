@@ -285,7 +285,31 @@ own_write(const thag_batch *batch, thag_movement moved)
     self_shift(own, moved, batch->sources);
 }
 
-/* Writes the batch to the contexts that it is of. */
+/* Writes what the batch moved to the contexts that it is of. */
+static void
+movement_write(thag_batch *batch)
+{
+    if (batch->other_frees != 0) {
+        both_write(batch);
+        return;
+    }
+    thag_movement moved = batch_movement(batch);
+    if (!thag_movement_is_still(moved) || batch->allocations | batch->frees) {
+        own_write(batch, moved);
+    }
+}
+
+/* The same of a context whose peaks, and those above it, are explained: they hear of it at once. */
+THAG_APART static void
+movement_write_explained(thag_batch *batch)
+{
+    uint64_t peaks[THAG_WATCHERS_MOST];
+    thag_accounts_peaks(batch->context, peaks);
+    movement_write(batch);
+    path_tell(batch->context, batch->context->explained->watchers[0], batch->now_ns);
+    thag_accounts_settle(batch->context, peaks);
+}
+
 static void
 batch_write(void)
 {
@@ -294,14 +318,11 @@ batch_write(void)
     if (own == NULL) {
         return;
     }
-    if (batch->other_frees != 0) {
-        both_write(batch);
+    if (THAG_UNLIKELY(own->explained != NULL)) {
+        movement_write_explained(batch);
     }
     else {
-        thag_movement moved = batch_movement(batch);
-        if (!thag_movement_is_still(moved) || batch->allocations | batch->frees) {
-            own_write(batch, moved);
-        }
+        movement_write(batch);
     }
     counter_add(&own->self_total_bytes, batch->total_bytes);
     counter_add(&own->allocations, (int64_t)batch->allocations);
@@ -419,6 +440,9 @@ share_take(thag_context *context, thag_share *share, uint64_t now_ns)
         /* Not otherwise: a bucket in which nothing happened is not kept. */
         level_shift(context, share->inclusive, now_ns);
     }
+    if (context->explained != NULL && context->peak != share->peak_before) {
+        context->explained->peak_site = THAG_SITE_NO_FRAME;
+    }
     self_shift(context, share->self, share->sources);
     counter_add(&context->self_total_bytes, share->total_bytes);
     counter_add(&context->allocations, share->allocations);
@@ -457,7 +481,7 @@ shares_take(bool patient)
     batch_write();
     path_tell(batch->context, NULL, batch->now_ns);
     thag_batch_expire();
-    return thag_detached_take_over(patient, share_take, share_parts_take);
+    return thag_detached_take_over(patient, share_take, share_parts_take, thag_account_take_late);
 }
 
 bool
@@ -581,11 +605,93 @@ thag_charges_pass_on(thag_context *context, thag_context *heir)
     context->sources = (thag_sources){0};
 }
 
+/* ---- what explained contexts are charged for ---- */
+
 static void
-move_between(thag_context *owner, int64_t fall, thag_context *context, int64_t rise, thag_source source)
+account_allocated(thag_account *account, size_t size)
 {
-    thag_batch *batch = thag_batch_for(context, (size_t)rise);
-    batch_write();
+    account->live_bytes += (int64_t)size;
+    account->total_bytes += (int64_t)size;
+    account->allocations++;
+}
+
+static void
+account_freed(thag_account *account, size_t size)
+{
+    account->live_bytes -= (int64_t)size;
+    account->frees++;
+}
+
+/* The batch's level was at its highest so far at `high_bytes`, before an event. */
+static void
+look_for_high(const thag_batch *batch, int64_t high_bytes, const thag_account *account)
+{
+    if (batch->high_bytes > high_bytes) {
+        thag_accounts_are_high(account == NULL ? THAG_SITE_NO_FRAME : account->site);
+    }
+}
+
+void
+thag_charge_explained_allocation(thag_charge charge, thag_source source)
+{
+    thag_batch *batch = thag_batch_for(charge.context, charge.size);
+    int64_t high_bytes = batch->high_bytes;
+    if (THAG_LIKELY(charge.account != NULL)) {
+        thag_account_moves(charge.account);
+        account_allocated(charge.account, charge.size);
+    }
+    thag_batch_allocated(batch, charge.size, source);
+    look_for_high(batch, high_bytes, charge.account);
+}
+
+void
+thag_charge_explained_free(thag_charge charge, bool foreign, thag_source source)
+{
+    thag_batch *batch = thag_batch_for(charge.context, charge.size);
+    if (THAG_LIKELY(charge.account != NULL)) {
+        thag_account_moves(charge.account);
+        account_freed(charge.account, charge.size);
+    }
+    batch->foreign_frees += foreign;
+    thag_batch_freed(batch, charge.size, source);
+}
+
+void
+thag_charge_explained_shrunk(thag_charge charge, size_t bytes, thag_source source)
+{
+    thag_batch *batch = thag_batch_for(charge.context, bytes);
+    if (charge.account != NULL) {
+        thag_account_moves(charge.account);
+        charge.account->live_bytes -= (int64_t)bytes;
+    }
+    thag_batch_fall(batch, (int64_t)bytes, source);
+}
+
+/* ---- a block from one to another ---- */
+
+static void
+grow_within(thag_charge from, thag_charge to, thag_source source)
+{
+    thag_batch *batch = thag_batch_for(to.context, to.size);
+    int64_t high_bytes = batch->high_bytes;
+    if (from.account != NULL) {
+        thag_account_moves(from.account);
+        account_freed(from.account, from.size);
+    }
+    if (to.account != NULL) {
+        thag_account_moves(to.account);
+        account_allocated(to.account, to.size);
+    }
+    thag_batch_grown(batch, from.size, to.size, source);
+    if (to.context->explained != NULL) {
+        look_for_high(batch, high_bytes, to.account);
+    }
+}
+
+static void
+levels_move(thag_charge from, thag_charge to, thag_source source)
+{
+    int64_t fall = (int64_t)from.size, rise = (int64_t)to.size;
     both_movement moved = {
         .own = thag_movement_straight(rise),
         .other = thag_movement_straight(-fall),
@@ -597,19 +703,53 @@ move_between(thag_context *owner, int64_t fall, thag_context *context, int64_t r
         moved.own_at_high = (thag_amount){rise, moved.own_sources};
         moved.other_at_high = (thag_amount){-fall, moved.other_sources};
     }
-    both_shift(context, owner, moved, batch->now_ns);
-    counter_add(&owner->frees, 1);
-    counter_add(&owner->foreign_frees, 1);
+    both_shift(to.context, from.context, moved, thag_open_batch.now_ns);
+}
+
+/* The same, and what moves the two are a movement of their own, the end of which is its highest moment. */
+static void
+levels_move_explained(thag_charge from, thag_charge to, thag_source source)
+{
+    uint64_t peaks[THAG_WATCHERS_MOST];
+    thag_accounts_peaks(to.context, peaks);
+    if (to.account != NULL) {
+        thag_account_tell(to.account);
+        account_allocated(to.account, to.size);
+    }
+    levels_move(from, to, source);
+    thag_accounts_are_high(to.account == NULL ? THAG_SITE_NO_FRAME : to.account->site);
+    path_tell(to.context, to.context->explained->watchers[0], thag_open_batch.now_ns);
+    thag_accounts_settle(to.context, peaks);
+}
+
+static void
+move_between(thag_charge from, thag_charge to, thag_source source)
+{
+    (void)thag_batch_for(to.context, to.size);
+    batch_write();
+    if (from.account != NULL) {
+        thag_account_tell(from.account);
+        account_freed(from.account, from.size);
+    }
+    if (to.context->explained != NULL) {
+        levels_move_explained(from, to, source);
+    }
+    else {
+        levels_move(from, to, source);
+    }
+    counter_add(&from.context->frees, 1);
+    counter_add(&from.context->foreign_frees, 1);
+    thag_open_batch.total_bytes += (int64_t)to.size;
+    thag_open_batch.allocations++;
 }
 
 void
-thag_charge_moved(thag_context *owner, size_t old_size, thag_context *context, size_t size, thag_source source)
+thag_charge_moved(thag_charge from, thag_charge to, thag_source source)
 {
-    if (owner == context) {
-        thag_batch_grown(thag_batch_for(context, size), old_size, size, source);
-        return;
+    if (from.context == to.context) {
+        grow_within(from, to, source);
     }
-    move_between(owner, (int64_t)old_size, context, (int64_t)size, source);
-    thag_open_batch.total_bytes += (int64_t)size;
-    thag_open_batch.allocations++;
+    else {
+        move_between(from, to, source);
+    }
 }

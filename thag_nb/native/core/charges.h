@@ -123,9 +123,21 @@ void thag_charges_keep_part_below(thag_context *context, thag_context *below);
 /* The context's own bytes are the heir's from now on. GIL. */
 void thag_charges_pass_on(thag_context *context, thag_context *heir);
 
-/* A block of `owner` that grew or moved to `context`: the one falls, the other rises, and what both stand under moves only
-   by the difference: no timeline sees a fall that did not happen. GIL. */
-void thag_charge_moved(thag_context *owner, size_t old_size, thag_context *context, size_t size, thag_source source);
+/* A block of a size, and whom it is charged to: a context and, if that is explained, one of its accounts, or NULL. */
+typedef struct {
+    thag_context *context;
+    thag_account *account;
+    size_t size;
+} thag_charge;
+
+/* A block that grew or moved from one to another: the one falls, the other rises, and what both stand under moves only by the
+   difference: no timeline sees a fall that did not happen. GIL. */
+void thag_charge_moved(thag_charge from, thag_charge to, thag_source source);
+
+/* The three below, for a context that is explained. GIL. */
+void thag_charge_explained_allocation(thag_charge charge, thag_source source);
+void thag_charge_explained_free(thag_charge charge, bool foreign, thag_source source);
+void thag_charge_explained_shrunk(thag_charge charge, size_t bytes, thag_source source);
 
 /* What an event takes of a reading of the clock. */
 static inline size_t
@@ -246,7 +258,7 @@ thag_batch_other_freed(thag_batch *batch, size_t size, thag_source source)
 static inline void
 thag_charge_allocation(thag_context *context, size_t size, thag_source source)
 {
-    assert(context->records);
+    assert(context->records && context->explained == NULL);
     thag_batch_allocated(thag_batch_for(context, size), size, source);
 }
 

@@ -88,7 +88,8 @@ slot_is_used(uint32_t slot)
 static uint32_t
 slot_find(void)
 {
-    while (first_free_word < THAG_SLOTS / 64 && thag_contexts.used[first_free_word] == UINT64_MAX) {
+    while (first_free_word < THAG_SLOTS / 64
+           && (thag_slot_is_of_account(first_free_word * 64) || thag_contexts.used[first_free_word] == UINT64_MAX)) {
         first_free_word++;
     }
     if (first_free_word == THAG_SLOTS / 64) {
@@ -258,7 +259,7 @@ static void
 context_forget(thag_context *context)
 {
     assert(context->heir != NULL && context->frames == 0 && context->holds == 0 && context->label == NULL);
-    assert(context->self_live_bytes == 0 && context->timeline.buckets == NULL);
+    assert(context->self_live_bytes == 0 && context->timeline.buckets == NULL && context->explained == NULL);
     uint32_t slot = context->slot;
     thag_share *share = thag_context_share(context);
     if (share != NULL) {

@@ -3,6 +3,7 @@
 #ifndef THAG_CONTEXTS_H
 #define THAG_CONTEXTS_H
 
+#include "accounts.h"
 #include "clock.h"
 #include "composition.h"
 #include "movement.h"
@@ -16,7 +17,7 @@ enum {
     THAG_CHUNK_SHIFT = 12,      /* slots come in chunks of 4096 */
     THAG_CHUNK_CONTEXTS = 1 << THAG_CHUNK_SHIFT,
     THAG_CHUNKS = 1 << 13,
-    THAG_SLOTS = THAG_CHUNKS << THAG_CHUNK_SHIFT,
+    THAG_SLOTS = THAG_CHUNKS << THAG_CHUNK_SHIFT,   /* half of which are for accounts (see accounts.h) */
     THAG_CONTEXT_ALIGNMENT = 64,    /* of a record's address: what is less is free to tell something else (see logs.h) */
 };
 
@@ -71,6 +72,7 @@ typedef struct thag_context {
     _Atomic int64_t foreign_frees;
     thag_sources sources;               /* of its own live bytes. GIL */
     thag_session_part at_session_peak;  /* of its own bytes. GIL */
+    thag_explained *explained;          /* NULL: its call sites are not recorded. GIL */
     uint64_t id;                        /* what people know it by; never used again */
     uint32_t slot;                      /* where the record stands; what owner records know it by */
     uint32_t depth;                     /* 0 for the root. GIL */
@@ -158,7 +160,7 @@ size_t thag_contexts_mapped(void);
 static inline thag_context *
 thag_context_at(uint32_t slot)
 {
-    assert(slot != 0 && slot < THAG_SLOTS);
+    assert(slot != 0 && slot < THAG_SLOTS && !thag_slot_is_of_account(slot));
     thag_context_chunk *chunk =
         atomic_load_explicit(&thag_contexts.chunks[slot >> THAG_CHUNK_SHIFT], memory_order_acquire);
     return &chunk->contexts[slot & (THAG_CHUNK_CONTEXTS - 1)];
@@ -198,7 +200,18 @@ thag_is_recording(void)
 static inline thag_context *
 thag_context_owner(uint32_t slot)
 {
-    return thag_context_today(thag_context_at(slot));
+    return thag_context_today(thag_slot_is_of_account(slot) ? thag_account_at(slot)->context : thag_context_at(slot));
+}
+
+/* The account that the slot in a block's record stands for; NULL if it is a context's, or of one that was dropped. As above. */
+static inline thag_account *
+thag_context_account(uint32_t slot)
+{
+    if (!thag_slot_is_of_account(slot)) {
+        return NULL;
+    }
+    thag_account *account = thag_account_at(slot);
+    return atomic_load_explicit(&account->context->heir, memory_order_relaxed) == NULL ? account : NULL;
 }
 
 /* How many blocks it has of its own. GIL; its figures are up to date. */

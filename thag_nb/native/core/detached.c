@@ -32,11 +32,13 @@ enum {
 };
 
 _Static_assert(_Alignof(thag_context) % THAG_LOG_MARKS == 0, "the address of a context leaves no room for the marks");
+_Static_assert(_Alignof(thag_account) % THAG_LOG_MARKS == 0, "the address of an account leaves no room for the marks");
 
 /* All but the right is only touched by whoever has it. */
 static struct {
     _Alignas(THAG_CACHE_LINE) _Atomic bool right;
     thag_context *changed;      /* whose shares are to be taken over, linked */
+    thag_account *late;         /* of which something is to be taken over, linked */
     /* Entries of one context, one after the other, of which those above it have not heard. */
     thag_context *context;
     thag_share *share;
@@ -210,12 +212,38 @@ rare_apply(const thag_log_entry *entry)
     share->foreign_frees += deed == THAG_FREED_BY_STRANGER;
 }
 
+/* A block of an account, which was allocated with the GIL, was freed or shrank: as of here, those that watch have had their
+   highest moments. */
+static void
+account_apply(const thag_log_entry *entry)
+{
+    moved_tell();
+    thag_account *account = thag_log_whom(entry);
+    if (!account->is_late) {
+        account->is_late = true;
+        account->next_late = merging.late;
+        merging.late = account;
+    }
+    const thag_explained *explained = account->context->explained;
+    for (uint32_t i = 0; i < explained->watcher_count; i++) {
+        uint64_t highs = share_change(explained->watchers[i])->highs;
+        thag_part_moves(&account->parts[account->part_room + i], highs, account->late_bytes);
+    }
+    account->late_bytes += entry->live_bytes;
+    account->late_frees += thag_log_deed(entry) == THAG_ACCOUNT_FREED;
+}
+
 static uint64_t
 entries_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until)
 {
     do {
         const thag_log_entry *entry = thag_log_entry_at(log, next);
-        context_turn_to(thag_log_context(entry));
+        if (THAG_UNLIKELY(thag_log_deed(entry) >= THAG_ACCOUNT_FREED)) {
+            account_apply(entry);
+            next++;
+            continue;
+        }
+        context_turn_to(thag_log_whom(entry));
         if (thag_log_deed(entry) <= THAG_FREED) {
             next = run_apply(log, next, end, until);
         }
@@ -254,8 +282,19 @@ changed_empty(void)
     }
 }
 
+static void
+late_visit(void (*take)(thag_account *account))
+{
+    while (merging.late != NULL) {
+        thag_account *account = merging.late;
+        merging.late = account->next_late;
+        take(account);
+    }
+}
+
 bool
-thag_detached_take_over(bool patient, thag_share_taker *take, thag_share_taker *take_parts)
+thag_detached_take_over(bool patient, thag_share_taker *take, thag_share_taker *take_parts,
+                        void (*take_late)(thag_account *account))
 {
     if (!(patient ? right_wait_for() : right_get())) {
         return false;
@@ -264,7 +303,19 @@ thag_detached_take_over(bool patient, thag_share_taker *take, thag_share_taker *
     uint64_t now_ns = thag_clock_read();
     changed_visit(take, now_ns);
     changed_visit(take_parts, now_ns);
+    late_visit(take_late);
     changed_empty();
+    right_give_back();
+    return true;
+}
+
+bool
+thag_detached_alone(void (*change)(void))
+{
+    if (!right_wait_for()) {
+        return false;
+    }
+    change();
     right_give_back();
     return true;
 }
@@ -343,6 +394,13 @@ thag_detached_wait_for_quiet(void)
     return count;
 }
 
+static void
+late_forget(thag_account *account)
+{
+    account->is_late = false;
+    account->late_bytes = account->late_frees = 0;
+}
+
 bool
 thag_detached_drop_halves(void)
 {
@@ -359,6 +417,7 @@ thag_detached_drop_halves(void)
             *share = (thag_share){0};
         }
     }
+    late_visit(late_forget);
     merging.changed = merging.context = NULL;
     right_give_back();
     return true;

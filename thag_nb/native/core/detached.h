@@ -41,7 +41,11 @@ typedef void thag_share_taker(thag_context *context, thag_share *share, uint64_t
 /* Merges what detached events have logged, and calls `take` for all shares that this and others before it have changed, and
    after that `take_parts`. False
    if another thread merges at this moment; if `patient`, it is waited for. GIL. */
-bool thag_detached_take_over(bool patient, thag_share_taker *take, thag_share_taker *take_parts);
+bool thag_detached_take_over(bool patient, thag_share_taker *take, thag_share_taker *take_parts,
+                             void (*take_late)(thag_account *account));
+
+/* Calls `change` while nobody merges. False, and not, if whoever does is stopped. GIL. */
+bool thag_detached_alone(void (*change)(void));
 
 /* In a forked child: drops what threads that are not there have left half done, with all else that was not taken over. True if
    there was anything like that; else nothing is changed. GIL, no other thread. */

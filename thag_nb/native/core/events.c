@@ -65,14 +65,41 @@ is_foreign(const thag_context *owner, thag_context *current)
     return owner != current && current != NULL && owner != thag_context_today(current);
 }
 
-static void
-owner_repay(thag_context *owner, size_t size, bool foreign, thag_source source, thag_log *log)
+/* Whom a block is charged to that has a record. */
+static inline thag_charge
+charge_of(thag_owner owner)
 {
-    if (log == NULL) {
-        thag_charge_free(owner, size, foreign, source);
+    return (thag_charge){thag_context_owner(owner.slot), thag_context_account(owner.slot), owner.size};
+}
+
+/* What a record says of a block that is charged so. */
+static inline uint32_t
+slot_of(thag_charge charge)
+{
+    return charge.account == NULL ? charge.context->slot : charge.account->slot;
+}
+
+static void
+free_log(thag_log *log, thag_charge owner, bool foreign, thag_source source)
+{
+    int64_t fall = -(int64_t)owner.size;
+    thag_log_write(log, owner.context, source, foreign ? THAG_FREED_BY_STRANGER : THAG_FREED, fall);
+    if (THAG_UNLIKELY(owner.account != NULL)) {
+        thag_log_write(log, owner.account, source, THAG_ACCOUNT_FREED, fall);
+    }
+}
+
+static void
+owner_repay(thag_charge owner, bool foreign, thag_source source, thag_log *log)
+{
+    if (log != NULL) {
+        free_log(log, owner, foreign, source);
+    }
+    else if (THAG_LIKELY(owner.account == NULL)) {
+        thag_charge_free(owner.context, owner.size, foreign, source);
     }
     else {
-        thag_log_write(log, owner, source, foreign ? THAG_FREED_BY_STRANGER : THAG_FREED, -(int64_t)size);
+        thag_charge_explained_free(owner, foreign, source);
     }
 }
 
@@ -80,17 +107,17 @@ owner_repay(thag_context *owner, size_t size, bool foreign, thag_source source, 
 THAG_COLD static void
 stale_settle(thag_owner stale, thag_source source, thag_log *log)
 {
-    owner_repay(thag_context_owner(stale.slot), stale.size, false, source, log);
+    owner_repay(charge_of(stale), false, source, log);
     (void)thag_add(&thag_events.stale_records, 1);
 }
 
 /* Writes the record of a block. If there can be none for its address, the event is dropped: false, and counted. */
 static bool
-record_write(void *block, size_t size, const thag_context *context, thag_source source, thag_log *log)
+record_write(void *block, size_t size, uint32_t slot, thag_source source, thag_log *log)
 {
-    assert(size <= PTRDIFF_MAX && context == thag_context_at(context->slot));
+    assert(size <= PTRDIFF_MAX);
     thag_entry *at = thag_owners_find((uintptr_t)block);
-    if (THAG_LIKELY(at != NULL && thag_record_write(at, size, context->slot))) {
+    if (THAG_LIKELY(at != NULL && thag_record_write(at, size, slot))) {
         return true;
     }
     if (THAG_UNLIKELY(!thag_owners_reach(block, size))) {
@@ -101,19 +128,30 @@ record_write(void *block, size_t size, const thag_context *context, thag_source 
     while (THAG_UNLIKELY(thag_owners_take_stale(block, size, &stale))) {
         stale_settle(stale, source, log);
     }
-    thag_owners_write(block, size, context->slot);
+    thag_owners_write(block, size, slot);
     return true;
 }
 
 static void
-charge_allocation(thag_context *context, size_t size, thag_source source, thag_log *log)
+charge_allocation(thag_charge charge, thag_source source, thag_log *log)
 {
-    if (log == NULL) {
-        thag_charge_allocation(context, size, source);
+    if (log != NULL) {
+        thag_log_write(log, charge.context, source, THAG_ALLOCATED, (int64_t)charge.size);
+    }
+    else if (THAG_LIKELY(charge.context->explained == NULL)) {
+        thag_charge_allocation(charge.context, charge.size, source);
     }
     else {
-        thag_log_write(log, context, source, THAG_ALLOCATED, (int64_t)size);
+        thag_charge_explained_allocation(charge, source);
     }
+}
+
+/* How a block is charged to a context that is allocated here now: with the GIL, it is known where. */
+static thag_charge
+charge_here(thag_context *context, const PyThreadState *tstate, size_t size, const thag_log *log)
+{
+    bool is_known = log == NULL && THAG_UNLIKELY(context->explained != NULL);
+    return (thag_charge){context, is_known ? thag_account_here(context, tstate, size) : NULL, size};
 }
 
 /* Whom an allocation is charged to while `current` is: NULL for nobody. Without the GIL, that may be a context that a reset has
@@ -150,7 +188,7 @@ lane_enter(thag_thread *thread)
 {
     const thag_batch *batch = &thag_open_batch;
     if (batch->context == NULL || thread->context != batch->context || batch->slot >= THAG_NEAR_SLOTS
-        || !batch->context->records || thag_logs_wait()) {
+        || !batch->context->records || batch->context->explained != NULL || thag_logs_wait()) {
         return;
     }
     PyThreadState *tstate = thag_tstate_attached();
@@ -175,8 +213,9 @@ allocation_record_slowly(thag_thread *thread, thag_domain domain, PyThreadState 
         return;
     }
     thag_context *context = to_be_charged(thag_current_look_up(thread, tstate));
-    if (context != NULL && record_write(block, size, context, thag_source_of(domain), log)) {
-        charge_allocation(context, size, thag_source_of(domain), log);
+    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(context, tstate, size, log);
+    if (context != NULL && record_write(block, size, slot_of(charge), thag_source_of(domain), log)) {
+        charge_allocation(charge, thag_source_of(domain), log);
         thag_waiting_charged(&thread->waiter, size);
         if (log == NULL) {
             lane_enter(thread);
@@ -195,13 +234,22 @@ free_record_slowly(thag_thread *thread, thag_domain domain, PyThreadState *tstat
     thag_context *current = thag_current_look_up(thread, tstate);
     thag_owner owner = thag_owners_take(block);
     if (THAG_LIKELY(owner.slot != 0)) {     /* else all was forgotten since the block was found to have one */
-        thag_context *context = thag_context_owner(owner.slot);
-        owner_repay(context, owner.size, is_foreign(context, current), thag_source_of(domain), log);
+        thag_charge charge = charge_of(owner);
+        owner_repay(charge, is_foreign(charge.context, current), thag_source_of(domain), log);
     }
     if (log == NULL) {
         lane_enter(thread);
     }
     event_finish(log);
+}
+
+static void
+allocation_record_explained(thag_context *context, thag_source source, const PyThreadState *tstate, void *block, size_t size)
+{
+    thag_charge charge = {context, thag_account_here(context, tstate, size), size};
+    if (record_write(block, size, slot_of(charge), source, NULL)) {
+        thag_charge_explained_allocation(charge, source);
+    }
 }
 
 static void
@@ -214,7 +262,10 @@ attached_allocated(thag_thread *thread, thag_domain domain, PyThreadState *tstat
     if (THAG_UNLIKELY(current == NULL || !thag_charges_are_current())) {
         allocation_record_slowly(thread, domain, tstate, block, size);
     }
-    else if (THAG_LIKELY(record_write(block, size, current, thag_source_of(domain), NULL))) {
+    else if (THAG_UNLIKELY(current->explained != NULL)) {
+        allocation_record_explained(current, thag_source_of(domain), tstate, block, size);
+    }
+    else if (THAG_LIKELY(record_write(block, size, current->slot, thag_source_of(domain), NULL))) {
         thag_charge_allocation(current, size, thag_source_of(domain));
         lane_enter(thread);
     }
@@ -228,9 +279,8 @@ attached_freed(thag_thread *thread, thag_domain domain, PyThreadState *tstate, c
         free_record_slowly(thread, domain, tstate, block);
         return;
     }
-    thag_owner owner = thag_owners_take(block);
-    thag_context *context = thag_context_owner(owner.slot);
-    thag_charge_free(context, owner.size, is_foreign(context, current), thag_source_of(domain));
+    thag_charge owner = charge_of(thag_owners_take(block));
+    owner_repay(owner, is_foreign(owner.context, current), thag_source_of(domain), NULL);
     lane_enter(thread);
 }
 
@@ -275,17 +325,11 @@ detached_allocated(thag_thread *thread, detached_flow flow, void *block, size_t 
         thread->native = true;      /* one that Python starts only frees before it has a state */
     }
     thag_context *context = to_be_charged(detached_look_up(thread, flow));
-    if (THAG_LIKELY(context != NULL && record_write(block, size, context, thag_source_of(flow.domain), log))) {
+    if (THAG_LIKELY(context != NULL && record_write(block, size, context->slot, thag_source_of(flow.domain), log))) {
         thag_log_write(log, context, thag_source_of(flow.domain), THAG_ALLOCATED, (int64_t)size);
         thag_waiting_charged(&thread->waiter, size);
     }
     thag_detached_finish(log);
-}
-
-static thag_deed
-deed_of_free(const thag_context *owner, thag_context *current)
-{
-    return is_foreign(owner, current) ? THAG_FREED_BY_STRANGER : THAG_FREED;
 }
 
 static void
@@ -299,8 +343,8 @@ detached_freed(thag_thread *thread, detached_flow flow, const void *block)
     thag_context *current = detached_look_up(thread, flow);
     thag_owner owner = thag_owners_take(block);
     if (THAG_LIKELY(owner.slot != 0)) {     /* else all was forgotten since the block was found to have one */
-        thag_context *context = thag_context_owner(owner.slot);
-        thag_log_write(log, context, thag_source_of(flow.domain), deed_of_free(context, current), -(int64_t)owner.size);
+        thag_charge charge = charge_of(owner);
+        free_log(log, charge, is_foreign(charge.context, current), thag_source_of(flow.domain));
     }
     thag_detached_finish(log);
 }
@@ -344,10 +388,14 @@ thag_event_freed_natively(thag_thread *thread, const PyThreadState *tstate, cons
         if (THAG_LIKELY(current != NULL)) {
             owner = thag_record_take(at, thag_pair_load(at));
         }
-        if (THAG_LIKELY(owner.slot != 0)) {
-            thag_context *context = THAG_LIKELY(owner.slot == current->slot) ? current : thag_context_owner(owner.slot);
-            thag_deed deed = deed_of_free(context, current);
-            thag_log_finish_with(log, context, THAG_OF_NATIVE, deed, -(int64_t)owner.size);
+        if (THAG_LIKELY(owner.slot == current->slot)) {
+            thag_log_finish_with(log, current, THAG_OF_NATIVE, THAG_FREED, -(int64_t)owner.size);
+            return;
+        }
+        if (owner.slot != 0) {
+            thag_charge charge = charge_of(owner);
+            free_log(log, charge, is_foreign(charge.context, current), THAG_OF_NATIVE);
+            thag_log_finish(log);
             return;
         }
         thag_log_let_go(log);
@@ -445,6 +493,10 @@ lane_freed_foreign(thag_thread *thread, thag_source source, thag_owner owner)
 {
     thag_batch *batch = &thag_open_batch;
     thag_context *context = owner.slot == batch->other_slot ? batch->other : thag_context_owner(owner.slot);
+    if (thag_slot_is_of_account(owner.slot) && thag_context_account(owner.slot) != NULL) {
+        owner_repay(charge_of(owner), true, source, NULL);      /* which leaves the lane */
+        return;
+    }
     lane_take_time(thread, owner.size);
     if (context == batch->context) {
         thag_batch_freed(batch, owner.size, source);
@@ -544,33 +596,40 @@ thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *blo
 
 /* A block that shrank or kept its size stays its owner's; its record is written anew where the block is now. */
 static void
-owner_keep(thag_context *owner, thag_claim claim, void *block, size_t size, thag_source source)
+owner_keep(thag_charge owner, void *block, size_t size, thag_source source, thag_log *log)
 {
-    if (!record_write(block, size, owner, source, claim.log)) {
-        owner_repay(owner, claim.owner.size, false, source, claim.log);
+    size_t fall = owner.size - size;
+    if (!record_write(block, size, slot_of(owner), source, log)) {
+        owner_repay(owner, false, source, log);
     }
-    else if (claim.log == NULL) {
-        thag_charge_shrunk(owner, claim.owner.size - size, source);
+    else if (log == NULL && owner.account == NULL) {
+        thag_charge_shrunk(owner.context, fall, source);
+    }
+    else if (log == NULL) {
+        thag_charge_explained_shrunk(owner, fall, source);
     }
     else {
-        thag_log_write(claim.log, owner, source, THAG_SHRUNK, (int64_t)size - (int64_t)claim.owner.size);
+        thag_log_write(log, owner.context, source, THAG_SHRUNK, -(int64_t)fall);
+        if (owner.account != NULL) {
+            thag_log_write(log, owner.account, source, THAG_ACCOUNT_SHRUNK, -(int64_t)fall);
+        }
     }
 }
 
 /* A block that grew: the owner is repaid and the current context charged. */
 static void
-owner_change(thag_context *owner, size_t old_size, thag_context *context, size_t size, thag_source source, thag_log *log)
+owner_change(thag_charge owner, thag_charge charge, thag_source source, thag_log *log)
 {
     if (log == NULL) {
-        thag_charge_moved(owner, old_size, context, size, source);
+        thag_charge_moved(owner, charge, source);
     }
-    else if (owner == context) {
-        thag_log_write(log, owner, source, THAG_GROWN, (int64_t)(size - old_size));
-        thag_log_write(log, owner, source, THAG_TOTAL, (int64_t)old_size);
+    else if (owner.context == charge.context && owner.account == NULL) {
+        thag_log_write(log, owner.context, source, THAG_GROWN, (int64_t)(charge.size - owner.size));
+        thag_log_write(log, owner.context, source, THAG_TOTAL, (int64_t)owner.size);
     }
     else {
-        owner_repay(owner, old_size, is_foreign(owner, context), source, log);
-        charge_allocation(context, size, source, log);
+        owner_repay(owner, is_foreign(owner.context, charge.context), source, log);
+        charge_allocation(charge, source, log);
     }
 }
 
@@ -585,19 +644,22 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
     }
     assert(claim.owned);
     thag_source source = thag_source_of(domain);
-    thag_context *owner = thag_context_owner(claim.owner.slot);
-    thag_context *context = outermost ? to_be_charged(current) : NULL;
+    thag_charge owner = charge_of(claim.owner);
     if (block == NULL) {
         thag_owners_write(old_block, claim.owner.size, claim.owner.slot);
+        return;
     }
-    else if (size <= claim.owner.size) {
-        owner_keep(owner, claim, block, size, source);
+    if (size <= claim.owner.size) {
+        owner_keep(owner, block, size, source, claim.log);
+        return;
     }
-    else if (context != NULL && record_write(block, size, context, source, claim.log)) {
-        owner_change(owner, claim.owner.size, context, size, source, claim.log);
+    thag_context *context = outermost ? to_be_charged(current) : NULL;
+    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(context, tstate, size, claim.log);
+    if (context != NULL && record_write(block, size, slot_of(charge), source, claim.log)) {
+        owner_change(owner, charge, source, claim.log);
     }
     else {
-        owner_repay(owner, claim.owner.size, is_foreign(owner, current), source, claim.log);
+        owner_repay(owner, is_foreign(owner.context, current), source, claim.log);
     }
 }
 
@@ -639,9 +701,13 @@ thag_event_split(thag_domain domain, const void *block, void *part, size_t size)
         return;
     }
     thag_owner owner = thag_owners_peek(block);
-    thag_context *context = owner.slot == 0 ? NULL : thag_context_owner(owner.slot);
-    if (context != NULL && record_write(part, size, context, thag_source_of(domain), log)) {
-        charge_allocation(context, size, thag_source_of(domain), log);
+    if (owner.slot != 0) {
+        thag_charge charge = charge_of(owner);
+        charge.account = log == NULL ? charge.account : NULL;
+        charge.size = size;
+        if (record_write(part, size, slot_of(charge), thag_source_of(domain), log)) {
+            charge_allocation(charge, thag_source_of(domain), log);
+        }
     }
     event_finish(log);
 }

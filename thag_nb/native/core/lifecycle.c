@@ -70,6 +70,7 @@ thag_lifecycle_restart(thag_context *context)
 {
     thag_charges_settle(context);
     thag_charges_restart_peaks(context);
+    thag_accounts_restart(context);
     counts_zero(context);
     context->started_ns = thag_clock_read();
     thag_context_restart_timeline(context, context->started_ns, thag_load(&context->live_bytes));
@@ -184,16 +185,32 @@ parents_relink(void)
     }
 }
 
+/* An account of a context that stays goes on. */
 static uint32_t
 slot_today(uint32_t slot)
 {
-    return thag_context_owner(slot)->slot;
+    return thag_context_account(slot) == NULL ? thag_context_owner(slot)->slot : slot;
 }
 
 static void
 slot_is_named(uint32_t slot)
 {
-    thag_context_at(slot)->named_by_records = true;
+    thag_context *context = thag_slot_is_of_account(slot) ? thag_account_at(slot)->context : thag_context_at(slot);
+    context->named_by_records = true;
+}
+
+static void
+explained_settle(void)
+{
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_context *context = thag_contexts.by_age[i];
+        if (!is_dropped(context)) {
+            thag_accounts_unwatch(context, is_dropped);
+        }
+        else if (!context->named_by_records) {
+            thag_accounts_end(context, NULL);
+        }
+    }
 }
 
 static bool
@@ -218,7 +235,9 @@ dropped_forget(void)
     }
     /* From here on no event has to do with a dropped context; what those before left there must not go with its record. */
     thag_lifecycle_pass_on_late_charges();
-    thag_contexts_reclaim(is_unused);
+    if (thag_detached_alone(explained_settle)) {
+        thag_contexts_reclaim(is_unused);
+    }
 }
 
 void
@@ -229,6 +248,9 @@ thag_lifecycle_reset(void)
     survivors_restart();
     thag_contexts_expire_caches();
     dropped_forget();
+    if (thag_explained_count() == 0) {
+        thag_sites_forget();
+    }
 }
 
 /* ---- given back ---- */
@@ -251,6 +273,7 @@ static void
 context_give_back(thag_context *context)
 {
     thag_context *parent = thag_context_parent(context);
+    thag_accounts_end(context, parent);
     thag_counts *above = &parent->below, below = context->below;
     above->total_bytes += below.total_bytes + thag_load(&context->self_total_bytes);
     above->allocations += below.allocations + thag_load(&context->allocations);
@@ -336,6 +359,7 @@ context_forget_live(thag_context *context)
     if (now_ns >= context->bucket_end_ns) {
         thag_context_turn_bucket(context, now_ns);
     }
+    thag_accounts_forget_live(context);
     thag_charges_set_level(context, 0, 0);
     context->uncounted_blocks -= thag_context_blocks(context);
     if (thag_load(&context->low_bytes) > 0) {
@@ -386,7 +410,11 @@ typedef struct {
 static void
 owner_count(uint32_t slot, size_t size, void *found)
 {
-    found_live *of_owner = &((found_live *)found)[slot_today(slot)];
+    found_live *of_owner = &((found_live *)found)[thag_context_owner(slot)->slot];
+    thag_account *account = thag_context_account(slot);
+    if (account != NULL) {
+        account->live_bytes += (int64_t)size;
+    }
     of_owner->self_bytes += (int64_t)size;
     of_owner->blocks++;
 }
@@ -404,6 +432,10 @@ context_set_live(thag_context *context, const found_live *found)
 static void
 live_from_table(found_live *found)
 {
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        thag_charges_settle(thag_contexts.by_age[i]);
+        thag_accounts_forget_live(thag_contexts.by_age[i]);
+    }
     thag_owners_walk(owner_count, found);
     for (uint32_t i = thag_contexts.count; i-- > 0;) {
         thag_context *context = thag_contexts.by_age[i];

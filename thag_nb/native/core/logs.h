@@ -13,7 +13,7 @@ struct thag_context;
 enum {
     THAG_CACHE_LINE = 64,
     THAG_LOG_ENTRIES = 512,             /* a power of two; 12 KiB, all of which a busy log touches */
-    THAG_LOG_ENTRIES_OF_EVENT = 16,     /* that one event writes, at most: each record that it finds in its way is one */
+    THAG_LOG_ENTRIES_OF_EVENT = 32,     /* that one event writes, at most: each record that it finds in its way is up to two */
 };
 
 typedef enum {
@@ -23,15 +23,17 @@ typedef enum {
     THAG_SHRUNK,
     THAG_GROWN,         /* a block that stays its owner's, by this much */
     THAG_TOTAL,         /* no move: what else counts as allocated of it */
+    THAG_ACCOUNT_FREED, /* these two: of an account, whose context has an entry of its own before */
+    THAG_ACCOUNT_SHRUNK,
     THAG_DEEDS = 8,     /* a power of two */
 } thag_deed;
 
-/* With the sources a power of two that divides the address of any context: so a word tells all three. */
+/* With the sources a power of two that divides the address of any context and account: so a word tells all three. */
 #define THAG_LOG_MARKS ((uintptr_t)THAG_DEEDS * THAG_SOURCES)
 
 typedef struct {
     uint64_t time;                      /* when the event was over, in the unit of thag_order_read */
-    uintptr_t whom;                     /* the context, and in the lowest bits the source and the deed */
+    uintptr_t whom;                     /* the context or account, and in the lowest bits the source and the deed */
     int64_t live_bytes;                 /* by how much they rise */
 } thag_log_entry;
 
@@ -105,14 +107,14 @@ bool thag_log_last_is_full(void);
 /* A new one, occupied for the caller. NULL without memory. Any thread. */
 thag_log *thag_log_append(void);
 
-/* Adds an entry, which has no time yet. Whoever occupies the log. */
+/* Adds an entry, which has no time yet, of a context or, if the deed says so, of an account. Whoever occupies the log. */
 static inline thag_log_entry *
-thag_log_write(thag_log *log, struct thag_context *context, thag_source source, thag_deed deed, int64_t live_bytes)
+thag_log_write(thag_log *log, const void *whom, thag_source source, thag_deed deed, int64_t live_bytes)
 {
     assert(log->written + 1 < log->room_end + THAG_LOG_ENTRIES_OF_EVENT);
-    assert((uintptr_t)context % THAG_LOG_MARKS == 0);
+    assert((uintptr_t)whom % THAG_LOG_MARKS == 0);
     thag_log_entry *entry = &log->entries[log->written++ % THAG_LOG_ENTRIES];
-    entry->whom = (uintptr_t)context + source * (uintptr_t)THAG_DEEDS + deed;
+    entry->whom = (uintptr_t)whom + source * (uintptr_t)THAG_DEEDS + deed;
     entry->live_bytes = live_bytes;
     return entry;
 }
@@ -123,10 +125,10 @@ thag_log_entry_at(const thag_log *log, uint64_t number)
     return &log->entries[number % THAG_LOG_ENTRIES];
 }
 
-static inline struct thag_context *
-thag_log_context(const thag_log_entry *entry)
+static inline void *
+thag_log_whom(const thag_log_entry *entry)
 {
-    return (struct thag_context *)(entry->whom & ~(THAG_LOG_MARKS - 1));
+    return (void *)(entry->whom & ~(THAG_LOG_MARKS - 1));
 }
 
 static inline thag_source

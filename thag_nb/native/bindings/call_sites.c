@@ -1,0 +1,287 @@
+/* Call sites as Python reads them: of recorded contexts, of a block, and of the frames that run. */
+
+#include "accounts.h"
+#include "bindings.h"
+#include "call_sites.h"
+#include "charges.h"
+#include "current.h"
+#include "owners.h"
+#include "sites.h"
+
+#include <stdlib.h>
+
+/* ---- asking for them ---- */
+
+static bool
+has_any_below(const thag_context *context)
+{
+    for (uint32_t i = thag_contexts.count; i-- > 0 && thag_contexts.by_age[i] != context;) {
+        if (thag_context_parent(thag_contexts.by_age[i]) == context) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static PyObject *
+native_lines_begin(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "lines_begin takes 2 arguments, not %zd", count);
+    }
+    thag_context *context = thag_context_to_enter(arguments[0]);
+    size_t least_bytes = context == NULL ? 0 : PyLong_AsSize_t(arguments[1]);
+    if (context == NULL || PyErr_Occurred()) {
+        return NULL;
+    }
+    if (!context->records || context == thag_contexts.root || (context->explained == NULL && has_any_below(context))) {
+        return PyErr_Format(PyExc_ValueError, "the lines of the context %S cannot be recorded from now on", arguments[0]);
+    }
+    (void)thag_charges_catch_up();
+    thag_batch_close();
+    return PyBool_FromLong(thag_accounts_begin(context, least_bytes));
+}
+
+static PyObject *
+native_lines_release(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    thag_sites_release_codes();
+    Py_RETURN_NONE;
+}
+
+/* ---- reading them ---- */
+
+/* Where the sites that are told of stand in the list that is made: 1 for the first, 0 for others. */
+typedef struct {
+    uint32_t *places;
+    uint32_t end;
+} site_list;
+
+/* What a recording calls a site. */
+static long
+site_in(const site_list *list, uint32_t site)
+{
+    return site < THAG_SITES_FIRST ? -1 - (long)site : (long)list->places[site] - 1;
+}
+
+static void
+sites_want(const site_list *list, uint32_t site)
+{
+    while (site >= THAG_SITES_FIRST && list->places[site] == 0) {
+        list->places[site] = 1;
+        site = thag_site_read(site).caller;
+    }
+}
+
+static void
+context_wants_sites(const thag_context *context, const site_list *list)
+{
+    if (context->explained == NULL) {
+        return;
+    }
+    sites_want(list, context->explained->peak_site);
+    for (const thag_account *account = context->explained->accounts; account != NULL; account = account->next_of_context) {
+        sites_want(list, account->site);
+    }
+}
+
+static bool
+site_list_make(site_list *list)
+{
+    list->end = THAG_SITES_FIRST + thag_sites_count();
+    list->places = calloc(list->end, sizeof(*list->places));
+    if (list->places == NULL) {
+        return PyErr_NoMemory(), false;
+    }
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        context_wants_sites(thag_contexts.by_age[i], list);
+    }
+    uint32_t place = 0;
+    for (uint32_t site = THAG_SITES_FIRST; site < list->end; site++) {
+        list->places[site] = list->places[site] == 0 ? 0 : ++place;
+    }
+    return true;
+}
+
+/* Adds what was made, or fails with the exception that is set. */
+static bool
+list_add(PyObject *list, PyObject *made)
+{
+    bool added = made != NULL && PyList_Append(list, made) == 0;
+    Py_XDECREF(made);
+    return added;
+}
+
+static PyObject *
+text_of(const char *utf8, size_t bytes)
+{
+    return PyUnicode_DecodeUTF8(utf8, (Py_ssize_t)bytes, "surrogatepass");
+}
+
+static PyObject *
+site_make(PyObject *type, const site_list *list, uint32_t number)
+{
+    thag_site site = thag_site_read(number);
+    return thag_named_tuple(type, Py_BuildValue("lNiN", site_in(list, site.caller), text_of(site.file, site.file_bytes),
+                                                (int)site.line, text_of(site.function, site.function_bytes)));
+}
+
+static bool
+sites_add(PyObject *sites, PyObject *type, const site_list *list)
+{
+    bool added = true;
+    for (uint32_t site = THAG_SITES_FIRST; added && site < list->end; site++) {
+        added = list->places[site] == 0 || list_add(sites, site_make(type, list, site));
+    }
+    return added;
+}
+
+static PyObject *
+peaks_of(const thag_account *account)
+{
+    PyObject *peaks = PyList_New(0);
+    const thag_explained *explained = account->context->explained;
+    bool added = peaks != NULL;
+    for (uint32_t i = 0; added && i < explained->watcher_count; i++) {
+        int64_t bytes;
+        const thag_context *watcher = explained->watchers[i];
+        if (thag_account_at_peak(account, watcher, &bytes) && bytes != 0) {
+            added = list_add(peaks, Py_BuildValue("KL", (unsigned long long)watcher->id, (long long)bytes));
+        }
+    }
+    PyObject *tuple = added ? PyList_AsTuple(peaks) : NULL;
+    Py_XDECREF(peaks);
+    return tuple;
+}
+
+static PyObject *
+figures_make(PyObject *type, const site_list *list, const thag_account *account)
+{
+    return thag_named_tuple(type, Py_BuildValue("KlLLLLN", (unsigned long long)account->context->id,
+                                                site_in(list, account->site), (long long)account->live_bytes,
+                                                (long long)account->total_bytes, (long long)account->allocations,
+                                                (long long)account->frees, peaks_of(account)));
+}
+
+static bool
+figures_add(PyObject *figures, PyObject *type, const site_list *list, const thag_context *context)
+{
+    bool added = true;
+    for (const thag_account *account = context->explained->accounts; added && account != NULL;
+         account = account->next_of_context) {
+        bool is_anything = (account->live_bytes | account->total_bytes | account->allocations | account->frees) != 0;
+        added = !is_anything || list_add(figures, figures_make(type, list, account));
+    }
+    return added;
+}
+
+static bool
+lines_add(PyObject *lines, PyObject *type, const site_list *list, const thag_context *context, PyObject *cells)
+{
+    PyObject *id = PyLong_FromUnsignedLongLong(context->id);
+    PyObject *known = id == NULL ? NULL : PyDict_GetItemWithError(cells, id);
+    PyObject *own_cells = known != NULL ? Py_NewRef(known) : PyErr_Occurred() ? NULL : PyTuple_New(0);
+    bool added = own_cells != NULL
+                 && list_add(lines, thag_named_tuple(type, Py_BuildValue(
+                     "OnlON", id, (Py_ssize_t)context->explained->least_bytes,
+                     site_in(list, context->explained->peak_site), context->explained->is_watched ? Py_True : Py_False,
+                     own_cells)));
+    Py_XDECREF(id);
+    return added;
+}
+
+static bool
+contexts_add(PyObject *types, PyObject *cells, PyObject *figures, PyObject *lines, const site_list *list)
+{
+    bool added = true;
+    for (uint32_t i = 0; added && i < thag_contexts.count; i++) {
+        const thag_context *context = thag_contexts.by_age[i];
+        if (context->explained != NULL && atomic_load(&context->heir) == NULL) {
+            added = figures_add(figures, PyTuple_GET_ITEM(types, 1), list, context)
+                    && lines_add(lines, PyTuple_GET_ITEM(types, 2), list, context, cells);
+        }
+    }
+    return added;
+}
+
+/* Takes the lists over. */
+static PyObject *
+tuples_of(PyObject *sites, PyObject *figures, PyObject *lines, bool made)
+{
+    PyObject *tuples = !made ? NULL : Py_BuildValue("NNN", PyList_AsTuple(sites), PyList_AsTuple(figures),
+                                                    PyList_AsTuple(lines));
+    Py_XDECREF(sites);
+    Py_XDECREF(figures);
+    Py_XDECREF(lines);
+    return tuples;
+}
+
+PyObject *
+thag_call_sites_read(PyObject *types, PyObject *cells)
+{
+    PyObject *sites = PyList_New(0), *figures = PyList_New(0), *lines = PyList_New(0);
+    site_list list = {.places = NULL};
+    bool made = sites != NULL && figures != NULL && lines != NULL;
+    if (made && thag_explained_count() > 0) {
+        made = site_list_make(&list) && sites_add(sites, PyTuple_GET_ITEM(types, 0), &list)
+               && contexts_add(types, cells, figures, lines, &list);
+        free(list.places);
+    }
+    return tuples_of(sites, figures, lines, made);
+}
+
+/* ---- one stack ---- */
+
+/* Of (file, line, function), the innermost first. */
+static PyObject *
+stack_list(uint32_t number)
+{
+    PyObject *stack = PyList_New(0);
+    for (thag_site site; stack != NULL && number >= THAG_SITES_FIRST; number = site.caller) {
+        site = thag_site_read(number);
+        if (!list_add(stack, Py_BuildValue("NiN", text_of(site.file, site.file_bytes), (int)site.line,
+                                           text_of(site.function, site.function_bytes)))) {
+            Py_CLEAR(stack);
+        }
+    }
+    return stack;
+}
+
+static PyObject *
+stack_told(uint32_t number)
+{
+    int collector_was_on = thag_bookkeeping_begin();
+    PyObject *stack = stack_list(number);
+    thag_bookkeeping_end(collector_was_on);
+    return stack;
+}
+
+static PyObject *
+native_stack_here(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    thag_sites_prepare();
+    return stack_told(thag_site_here(PyThreadState_Get()));
+}
+
+static PyObject *
+native_allocated_at(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    void *address = PyLong_AsVoidPtr(argument);
+    if (address == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    thag_owner owner = thag_owners_peek(address);
+    const thag_account *account = owner.slot == 0 ? NULL : thag_context_account(owner.slot);
+    if (account == NULL) {
+        Py_RETURN_NONE;
+    }
+    return stack_told(account->site);
+}
+
+PyMethodDef thag_call_sites_methods[] = {
+    {"lines_begin", THAG_FASTCALL(native_lines_begin), METH_FASTCALL, NULL},
+    {"lines_release", native_lines_release, METH_NOARGS, NULL},
+    {"stack_here", native_stack_here, METH_NOARGS, NULL},
+    {"allocated_at", native_allocated_at, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};

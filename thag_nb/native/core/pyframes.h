@@ -1,0 +1,119 @@
+/* The frames of running Python code, read without a reference being taken or anything allocated. The only file that knows
+   how CPython lays them out; one source file includes it.
+
+   A frame is read by the thread that runs it, or whose state is attached, with the GIL: so none of them ends meanwhile. The
+   layout is that of the minor version that this is compiled for; whether it is right is tried before it is relied on. */
+
+#ifndef THAG_PYFRAMES_H
+#define THAG_PYFRAMES_H
+
+#include "thag.h"
+
+#define Py_BUILD_CORE_MODULE 1
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wconversion"
+#if PY_VERSION_HEX >= 0x030E0000
+#include "internal/pycore_interpframe.h"
+#else
+#include "internal/pycore_frame.h"
+#endif
+#include "internal/pycore_code.h"
+#pragma GCC diagnostic pop
+
+typedef struct _PyInterpreterFrame thag_pyframe;
+
+/* The innermost one; NULL: none. */
+static inline const thag_pyframe *
+thag_pyframe_top(const PyThreadState *tstate)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return tstate->current_frame;
+#else
+    return tstate->cframe->current_frame;
+#endif
+}
+
+/* Its caller. */
+static inline const thag_pyframe *
+thag_pyframe_previous(const thag_pyframe *frame)
+{
+    return frame->previous;
+}
+
+/* The code that it runs, borrowed; NULL for what the interpreter puts between frames. */
+static inline PyCodeObject *
+thag_pyframe_code(const thag_pyframe *frame)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    if (frame->owner >= FRAME_OWNED_BY_INTERPRETER) {
+        return NULL;
+    }
+    PyObject *code = PyStackRef_AsPyObjectBorrow(frame->f_executable);
+    return code != NULL && PyCode_Check(code) ? (PyCodeObject *)code : NULL;
+#elif PY_VERSION_HEX >= 0x030D0000
+    PyObject *code = frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : frame->f_executable;
+    return code != NULL && PyCode_Check(code) ? (PyCodeObject *)code : NULL;
+#elif PY_VERSION_HEX >= 0x030C0000
+    return frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : frame->f_code;
+#else
+    return frame->f_code;
+#endif
+}
+
+static inline const _Py_CODEUNIT *
+thag_pyframe_instruction(const thag_pyframe *frame)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return frame->instr_ptr;
+#else
+    return frame->prev_instr;
+#endif
+}
+
+/* The instructions that it runs of that code. Without a GIL, threads have copies of their own. */
+static inline const _Py_CODEUNIT *
+thag_pyframe_instructions(const thag_pyframe *frame, PyCodeObject *code)
+{
+#if PY_VERSION_HEX >= 0x030E0000 && defined(Py_GIL_DISABLED)
+    return (const _Py_CODEUNIT *)(const void *)_PyCode_GetTLBCArray(code)->entries[frame->tlbc_index];
+#else
+    (void)frame;
+    return _PyCode_CODE(code);
+#endif
+}
+
+/* Where it stands: an address within its code, the same for all threads. */
+static inline const void *
+thag_pyframe_at(const thag_pyframe *frame)
+{
+#if PY_VERSION_HEX >= 0x030E0000 && defined(Py_GIL_DISABLED)
+    PyCodeObject *code = thag_pyframe_code(frame);
+    if (code != NULL) {
+        return _PyCode_CODE(code) + (thag_pyframe_instruction(frame) - thag_pyframe_instructions(frame, code));
+    }
+#endif
+    return thag_pyframe_instruction(frame);
+}
+
+/* True for one that is being set up: Python does not show it yet. */
+static inline bool
+thag_pyframe_is_incomplete(const thag_pyframe *frame, PyCodeObject *code)
+{
+    return frame->owner != FRAME_OWNED_BY_GENERATOR
+           && thag_pyframe_instruction(frame) < thag_pyframe_instructions(frame, code) + code->_co_firsttraceable;
+}
+
+/* The line that it is in; -1 for none. */
+static inline int
+thag_pyframe_line(const thag_pyframe *frame, PyCodeObject *code)
+{
+    ptrdiff_t offset = thag_pyframe_instruction(frame) - thag_pyframe_instructions(frame, code);
+    return PyCode_Addr2Line(code, (int)offset * (int)sizeof(_Py_CODEUNIT));
+}
+
+#endif

@@ -1,0 +1,615 @@
+/* Call sites.
+
+   A stack is a path in a tree: a site is a line of a function, called from another site. What a frame stands at is told by the
+   address of its instruction alone, which says both which code it runs and where. So a site is found by its caller's number and
+   an address, and the line, the file and the function are looked up when a site is new, and never again:
+
+     address ──► address ──► address          a stack, from the outermost frame on
+        │           │           │
+     (0, a) ──► (7, b) ──► (9, c) ──► 12      sites, found in a table
+
+   Most stacks are like the one before, or differ from it in their last frames: so the last one is kept, and only what differs is
+   looked for. Frames that Python does not show stand for their caller's site.
+
+   An address means something else when its code dies and another one comes to lie there. From 3.12 on, the interpreter tells of
+   code that dies; its sites are then no longer found, and stay readable for whoever knows their number. Before, and where it
+   cannot be told, code is kept alive as long as its sites are found.
+
+   Very deep stacks keep both their ends. All is in pages of our own, bounded, and nothing is allocated otherwise. */
+
+#include "pyframes.h"
+
+#include "sites.h"
+#include "slabs.h"
+
+#include <string.h>
+
+enum {
+    CHUNK = 1 << 12,            /* records in a chunk of pages */
+    CHUNKS = THAG_SITES_MOST / CHUNK,
+    TEXT_BYTES = 1024,          /* of a file's or a function's name, at most */
+    FRAMES = 256,               /* of a stack, at each of its ends, that are kept */
+    STACK = 2 * FRAMES + 1,
+};
+
+/* ---- tables of numbers ---- */
+
+typedef struct {
+    uint32_t *numbers;          /* 0: free */
+    size_t mask;
+    size_t used;                /* with those whose number was taken out */
+    uint64_t (*hash)(uint32_t number);
+} table;
+
+#define TAKEN_OUT UINT32_MAX
+
+static size_t mapped_bytes;
+
+static void
+table_put(const table *in, uint32_t number)
+{
+    size_t i = in->hash(number) & in->mask;
+    while (in->numbers[i] != 0) {
+        i = (i + 1) & in->mask;
+    }
+    in->numbers[i] = number;
+}
+
+static void
+table_unmap(table *old)
+{
+    if (old->numbers != NULL) {
+        thag_pages_unmap(old->numbers, (old->mask + 1) * sizeof(*old->numbers));
+        mapped_bytes -= (old->mask + 1) * sizeof(*old->numbers);
+    }
+    old->numbers = NULL;
+    old->mask = old->used = 0;
+}
+
+/* Room for one more, and for looking up. False without memory. */
+static bool
+table_has_room(table *in)
+{
+    if (in->numbers != NULL && in->used * 2 <= in->mask) {
+        return true;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; in->numbers != NULL && i <= in->mask; i++) {
+        kept += in->numbers[i] != 0 && in->numbers[i] != TAKEN_OUT;
+    }
+    size_t room = CHUNK;
+    while (room < kept * 4) {
+        room *= 2;
+    }
+    table bigger = {.numbers = thag_pages_map(room * sizeof(uint32_t)), .mask = room - 1, .used = kept, .hash = in->hash};
+    if (bigger.numbers == NULL) {
+        return false;
+    }
+    mapped_bytes += room * sizeof(uint32_t);
+    for (size_t i = 0; in->numbers != NULL && i <= in->mask; i++) {
+        if (in->numbers[i] != 0 && in->numbers[i] != TAKEN_OUT) {
+            table_put(&bigger, in->numbers[i]);
+        }
+    }
+    table_unmap(in);
+    *in = bigger;
+    return true;
+}
+
+static void
+table_add(table *in, uint32_t number)
+{
+    table_put(in, number);
+    in->used++;
+}
+
+static void
+table_take_out(const table *from, uint32_t number)
+{
+    size_t i = from->hash(number) & from->mask;
+    while (from->numbers[i] != number) {
+        assert(from->numbers[i] != 0);
+        i = (i + 1) & from->mask;
+    }
+    from->numbers[i] = TAKEN_OUT;
+}
+
+static uint64_t
+mixed(uint64_t one, uint64_t other)
+{
+    uint64_t sum = one * UINT64_C(0x9E3779B97F4A7C15) ^ other * UINT64_C(0xC2B2AE3D27D4EB4F);
+    return sum >> 29;
+}
+
+/* ---- texts ---- */
+
+typedef struct {
+    uint64_t hash;
+    size_t bytes;
+    char data[];
+} text;
+
+static const text *texts[THAG_SITES_MOST];      /* [0]: unknown */
+static uint32_t text_count;
+
+static uint64_t
+text_hash(uint32_t number)
+{
+    return texts[number]->hash;
+}
+
+static table text_table = {.hash = text_hash};
+
+/* One character more; false if there is no room. */
+static bool
+character_write(char *to, size_t *bytes, Py_UCS4 c)
+{
+    static const unsigned char leads[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    size_t count = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    if (*bytes + count > TEXT_BYTES) {
+        return false;
+    }
+    for (size_t i = count; i-- > 1; c >>= 6) {
+        to[*bytes + i] = (char)(0x80 | (c & 0x3F));
+    }
+    to[*bytes] = (char)(leads[count] | c);
+    *bytes += count;
+    return true;
+}
+
+/* Of what CPython's own function does, the part that allocates nothing. */
+static size_t
+text_encode(PyObject *string, char *to)
+{
+    size_t bytes = 0;
+#if PY_VERSION_HEX < 0x030C0000
+    if (!PyUnicode_IS_READY(string)) {
+        return 0;
+    }
+#endif
+    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(string); i++) {
+        if (!character_write(to, &bytes, PyUnicode_READ_CHAR(string, i))) {
+            break;
+        }
+    }
+    return bytes;
+}
+
+static uint64_t
+bytes_hash(const char *bytes, size_t count)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);       /* FNV-1a */
+    for (size_t i = 0; i < count; i++) {
+        hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+static uint32_t
+text_make(const char *data, size_t bytes, uint64_t hash)
+{
+    text *made = text_count + 1 == THAG_SITES_MOST ? NULL : thag_slab_take(sizeof(text) + bytes);
+    if (made == NULL) {
+        return 0;
+    }
+    made->hash = hash;
+    made->bytes = bytes;
+    memcpy(made->data, data, bytes);
+    texts[++text_count] = made;
+    table_add(&text_table, text_count);
+    return text_count;
+}
+
+/* The number of a text; 0 without memory. */
+static uint32_t
+text_intern(PyObject *string)
+{
+    static char data[TEXT_BYTES];
+    size_t bytes = text_encode(string, data);
+    uint64_t hash = bytes_hash(data, bytes);
+    if (!table_has_room(&text_table)) {
+        return 0;
+    }
+    for (size_t i = hash & text_table.mask;; i = (i + 1) & text_table.mask) {
+        uint32_t number = text_table.numbers[i];
+        if (number == 0) {
+            return text_make(data, bytes, hash);
+        }
+        if (texts[number]->hash == hash && texts[number]->bytes == bytes && memcmp(texts[number]->data, data, bytes) == 0) {
+            return number;
+        }
+    }
+}
+
+/* ---- records in chunks ---- */
+
+static void *
+chunk_record(void **chunks, uint32_t number, size_t record_bytes)
+{
+    void **chunk = &chunks[number / CHUNK];
+    if (*chunk == NULL && (*chunk = thag_pages_map(CHUNK * record_bytes)) != NULL) {
+        mapped_bytes += CHUNK * record_bytes;
+    }
+    return *chunk == NULL ? NULL : (char *)*chunk + number % CHUNK * record_bytes;
+}
+
+static void
+chunks_unmap(void **chunks, size_t record_bytes)
+{
+    for (int i = 0; i < CHUNKS; i++) {
+        if (chunks[i] != NULL) {
+            thag_pages_unmap(chunks[i], CHUNK * record_bytes);
+            mapped_bytes -= CHUNK * record_bytes;
+            chunks[i] = NULL;
+        }
+    }
+}
+
+/* ---- code ---- */
+
+typedef struct {
+    PyCodeObject *code;         /* NULL: dead */
+    uint32_t file, function;    /* texts */
+    uint32_t newest;            /* of its nodes, linked */
+} code_record;
+
+static void *code_chunks[CHUNKS];
+static uint32_t code_count;
+static bool keeps_alive;        /* nobody tells of code that dies */
+
+static code_record *
+code_at(uint32_t number)
+{
+    return (code_record *)code_chunks[number / CHUNK] + number % CHUNK;
+}
+
+static uint64_t
+code_hash(uint32_t number)
+{
+    return mixed((uintptr_t)code_at(number)->code >> 4, 0);
+}
+
+static table code_table = {.hash = code_hash};
+
+static uint32_t
+code_make(PyCodeObject *code)
+{
+    code_record *made = code_count + 1 == THAG_SITES_MOST ? NULL
+                                                          : chunk_record(code_chunks, code_count + 1, sizeof(code_record));
+    if (made == NULL) {
+        return 0;
+    }
+    *made = (code_record){.code = code, .file = text_intern(code->co_filename), .function = text_intern(code->co_qualname)};
+    if (keeps_alive) {
+        Py_INCREF(code);
+    }
+    table_add(&code_table, ++code_count);
+    return code_count;
+}
+
+/* The number of a code that is alive; 0 if it has none. */
+static uint32_t
+code_find(const PyCodeObject *code)
+{
+    if (code_table.numbers == NULL) {
+        return 0;
+    }
+    size_t i = mixed((uintptr_t)code >> 4, 0) & code_table.mask;
+    for (; code_table.numbers[i] != 0; i = (i + 1) & code_table.mask) {
+        uint32_t number = code_table.numbers[i];
+        if (number != TAKEN_OUT && code_at(number)->code == code) {
+            return number;
+        }
+    }
+    return 0;
+}
+
+static uint32_t
+code_intern(PyCodeObject *code)
+{
+    uint32_t number = code_find(code);
+    return number == 0 && table_has_room(&code_table) ? code_make(code) : number;
+}
+
+/* ---- sites ---- */
+
+/* What an address is, for one caller: a site, or nothing that is shown, and then the caller. */
+typedef struct {
+    const void *at;
+    uint32_t caller;
+    uint32_t site;
+    uint32_t code;              /* 0: what the interpreter puts between frames */
+    int32_t line;
+    uint32_t next_of_code;
+} node;
+
+static void *node_chunks[CHUNKS];
+static uint32_t node_count = THAG_SITES_FIRST - 1;
+static int64_t dropped;
+
+static node *
+node_at(uint32_t number)
+{
+    return (node *)node_chunks[number / CHUNK] + number % CHUNK;
+}
+
+static inline uint64_t
+place_hash(uint32_t caller, const void *at)
+{
+    return mixed((uintptr_t)at >> 1, caller);
+}
+
+static uint64_t
+node_hash(uint32_t number)
+{
+    return place_hash(node_at(number)->caller, node_at(number)->at);
+}
+
+static table node_table = {.hash = node_hash};
+
+/* The last stack, from the outermost frame on, and for each of them the site that it and those before it are. */
+static struct {
+    unsigned count;
+    const void *at[STACK];
+    uint32_t site[STACK];
+} last;
+
+/* The present one, from the innermost on. */
+static struct {
+    const void *at[STACK];
+    const thag_pyframe *frames[STACK];
+} walked;
+
+static const char left_out;     /* its address is where the frames are that a very deep stack does not keep */
+
+static node *
+node_make(uint32_t caller, const void *at)
+{
+    node *made = NULL;
+    if (node_count + 1 < THAG_SITES_MOST && table_has_room(&node_table)) {
+        made = chunk_record(node_chunks, node_count + 1, sizeof(node));
+    }
+    if (made == NULL) {
+        dropped++;
+        return NULL;
+    }
+    *made = (node){.at = at, .caller = caller, .site = ++node_count, .line = 0};
+    return made;
+}
+
+static bool
+node_describe(node *made, const thag_pyframe *frame)
+{
+    PyCodeObject *code = thag_pyframe_code(frame);
+    if (code == NULL) {
+        made->site = made->caller;
+        return true;
+    }
+    if ((made->code = code_intern(code)) == 0) {
+        return false;
+    }
+    if (thag_pyframe_is_incomplete(frame, code)) {
+        made->site = made->caller;
+    }
+    made->line = thag_pyframe_line(frame, code);
+    made->next_of_code = code_at(made->code)->newest;
+    code_at(made->code)->newest = node_count;
+    return true;
+}
+
+THAG_COLD static uint32_t
+site_make(uint32_t caller, const void *at, const thag_pyframe *frame)
+{
+    node *made = node_make(caller, at);
+    if (made == NULL) {
+        return THAG_SITE_TOO_MANY;
+    }
+    if (frame != NULL && !node_describe(made, frame)) {
+        node_count--;
+        dropped++;
+        return THAG_SITE_TOO_MANY;
+    }
+    table_add(&node_table, node_count);
+    return made->site;
+}
+
+static uint32_t
+site_intern(uint32_t caller, const void *at, const thag_pyframe *frame)
+{
+    if (THAG_LIKELY(node_table.numbers != NULL)) {
+        size_t i = place_hash(caller, at) & node_table.mask;
+        for (; node_table.numbers[i] != 0; i = (i + 1) & node_table.mask) {
+            uint32_t number = node_table.numbers[i];
+            if (number != TAKEN_OUT && node_at(number)->at == at && node_at(number)->caller == caller) {
+                return node_at(number)->site;
+            }
+        }
+    }
+    return site_make(caller, at, frame);
+}
+
+static const thag_pyframe *
+walk_one(const thag_pyframe *frame, unsigned place)
+{
+    walked.at[place] = thag_pyframe_at(frame);
+    walked.frames[place] = frame;
+    return thag_pyframe_previous(frame);
+}
+
+static void
+walked_turn(unsigned first, unsigned count)
+{
+    for (unsigned end = first + count; first + 1 < end; first++) {
+        const void *at = walked.at[first];
+        const thag_pyframe *frame = walked.frames[first];
+        end--;
+        walked.at[first] = walked.at[end];
+        walked.frames[first] = walked.frames[end];
+        walked.at[end] = at;
+        walked.frames[end] = frame;
+    }
+}
+
+/* FRAMES of them and one are walked, and as many beyond: goes on from `frame` in a ring, and brings that into order. */
+THAG_COLD static unsigned
+walk_deep(const thag_pyframe *frame)
+{
+    unsigned turn = 0;
+    for (; frame != NULL; turn = (turn + 1) % FRAMES) {
+        frame = walk_one(frame, FRAMES + 1 + turn);
+    }
+    walked_turn(FRAMES + 1, turn);
+    walked_turn(FRAMES + 1 + turn, FRAMES - turn);
+    walked_turn(FRAMES + 1, FRAMES);
+    walked.at[FRAMES] = &left_out;
+    walked.frames[FRAMES] = NULL;
+    return STACK;
+}
+
+/* The site of what was walked, of which `same` frames, the outermost, are the last stack's. */
+static uint32_t
+stack_intern(unsigned count, unsigned same)
+{
+    uint32_t site = same == 0 ? THAG_SITE_NO_FRAME : last.site[same - 1];
+    for (unsigned i = same; i < count; i++) {
+        const void *at = walked.at[count - 1 - i];
+        site = site_intern(site, at, walked.frames[count - 1 - i]);
+        if (THAG_UNLIKELY(site == THAG_SITE_TOO_MANY)) {
+            last.count = i;
+            return site;
+        }
+        last.at[i] = at;
+        last.site[i] = site;
+    }
+    last.count = count;
+    return site;
+}
+
+uint32_t
+thag_site_here(const PyThreadState *tstate)
+{
+    const thag_pyframe *frame = thag_pyframe_top(tstate);
+    unsigned count = 0;
+    while (frame != NULL && count < STACK) {
+        frame = walk_one(frame, count++);
+    }
+    if (THAG_UNLIKELY(frame != NULL)) {
+        count = walk_deep(frame);
+    }
+    unsigned most = count < last.count ? count : last.count, same = 0;
+    while (same < most && last.at[same] == walked.at[count - 1 - same]) {
+        same++;
+    }
+    return stack_intern(count, same);
+}
+
+thag_site
+thag_site_read(uint32_t site)
+{
+    assert(site >= THAG_SITES_FIRST && site <= node_count);
+    const node *own = node_at(site);
+    if (own->code == 0) {
+        return (thag_site){.caller = own->caller, .file = "", .function = "...", .function_bytes = 3};
+    }
+    static const text unknown = {.bytes = 0};
+    const code_record *code = code_at(own->code);
+    const text *file = code->file == 0 ? &unknown : texts[code->file];
+    const text *function = code->function == 0 ? &unknown : texts[code->function];
+    return (thag_site){own->caller, own->line, file->data, function->data, file->bytes, function->bytes};
+}
+
+/* ---- the end of code ---- */
+
+static void
+code_forget(uint32_t number)
+{
+    code_record *dead = code_at(number);
+    for (uint32_t i = dead->newest; i != 0; i = node_at(i)->next_of_code) {
+        table_take_out(&node_table, i);
+    }
+    table_take_out(&code_table, number);
+    dead->code = NULL;
+    dead->newest = 0;
+    last.count = 0;
+}
+
+#if PY_VERSION_HEX >= 0x030C0000
+static int
+code_changed(PyCodeEvent event, PyCodeObject *code)
+{
+    uint32_t number = event == PY_CODE_EVENT_DESTROY ? code_find(code) : 0;
+    if (number != 0) {
+        code_forget(number);
+    }
+    return 0;
+}
+#endif
+
+void
+thag_sites_prepare(void)
+{
+    static bool is_prepared;
+    if (is_prepared) {
+        return;
+    }
+    is_prepared = true;
+    keeps_alive = true;
+#if PY_VERSION_HEX >= 0x030C0000
+    keeps_alive = PyCode_AddWatcher(code_changed) < 0;
+    if (keeps_alive) {
+        PyErr_Clear();      /* others have all that there are */
+    }
+#endif
+}
+
+void
+thag_sites_release_codes(void)
+{
+    for (uint32_t i = 1; keeps_alive && i <= code_count; i++) {
+        PyCodeObject *code = code_at(i)->code;
+        if (code != NULL && Py_REFCNT(code) == 1) {
+            code_forget(i);
+            Py_DECREF(code);
+        }
+    }
+}
+
+void
+thag_sites_forget(void)
+{
+    last.count = 0;
+    table_unmap(&node_table);
+    chunks_unmap(node_chunks, sizeof(node));
+    node_count = THAG_SITES_FIRST - 1;
+    /* The last reference to code may go, and then other code runs. */
+    while (keeps_alive && code_count > 0) {
+        PyCodeObject *code = code_at(code_count--)->code;
+        Py_XDECREF(code);
+    }
+    table_unmap(&code_table);
+    chunks_unmap(code_chunks, sizeof(code_record));
+    code_count = 0;
+    for (; text_count > 0; text_count--) {
+        const text *gone = texts[text_count];
+        thag_slab_give_back((void *)(uintptr_t)gone, sizeof(text) + gone->bytes);
+    }
+    table_unmap(&text_table);
+}
+
+uint32_t
+thag_sites_count(void)
+{
+    return node_count + 1 - THAG_SITES_FIRST;
+}
+
+int64_t
+thag_sites_dropped(void)
+{
+    return dropped;
+}
+
+size_t
+thag_sites_mapped(void)
+{
+    return mapped_bytes;
+}
