@@ -378,6 +378,18 @@ thag_event_allocated_natively(thag_thread *thread, const PyThreadState *tstate, 
     thag_event_allocated_slowly(thread, THAG_NATIVE, block, size);
 }
 
+static inline void
+freed_by_shortcut(thag_log *log, thag_owner owner, thag_context *current)
+{
+    if (THAG_LIKELY(owner.slot == current->slot)) {
+        thag_log_finish_with(log, current, THAG_OF_NATIVE, THAG_FREED, -(int64_t)owner.size);
+        return;
+    }
+    thag_charge charge = charge_of(owner);
+    free_log(log, charge, is_foreign(charge.context, current), THAG_OF_NATIVE);
+    thag_log_finish(log);
+}
+
 void
 thag_event_freed_natively(thag_thread *thread, const PyThreadState *tstate, const void *block, thag_entry *at)
 {
@@ -388,14 +400,8 @@ thag_event_freed_natively(thag_thread *thread, const PyThreadState *tstate, cons
         if (THAG_LIKELY(current != NULL)) {
             owner = thag_record_take(at, thag_pair_load(at));
         }
-        if (THAG_LIKELY(owner.slot == current->slot)) {
-            thag_log_finish_with(log, current, THAG_OF_NATIVE, THAG_FREED, -(int64_t)owner.size);
-            return;
-        }
-        if (owner.slot != 0) {
-            thag_charge charge = charge_of(owner);
-            free_log(log, charge, is_foreign(charge.context, current), THAG_OF_NATIVE);
-            thag_log_finish(log);
+        if (THAG_LIKELY(owner.slot != 0)) {
+            freed_by_shortcut(log, owner, current);
             return;
         }
         thag_log_let_go(log);
