@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import contextvars
 import ctypes
 import gc
 import os
 import random
+import re
+import sys
+import threading
+import tracemalloc
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
+from processes import python
 from scripted import numpy_handler
 
 import thag_nb
 from thag_nb import _native
-from thag_nb.recordings.model import Recording
+from thag_nb.recordings.model import SMALLER, Recording
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
@@ -223,3 +232,431 @@ def test_lines_are_charged_as_adding_up_gives(seed, turns):
         assert rounded(found) == rounded(model.at_peak[number]), number
         if model.peak_sites[number] is not None:  # else what Python takes next may be a little higher
             assert site_of(recording, lines[context_id].peak_site) == model.peak_sites[number], number
+
+
+# ---- which line: next to tracemalloc, right after each allocation ----
+
+STACKS = int(os.environ.get("THAG_STACKS", "1000"))  # to be compared, at least
+FRAMES = 25
+
+
+class Compared:
+    """Values whose stacks are compared as soon as they are there."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.different: list[object] = []
+
+    def __call__(self, value: Any) -> Any:
+        with thag_nb.untracked():
+            theirs = tracemalloc.get_object_traceback(value)
+            block, _ = _native.block_around(id(value))
+            ours = _native.allocated_at(block)
+            assert theirs is not None and ours is not None, value
+            expected = [(frame.filename, frame.lineno) for frame in reversed(theirs)]
+            if expected != [(file, line) for file, line, _ in ours][:FRAMES]:
+                self.different.append((expected, ours))
+            self.count += 1
+        return value
+
+
+class Grown:
+    """Takes memory wherever Python calls it."""
+
+    def __init__(self, compared: Compared, *args: int, **options: int) -> None:
+        self.compared = compared
+        self.block = compared(bytearray(77))
+
+    def __eq__(self, other: object) -> bool:
+        self.compared(bytearray(78))
+        return True
+
+    def __hash__(self) -> int:
+        self.compared(bytes(79))
+        return 1
+
+    @property
+    def size(self) -> int:
+        return len(self.compared(bytearray(80)))
+
+
+def numbers(compared: Compared, count: int) -> Iterator[bytearray]:
+    for number in range(count):
+        yield compared(bytearray(number + 40))
+
+
+def deep(compared: Compared, depth: int) -> list[bytearray]:
+    if depth:
+        return deep(compared, depth - 1)
+    return [compared(bytearray(100)) for _ in range(3)]
+
+
+def called_back(compared: Compared) -> None:
+    sorted(range(20), key=lambda value: len(compared(bytearray(value + 50))))
+    list(map(lambda value: compared(bytearray(value + 60)), range(20)))
+    assert len({Grown(compared): 1, Grown(compared): 2}) == 1
+    re.sub("x", lambda match: str(len(compared(bytearray(70)))), "xxx")
+    assert Grown(compared, 1, a=2).size == 80
+
+
+def executed(compared: Compared) -> None:
+    for number in range(20):
+        text = "def f(compared):\n" + "\n" * (number % 7) + "    return [compared(bytearray(33)) for _ in range(2)]\nf(compared)"
+        exec(compile(text, f"<made {number}>", "exec"), {"compared": compared})
+
+
+def raising(compared: Compared) -> None:
+    try:
+        raise ValueError(compared(bytearray(90)))
+    except ValueError:
+        compared(bytearray(91))
+    finally:
+        compared(bytearray(92))
+
+
+async def waiting(compared: Compared, number: int) -> None:
+    await asyncio.sleep(0)
+    compared(bytearray(number + 100))
+    await asyncio.sleep(0)
+    compared(bytearray(number + 101))
+
+
+async def generated(compared: Compared) -> AsyncIterator[bytearray]:
+    for number in range(10):
+        await asyncio.sleep(0)
+        yield compared(bytearray(number + 110))
+
+
+async def all_of_asyncio(compared: Compared) -> None:
+    await asyncio.gather(*(waiting(compared, number) for number in range(20)))
+    async for _ in generated(compared):
+        pass
+    await asyncio.to_thread(deep, compared, 9)
+
+
+def in_threads(compared: Compared) -> None:
+    threads = [threading.Thread(target=deep, args=(compared, depth), daemon=True) for depth in (0, 5, 20, 30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+
+def torture(compared: Compared) -> None:
+    for _ in numbers(compared, 20):
+        pass
+    deep(compared, 60)
+    called_back(compared)
+    executed(compared)
+    raising(compared)
+    in_threads(compared)
+    asyncio.run(all_of_asyncio(compared))
+
+
+def test_stacks_are_those_that_tracemalloc_finds():
+    compared = Compared()
+    tracemalloc.start(FRAMES)
+    try:
+        with thag_nb.task("torture") as task:
+            assert _native.lines_begin(task.id, 0)
+            while compared.count < STACKS:
+                torture(compared)
+    finally:
+        tracemalloc.stop()
+    assert compared.different == []
+
+
+def frames_of_python() -> list[tuple[str, int, str]]:
+    frame, found = sys._getframe(1), []
+    while frame is not None:
+        found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+        frame = frame.f_back
+    return found
+
+
+def both() -> tuple[list[tuple[str, int, str]], list[tuple[str, int, str]]]:
+    return frames_of_python(), _native.stack_here()
+
+
+def test_the_frames_that_run_are_those_of_python():
+    ours, theirs = both()
+    assert ours == theirs
+    assert next((ours, theirs) for ours, theirs in [both()]) and len(ours) > 5
+
+
+# ---- code that dies, and stacks that are too deep or too many ----
+
+
+def lines_of(name: str) -> Counter[tuple[str, int, str]]:
+    """Total bytes by the innermost frame."""
+    recording = thag_nb.read()
+    context_id = recording.find(name).context_id
+    found: Counter[tuple[str, int, str]] = Counter()
+    for row in recording.site_figures:
+        if row.context_id == context_id and row.site >= 0:
+            found[recording.sites[row.site][1:]] += row.total_bytes
+    return found
+
+
+def test_no_line_takes_what_another_had_whose_address_it_has():
+    with thag_nb.task("made") as task:
+        assert _native.lines_begin(task.id, 0)
+        for number in range(2000):
+            text = f"def f():\n    return bytearray({number + 10_000})\nf()"
+            exec(compile(text, f"<made {number}>", "exec"), {})
+    found = lines_of("made")
+    for number in range(2000):
+        assert number + 10_000 <= found[f"<made {number}>", 2, "f"] < number + 10_200
+
+
+def test_code_is_not_kept_alive():
+    with thag_nb.task("made") as task:
+        assert _native.lines_begin(task.id, 0)
+        names: dict[str, Any] = {}
+        exec(compile("def f(): return bytearray(10_000)\nf()", "<mortal>", "exec"), names)
+    code = weakref.ref(names["f"].__code__)
+    del names
+    gc.collect()
+    _native.lines_release()  # before 3.12, nobody tells that it dies
+    assert code() is None
+    assert lines_of("made")["<mortal>", 1, "f"] >= 10_000
+
+
+def sink(depth: int) -> bytearray:
+    return bytearray(50_000) if depth == 0 else sink(depth - 1)
+
+
+def test_very_deep_stacks_keep_both_ends():
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        with thag_nb.task("deep") as task:
+            assert _native.lines_begin(task.id, 0)
+            kept = sink(5_000)
+            block, _ = _native.block_around(id(kept))
+            stack = _native.allocated_at(block)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert len(stack) == 513
+    assert stack[0][2] == "sink" and stack[1:256] == [stack[1]] * 255
+    assert stack[256] == ("", 0, "...")
+    outer = frames_of_python()
+    assert [function for _, _, function in stack[-len(outer) :]] == [function for _, _, function in outer]
+    assert {function for _, _, function in stack[257 : -len(outer)]} == {"sink"}
+
+
+def test_sites_are_bounded_and_what_is_not_told_apart_is_counted():
+    """In a process of its own: what is dropped is counted for good."""
+    python(
+        """
+        import thag_nb
+        from thag_nb import _native
+        from thag_nb.recordings.model import NOT_TOLD_APART
+        thag_nb.start()
+        with thag_nb.task("many") as task:
+            assert _native.lines_begin(task.id, 0)
+            for number in range(100_000):
+                exec(f"def f(): return bytearray(100)\\nf()")
+            before = _native.overhead()["call_sites"]
+            for number in range(3_000):
+                exec(f"def f(): return bytearray(100)\\nf()")
+        recording = thag_nb.read()
+        assert _native.health()["untold_sites"] > 3_000
+        assert _native.overhead()["call_sites"] == before < 1 << 28
+        rest = [row for row in recording.site_figures if row.site == NOT_TOLD_APART]
+        assert len(rest) == 1 and rest[0].total_bytes > 300_000
+        """
+    )
+
+
+def test_small_blocks_are_one_row_if_asked():
+    with thag_nb.task("large") as task:
+        assert _native.lines_begin(task.id, 4096)
+        kept = [bytearray(100), bytearray(4096), bytearray(50_000)]
+    recording = thag_nb.read()
+    rows = {row.site: row for row in recording.site_figures if row.context_id == task.id}
+    small = rows.pop(SMALLER)
+    assert {recording.sites[site].function for site in rows} == {test_small_blocks_are_one_row_if_asked.__name__}
+    assert sum(row.live_bytes for row in rows.values()) >= 54_096
+    assert 100 < small.live_bytes < 4096
+    record = recording.find("large")
+    assert sum(row.live_bytes for row in recording.site_figures) == record.live_bytes
+    assert sum(row.allocations for row in recording.site_figures) == record.allocations
+    del kept
+
+
+def test_what_is_freed_without_the_gil_is_taken_back_where_it_was_charged(turns):
+    attached, detached = (library.take_all for library in turns)
+    slots = (ctypes.c_void_p * SLOTS)()
+    with thag_nb.task("kept") as task:
+        assert _native.lines_begin(task.id, 0)
+        AT[1](attached, (Step * 1)(Step(0, 0, 50_000)), slots)
+        AT[2](detached, (Step * 1)(Step(0, 0, 20_000)), slots)
+        recording = thag_nb.read()
+        live = figures(recording, [task.id], lambda row: row.live_bytes)
+        assert 20_000 <= live[0, 1] < 20_000 + NOISE
+        AT[2](detached, (Step * 1)(Step(0, 0, 0)), slots)
+        recording = thag_nb.read()
+        live = figures(recording, [task.id], lambda row: row.live_bytes)
+        assert live[0, 1] < NOISE
+        frees = figures(recording, [task.id], lambda row: row.frees)
+        assert frees[0, 1] >= 1
+
+
+# ---- what becomes of contexts ----
+
+
+def sums(recording: Recording, context_id: int) -> tuple[int, int, int]:
+    """Live, total, and at its own peak."""
+    rows = [row for row in recording.site_figures if row.context_id == context_id]
+    at_peak = sum(dict(row.at_peaks).get(context_id, 0) for row in recording.site_figures)
+    return sum(row.live_bytes for row in rows), sum(row.total_bytes for row in rows), at_peak
+
+
+def test_a_reset_begins_anew_and_blocks_stay_where_they_were_charged():
+    with thag_nb.task("open") as task:
+        assert _native.lines_begin(task.id, 0)
+        with thag_nb.task("ended"):
+            dropped = bytearray(30_000)
+        kept, freed = bytearray(50_000), bytearray(70_000)
+        thag_nb.reset()
+        del freed
+        recording = thag_nb.read()
+        live, total, at_peak = sums(recording, task.id)
+        record = recording.find("open")
+        assert 50_000 <= live < 55_000
+        assert total < 5_000
+        assert 120_000 <= at_peak < 125_000
+        assert 30_000 <= record.peak_bytes - at_peak < 35_000  # what a reset passed on has no line
+        del kept, dropped
+        recording = thag_nb.read()
+        assert sums(recording, task.id)[0] < 5_000
+        assert recording.find("open").live_bytes < 10_000
+        assert all(counted == found for counted, found in _native.audit().values())
+
+
+def test_slots_of_what_was_dropped_are_used_again():
+    def once() -> None:
+        with thag_nb.task("gone") as task:
+            assert _native.lines_begin(task.id, 0)
+            blocks = [bytearray(size) for size in range(100, 10_000, 100)]
+        thag_nb.reset()
+        del blocks
+
+    for _ in range(3):
+        once()
+    before = _native.overhead()["call_sites"]
+    for _ in range(50):
+        once()
+    assert _native.overhead()["call_sites"] == before
+    assert all(counted == found for counted, found in _native.audit().values())
+
+
+ENOUGH = (1 << 14) * 3 // 2  # contexts, that older ones are surely given back
+
+
+def test_those_that_are_given_back_are_counted_in_the_one_above():
+    with thag_nb.task("around") as task:
+        assert _native.lines_begin(task.id, 4096)
+        with thag_nb.task("forgotten"):
+            sink(0)
+        for _ in range(ENOUGH):
+            with thag_nb.task("newer"):
+                pass
+    recording = thag_nb.read()
+    assert not [record for record in recording.contexts if record.name == "forgotten"]
+    rows = [row for row in recording.site_figures if row.context_id == task.id and row.site >= 0]
+    (row,) = (row for row in rows if recording.sites[row.site].function == "sink")
+    assert row.total_bytes == dict(row.at_peaks)[task.id] > 50_000
+    assert sum(row.total_bytes for row in recording.site_figures) == recording.find("around").total_bytes
+
+
+def test_what_is_started_below_is_explained_as_well_however_deep():
+    with contextlib.ExitStack() as stack:
+        task = stack.enter_context(thag_nb.task("0"))
+        assert _native.lines_begin(task.id, 0)
+        for depth in range(1, 40):
+            stack.enter_context(thag_nb.task(str(depth)))
+        kept = bytearray(50_000)
+        recording = thag_nb.read()
+    lines = {recording.find(row.context_id).name: row for row in recording.lines}
+    assert len(lines) == 40
+    assert [name for name, row in lines.items() if not row.is_explained] == [str(depth) for depth in range(31, 39)]
+    for name, row in lines.items():
+        if row.is_explained:
+            record = recording.find(name)
+            at_peak = sum(dict(figures.at_peaks).get(record.context_id, 0) for figures in recording.site_figures)
+            assert record.peak_bytes - 5_000 < at_peak <= record.peak_bytes, name
+    del kept
+
+
+def test_lines_are_not_begun_where_figures_would_be_wrong():
+    with thag_nb.task("around") as task:
+        with thag_nb.task("below"):
+            pass
+        with pytest.raises(ValueError, match="cannot be recorded from now on"):
+            _native.lines_begin(task.id, 0)
+    for context_id in (_native.ROOT_ID, _native.SYSTEM_ID):
+        with pytest.raises(ValueError, match="cannot be recorded from now on"):
+            _native.lines_begin(context_id, 0)
+
+
+def test_a_child_process_goes_on():
+    with thag_nb.task("forked") as task:
+        assert _native.lines_begin(task.id, 0)
+        kept = bytearray(50_000)
+        pid = os.fork()
+        if pid == 0:
+            more = sink(0)
+            recording = thag_nb.read()
+            live, total, at_peak = sums(recording, task.id)
+            right = 100_000 <= live < 120_000 and 50_000 <= total < 70_000 and at_peak >= live
+            os._exit(0 if right and len(more) + len(kept) == 100_000 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_greenlets_have_their_own_stacks():
+    greenlet = pytest.importorskip("greenlet")
+    compared = Compared()
+
+    def work(depth: int) -> None:
+        if depth:
+            work(depth - 1)
+            return
+        for _ in range(20):
+            compared(bytearray(100))
+            greenlet.getcurrent().parent.switch()
+
+    tracemalloc.start(FRAMES)
+    try:
+        with thag_nb.task("green") as task:
+            assert _native.lines_begin(task.id, 0)
+            workers = [greenlet.greenlet(work) for _ in range(5)]
+            for worker in workers:
+                worker.gr_context = contextvars.copy_context()
+            for turn in range(20):
+                for depth, worker in enumerate(workers):
+                    _ = worker.switch(depth * 3) if turn == 0 else worker.switch()
+    finally:
+        tracemalloc.stop()
+    assert compared.count == 100 and compared.different == []
+
+
+def test_a_debugger_does_not_change_lines():
+    compared = Compared()
+    tracemalloc.start(FRAMES)
+    before = sys.gettrace()
+    try:
+        with thag_nb.task("traced") as task:
+            assert _native.lines_begin(task.id, 0)
+            sys.settrace(lambda frame, event, argument: tracing)
+            torture(compared)
+    finally:
+        sys.settrace(before)
+        tracemalloc.stop()
+    assert compared.different == [] and compared.count > 100
+
+
+def tracing(frame: FrameType, event: str, argument: object) -> Any:
+    frame.f_trace_opcodes = True
+    return tracing

@@ -7,9 +7,9 @@
 #ifndef THAG_PYFRAMES_H
 #define THAG_PYFRAMES_H
 
+#define Py_BUILD_CORE_MODULE 1      /* before anything of Python's: so this is included first */
 #include "thag.h"
 
-#define Py_BUILD_CORE_MODULE 1
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpedantic"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
