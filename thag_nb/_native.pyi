@@ -301,14 +301,12 @@ def read(
     marks: tuple[object, ...],
     resident: tuple[object, ...],
     site_types: tuple[type[tuple[object, ...]], type[tuple[object, ...]], type[tuple[object, ...]]],
-    cells: dict[int, tuple[tuple[str, str], ...]],
     /,
 ) -> RecordingType:
     """All contexts as of one moment, in the order of their ids: the fields of `Recording`, of `ContextRecord`.
 
     Timelines are rows of five native 64-bit integers: start, low, high, live, self live. `marks` and `resident` are
-    taken along as they are. The types of sites are `Site`, `SiteFigures` and `LinesOf`, and `cells` has, by the ids of
-    contexts, what `LinesOf` holds of them. No Python code runs.
+    taken along as they are. The types of sites are `Site`, `SiteFigures` and `LinesOf`. No Python code runs.
     """
 
 def lines_begin(context_id: int, least_bytes: int, /) -> bool:

@@ -69,7 +69,7 @@ def read() -> Recording:
     In a notebook also the process's RSS over time, with a sample of now.
     """
     types = Site, SiteFigures, LinesOf
-    return _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types, {})
+    return _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types)
 
 
 def status() -> Status:

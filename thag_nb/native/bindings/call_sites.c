@@ -175,30 +175,25 @@ figures_add(PyObject *figures, PyObject *type, const site_list *list, const thag
     return added;
 }
 
-static bool
-lines_add(PyObject *lines, PyObject *type, const site_list *list, const thag_context *context, PyObject *cells)
+/* Which cells there are is not known here. */
+static PyObject *
+lines_make(PyObject *type, const site_list *list, const thag_context *context)
 {
-    PyObject *id = PyLong_FromUnsignedLongLong(context->id);
-    PyObject *known = id == NULL ? NULL : PyDict_GetItemWithError(cells, id);
-    PyObject *own_cells = known != NULL ? Py_NewRef(known) : PyErr_Occurred() ? NULL : PyTuple_New(0);
-    bool added = own_cells != NULL
-                 && list_add(lines, thag_named_tuple(type, Py_BuildValue(
-                     "OnlON", id, (Py_ssize_t)context->explained->least_bytes,
-                     site_in(list, context->explained->peak_site), context->explained->is_watched ? Py_True : Py_False,
-                     own_cells)));
-    Py_XDECREF(id);
-    return added;
+    const thag_explained *explained = context->explained;
+    return thag_named_tuple(type, Py_BuildValue("KnlO()", (unsigned long long)context->id, (Py_ssize_t)explained->least_bytes,
+                                                site_in(list, explained->peak_site),
+                                                explained->is_watched ? Py_True : Py_False));
 }
 
 static bool
-contexts_add(PyObject *types, PyObject *cells, PyObject *figures, PyObject *lines, const site_list *list)
+contexts_add(PyObject *types, PyObject *figures, PyObject *lines, const site_list *list)
 {
     bool added = true;
     for (uint32_t i = 0; added && i < thag_contexts.count; i++) {
         const thag_context *context = thag_contexts.by_age[i];
         if (context->explained != NULL && atomic_load(&context->heir) == NULL) {
             added = figures_add(figures, PyTuple_GET_ITEM(types, 1), list, context)
-                    && lines_add(lines, PyTuple_GET_ITEM(types, 2), list, context, cells);
+                    && list_add(lines, lines_make(PyTuple_GET_ITEM(types, 2), list, context));
         }
     }
     return added;
@@ -217,14 +212,14 @@ tuples_of(PyObject *sites, PyObject *figures, PyObject *lines, bool made)
 }
 
 PyObject *
-thag_call_sites_read(PyObject *types, PyObject *cells)
+thag_call_sites_read(PyObject *types)
 {
     PyObject *sites = PyList_New(0), *figures = PyList_New(0), *lines = PyList_New(0);
     site_list list = {.places = NULL};
     bool made = sites != NULL && figures != NULL && lines != NULL;
     if (made && thag_explained_count() > 0) {
         made = site_list_make(&list) && sites_add(sites, PyTuple_GET_ITEM(types, 0), &list)
-               && contexts_add(types, cells, figures, lines, &list);
+               && contexts_add(types, figures, lines, &list);
         free(list.places);
     }
     return tuples_of(sites, figures, lines, made);

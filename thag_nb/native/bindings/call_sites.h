@@ -5,8 +5,7 @@
 
 #include "thag.h"
 
-/* Three tuples, as of now: of `Site`, `SiteFigures` and `LinesOf`, whose types are given; `cells` has, by the ids of contexts, what
-   the last is to hold of them. NULL with an exception. */
-PyObject *thag_call_sites_read(PyObject *types, PyObject *cells);
+/* Three tuples, as of now: of `Site`, `SiteFigures` and `LinesOf`, whose types are given. NULL with an exception. */
+PyObject *thag_call_sites_read(PyObject *types);
 
 #endif
