@@ -317,12 +317,13 @@ def lines_begin(context_id: int, least_bytes: int, /) -> bool:
     """
 
 def lines_release() -> None:
-    """Let go of code that is kept alive for its lines, and that nobody else has: only where Python tells of no code that
-    dies. Code of anybody's may run.
+    """Let go of code that is kept alive for its lines, and that nobody else has.
+
+    Only where Python tells of no code that dies is there any. Code of anybody's may run.
     """
 
 def stack_here() -> list[tuple[str, int, str]]:
-    """The frames that run, by the reading that allocations are charged with: file, line, function; the innermost first."""
+    """The frames that run, as allocations are charged with them: file, line, function; the innermost first."""
 
 def allocated_at(address: int, /) -> list[tuple[str, int, str]] | None:
     """The same of a recorded block, when it was allocated; None if its context records no lines."""

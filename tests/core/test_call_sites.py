@@ -27,7 +27,7 @@ from scripted import numpy_handler
 
 import thag_nb
 from thag_nb import _native
-from thag_nb.recordings.model import SMALLER, Recording
+from thag_nb.recordings.model import NO_FRAME, SMALLER, Recording
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
@@ -60,7 +60,7 @@ class Move:
 
 @dataclass
 class Trace:
-    """Contexts, each under one before it, of which some ask for their lines, and parts after each of which somebody reads."""
+    """Contexts, each under one before it, of which some ask for their lines; and what happens in them, in parts."""
 
     parents: list[int]
     asking: set[int]
@@ -252,7 +252,8 @@ class Compared:
             theirs = tracemalloc.get_object_traceback(value)
             block, _ = _native.block_around(id(value))
             ours = _native.allocated_at(block)
-            assert theirs is not None and ours is not None, value
+            assert theirs is not None
+            assert ours is not None
             expected = [(frame.filename, frame.lineno) for frame in reversed(theirs)]
             if expected != [(file, line) for file, line, _ in ours][:FRAMES]:
                 self.different.append((expected, ours))
@@ -263,7 +264,7 @@ class Compared:
 class Grown:
     """Takes memory wherever Python calls it."""
 
-    def __init__(self, compared: Compared, *args: int, **options: int) -> None:
+    def __init__(self, compared: Compared, *_: int, **__: int) -> None:
         self.compared = compared
         self.block = compared(bytearray(77))
 
@@ -293,15 +294,19 @@ def deep(compared: Compared, depth: int) -> list[bytearray]:
 
 def called_back(compared: Compared) -> None:
     sorted(range(20), key=lambda value: len(compared(bytearray(value + 50))))
-    list(map(lambda value: compared(bytearray(value + 60)), range(20)))
+    list(filter(lambda value: compared(bytearray(value + 60)), range(20)))
     assert len({Grown(compared): 1, Grown(compared): 2}) == 1
-    re.sub("x", lambda match: str(len(compared(bytearray(70)))), "xxx")
+    re.sub("x", lambda _: str(len(compared(bytearray(70)))), "xxx")
     assert Grown(compared, 1, a=2).size == 80
 
 
 def executed(compared: Compared) -> None:
     for number in range(20):
-        text = "def f(compared):\n" + "\n" * (number % 7) + "    return [compared(bytearray(33)) for _ in range(2)]\nf(compared)"
+        text = (
+            "def f(compared):\n"
+            + "\n" * (number % 7)
+            + "    return [compared(bytearray(33)) for _ in range(2)]\nf(compared)"
+        )
         exec(compile(text, f"<made {number}>", "exec"), {"compared": compared})
 
 
@@ -381,7 +386,7 @@ def both() -> tuple[list[tuple[str, int, str]], list[tuple[str, int, str]]]:
 def test_the_frames_that_run_are_those_of_python():
     ours, theirs = both()
     assert ours == theirs
-    assert next((ours, theirs) for ours, theirs in [both()]) and len(ours) > 5
+    assert len(ours) > 5
 
 
 # ---- code that dies, and stacks that are too deep or too many ----
@@ -438,7 +443,8 @@ def test_very_deep_stacks_keep_both_ends():
     finally:
         sys.setrecursionlimit(limit)
     assert len(stack) == 513
-    assert stack[0][2] == "sink" and stack[1:256] == [stack[1]] * 255
+    assert stack[0][2] == "sink"
+    assert stack[1:256] == [stack[1]] * 255
     assert stack[256] == ("", 0, "...")
     outer = frames_of_python()
     assert [function for _, _, function in stack[-len(outer) :]] == [function for _, _, function in outer]
@@ -639,7 +645,8 @@ def test_greenlets_have_their_own_stacks():
                     _ = worker.switch(depth * 3) if turn == 0 else worker.switch()
     finally:
         tracemalloc.stop()
-    assert compared.count == 100 and compared.different == []
+    assert compared.count == 100
+    assert compared.different == []
 
 
 def test_a_debugger_does_not_change_lines():
@@ -649,14 +656,31 @@ def test_a_debugger_does_not_change_lines():
     try:
         with thag_nb.task("traced") as task:
             assert _native.lines_begin(task.id, 0)
-            sys.settrace(lambda frame, event, argument: tracing)
+            sys.settrace(tracing)
             torture(compared)
     finally:
         sys.settrace(before)
         tracemalloc.stop()
-    assert compared.different == [] and compared.count > 100
+    assert compared.different == []
+    assert compared.count > 100
 
 
-def tracing(frame: FrameType, event: str, argument: object) -> Any:
+def tracing(frame: FrameType, _event: str, _argument: object) -> Any:
     frame.f_trace_opcodes = True
     return tracing
+
+
+def test_a_peak_without_the_gil_has_no_line(turns):
+    attached, detached = (library.take_all for library in turns)
+    slots = (ctypes.c_void_p * SLOTS)()
+    with thag_nb.task("peaking") as task:
+        assert _native.lines_begin(task.id, 0)
+        AT[1](attached, (Step * 1)(Step(0, 0, 50_000)), slots)
+        detached((Step * 2)(Step(0, 4, 500_000), Step(0, 4, 0)), 2, slots)
+        recording = thag_nb.read()
+    (lines,) = recording.lines
+    assert lines.peak_site == NO_FRAME
+    (at_peak,) = (dict(row.at_peaks)[task.id] for row in recording.site_figures if site_of(recording, row.site) == 1)
+    assert 50_000 <= at_peak < 50_000 + NOISE
+    assert 550_000 <= recording.find("peaking").peak_bytes < 600_000
+    AT[1](attached, (Step * 1)(Step(0, 0, 0)), slots)

@@ -145,8 +145,8 @@ class Site(NamedTuple):
     """A line of a function that allocated, or that called what did: with its callers, a call site, which is a stack.
 
     ``parent`` is the place of its caller among the recording's ``sites``, always before its own; -1 for an outermost
-    one. ``file`` and ``function`` are the code's ``co_filename`` and ``co_qualname``. A line stands there more than once
-    if several of its instructions allocated.
+    one. ``file`` and ``function`` are the code's ``co_filename`` and ``co_qualname``. A line stands there more than
+    once if several of its instructions allocated.
     """
 
     parent: int
@@ -204,8 +204,8 @@ class Recording(NamedTuple):
     moments, both oldest first. The latter is sampled and not exact, unlike everything else here: it misses what happens
     between two samples, and goes up and down with what allocators and the system do, not with what is live.
 
-    ``sites``, ``site_figures`` and ``lines`` are of the contexts whose lines are recorded. What the figures of a context
-    and those below it do not sum up to was allocated before, or without the GIL, and has no line.
+    ``sites``, ``site_figures`` and ``lines`` are of the contexts whose lines are recorded. What the figures of a
+    context and those below it do not sum up to was allocated before, or without the GIL, and has no line.
     """
 
     contexts: tuple[ContextRecord, ...]

@@ -18,11 +18,11 @@
 #pragma GCC diagnostic ignored "-Wsign-conversion"
 #pragma GCC diagnostic ignored "-Wconversion"
 #if PY_VERSION_HEX >= 0x030E0000
-#include "internal/pycore_interpframe.h"
+#include <internal/pycore_interpframe.h>
 #else
-#include "internal/pycore_frame.h"
+#include <internal/pycore_frame.h>
 #endif
-#include "internal/pycore_code.h"
+#include <internal/pycore_code.h>
 #pragma GCC diagnostic pop
 
 typedef struct _PyInterpreterFrame thag_pyframe;
