@@ -8,6 +8,7 @@
 
 #include "guard.h"
 
+#include "accounts.h"
 #include "contexts.h"
 #include "dispatcher.h"
 #include "lifecycle.h"

@@ -17,7 +17,6 @@
 
 #include "accounts.h"
 
-#include "contexts.h"
 #include "slabs.h"
 
 thag_accounts_movement thag_accounts_open = {.movement = 1, .high = 1};

@@ -3,53 +3,10 @@
 #ifndef THAG_ACCOUNTS_H
 #define THAG_ACCOUNTS_H
 
-#include "composition.h"
+#include "account.h"
+#include "contexts.h"
 #include "sites.h"
 #include "thag.h"
-
-struct thag_context;
-
-enum {
-    THAG_ACCOUNT_BIT = 1 << 14,     /* set in the slots of accounts, and not in those of contexts */
-    THAG_ACCOUNT_CHUNK = 1 << 14,
-    THAG_ACCOUNTS_MOST = 1 << 20,
-    THAG_WATCHERS_MOST = 32,
-};
-
-/* Written with the GIL, unless a line says otherwise. Never moved; its slot is used again when no block's record names it. */
-typedef struct thag_account {
-    _Alignas(64) struct thag_context *context;  /* NULL: unused */
-    uint32_t slot;
-    uint32_t site;
-    int64_t live_bytes;
-    int64_t total_bytes;
-    int64_t allocations;
-    int64_t frees;
-    uint64_t movement;                  /* the number of the last one that it took part in */
-    uint64_t high;                      /* the number of the last highest moment in one that it knows of */
-    int64_t at_high_bytes;              /* what was live of it then */
-    struct thag_account *next_moved;
-    struct thag_account *next_of_context;
-    struct thag_account *next_of_hash;  /* or of those that are unused */
-    thag_part *parts;                   /* at the peak of each context that watches; and behind `part_room`, as many late ones */
-    uint32_t part_room;
-    /* What threads without the GIL freed of it since that was last taken over. Whoever has the right to merge. */
-    bool is_late;
-    int64_t late_bytes;
-    int64_t late_frees;
-    struct thag_account *next_late;
-} thag_account;
-
-/* What a context has whose sites are recorded. GIL. */
-typedef struct {
-    size_t least_bytes;                 /* of blocks that are told apart */
-    uint32_t peak_site;                 /* where it was when its live bytes were highest */
-    bool is_watched;                    /* its peak is explained by the accounts below it as well */
-    uint32_t watcher_count;
-    uint32_t watcher_room;
-    struct thag_context **watchers;     /* contexts whose peaks are explained: some above it and itself, outermost first */
-    thag_account *accounts;             /* linked */
-} thag_explained;
 
 /* Where the movement of a batch stands: which accounts take part, and when it was highest. GIL. */
 typedef struct {
@@ -61,32 +18,15 @@ typedef struct {
 
 extern THAG_HIDDEN thag_accounts_movement thag_accounts_open;
 
-extern THAG_HIDDEN thag_account *_Atomic thag_account_chunks[THAG_ACCOUNTS_MOST / THAG_ACCOUNT_CHUNK];
-
-static inline bool
-thag_slot_is_of_account(uint32_t slot)
-{
-    return THAG_UNLIKELY((slot & THAG_ACCOUNT_BIT) != 0);
-}
-
-/* The account that has this slot. Any thread that holds a block of it. */
-static inline thag_account *
-thag_account_at(uint32_t slot)
-{
-    assert(thag_slot_is_of_account(slot));
-    thag_account *chunk = atomic_load_explicit(&thag_account_chunks[slot >> 15], memory_order_acquire);
-    return &chunk[slot & (THAG_ACCOUNT_CHUNK - 1)];
-}
-
 /* Lets the sites of a context be recorded, of blocks of at least so many bytes. No other context was ever under it, and no batch is
    open. False without memory. GIL. */
-bool thag_accounts_begin(struct thag_context *context, size_t least_bytes);
+bool thag_accounts_begin(thag_context *context, size_t least_bytes);
 
 /* The same for a new context, if the one above it is explained. Without memory, nobody's peaks above it are explained. GIL. */
-void thag_accounts_inherit(struct thag_context *context);
+void thag_accounts_inherit(thag_context *context);
 
 /* The account of the context, which is explained, for a block that is allocated here now; NULL if there is no room for one. GIL. */
-thag_account *thag_account_here(struct thag_context *context, const PyThreadState *tstate, size_t size);
+thag_account *thag_account_here(thag_context *context, const PyThreadState *tstate, size_t size);
 
 /* It is about to move: whoever watches learns what it had at the newest peak, if that is not known yet. GIL. */
 void thag_account_tell(thag_account *account);
@@ -117,32 +57,32 @@ thag_accounts_are_high(uint32_t site)
 }
 
 /* The newest peaks of the contexts that watch this one. GIL. */
-void thag_accounts_peaks(const struct thag_context *context, uint64_t peaks[THAG_WATCHERS_MOST]);
+void thag_accounts_peaks(const thag_context *context, uint64_t peaks[THAG_WATCHERS_MOST]);
 
 /* The movement of the context's batch is over, and all that watch have heard of it: before, their peaks were these. GIL. */
-void thag_accounts_settle(const struct thag_context *context, const uint64_t peaks[THAG_WATCHERS_MOST]);
+void thag_accounts_settle(const thag_context *context, const uint64_t peaks[THAG_WATCHERS_MOST]);
 
 /* Takes over what threads without the GIL freed of it; the shares of all that watch have been taken over. GIL, and whoever has the
    right to merge. */
 void thag_account_take_late(thag_account *account);
 
 /* What was live of it at the peak of a context that watches; false if that does not. GIL. */
-bool thag_account_at_peak(const thag_account *account, const struct thag_context *watcher, int64_t *bytes);
+bool thag_account_at_peak(const thag_account *account, const thag_context *watcher, int64_t *bytes);
 
 /* ---- what becomes of the context ---- */
 
 /* What was counted begins anew. GIL. */
-void thag_accounts_restart(struct thag_context *context);
+void thag_accounts_restart(thag_context *context);
 
 /* Nothing of it is live any more. GIL. */
-void thag_accounts_forget_live(struct thag_context *context);
+void thag_accounts_forget_live(thag_context *context);
 
 /* The context, which nothing points to, and with it its accounts are forgotten; `heir`, if it is explained by the same, has had
    what they counted. GIL. */
-void thag_accounts_end(struct thag_context *context, struct thag_context *heir);
+void thag_accounts_end(thag_context *context, thag_context *heir);
 
 /* Contexts that were dropped watch no longer. GIL. */
-void thag_accounts_unwatch(struct thag_context *context, bool (*is_dropped)(const struct thag_context *context));
+void thag_accounts_unwatch(thag_context *context, bool (*is_dropped)(const thag_context *context));
 
 /* How many there are, how many contexts are explained, and how often there was no room. GIL. */
 uint32_t thag_accounts_count(void);

@@ -3,6 +3,7 @@
 #ifndef THAG_CHARGES_H
 #define THAG_CHARGES_H
 
+#include "accounts.h"
 #include "contexts.h"
 #include "detached.h"
 #include "lane.h"

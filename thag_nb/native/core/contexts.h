@@ -3,7 +3,7 @@
 #ifndef THAG_CONTEXTS_H
 #define THAG_CONTEXTS_H
 
-#include "accounts.h"
+#include "account.h"
 #include "clock.h"
 #include "composition.h"
 #include "movement.h"

@@ -22,6 +22,7 @@
 
 #include "lifecycle.h"
 
+#include "accounts.h"
 #include "charges.h"
 #include "owners.h"
 
