@@ -189,7 +189,7 @@ recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks,
     PyObject *timelines = PyDict_New();
     PyObject *recording = NULL;
     if (records != NULL && timelines != NULL && records_add(records, timelines, record_type, taken_ns)) {
-        PyObject *fields = Py_BuildValue("NOLnLOO", PyList_AsTuple(records), timelines,
+        PyObject *fields = Py_BuildValue("NOLnLOO()()()()", PyList_AsTuple(records), timelines,
                                          thag_since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
                                          (long long)thag_load(&thag_events.dropped), marks, resident);
         recording = thag_named_tuple(recording_type, fields);
