@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
     from thag_nb.notebook.widgets import Dashboard
     from thag_nb.recordings.model import SeveralWanted, Wanted
+    from thag_nb.sites.figures import Shown
+    from thag_nb.sites.flame import Flame
+    from thag_nb.sites.rows import By
 
 __all__ = [
     "Allocator",
@@ -64,10 +67,13 @@ __all__ = [
     "TaskMemoryContext",
     "ThagError",
     "TimelineBucket",
+    "collapsed_stacks",
     "compare",
     "contexts",
     "current_context",
     "dashboard",
+    "flame",
+    "lines",
     "mark",
     "plot_comparison",
     "plot_stack",
@@ -77,6 +83,7 @@ __all__ = [
     "report",
     "reset",
     "retained",
+    "speedscope",
     "start",
     "status",
     "stop",
@@ -287,6 +294,74 @@ def retained(
     with untracked():
         held = walk.find(wanted, collect=collect, namespace=namespace, self_only=self_only)
         return frames.retained_frame(held)
+
+
+def lines(wanted: Wanted, by: By = "line", *, recording: Recording | None = None) -> DataFrame:
+    """Which line a context's memory was allocated in, as of now or in `recording`: one row per line of your own code.
+
+    Columns: ``context_id, name`` of the context; ``file``, a path or a cell such as ``In[3]``, ``line, function`` and
+    ``source``, the text of the line, empty if it is not known; ``through``, the function of a library that was called
+    from there, ``...`` if it was several, empty if none; ``peak_bytes``, what was live of it when the context's live
+    bytes were highest, ``live_bytes, total_bytes, allocations, frees``. All of them include what was started under the
+    context. Rows of most bytes at the peak come first, then in all. They add up to the context's own figures: what has
+    no line has a row with an empty ``file`` and line 0, whose ``function`` says what it is. `by` is
+
+    - ``"line"``: the innermost line of your own code: in no installed package, nor Python's own or thag_nb's;
+    - ``"cell"``: the outermost line in the context's own cell, or of your own code where that is not on the stack;
+    - ``"function"``, ``"file"``: all such innermost lines of one, and ``line`` is 0;
+    - ``"stack"``: the whole stack, as one more column: a tuple of (file, line, function), outermost first. It begins
+      at the cell, or at what asyncio's event loop calls.
+
+    Where none of your own code is on a stack, that is the outermost line of an installed package, or the innermost one.
+    `wanted` is a name, an id or a context: of a name the newest. Lines are recorded of tasks that ask for it, as
+    ``task("load", lines=True)`` does. Raises `UnknownContextError`, `NoLinesError`, `ChoiceError` if `by` is something
+    else, and `NotARecordingError`.
+    """
+    from thag_nb.recordings import frames
+    from thag_nb.sites import rows
+
+    with untracked():
+        return frames.lines_frame(rows.lines(_or_now(recording), wanted, by), stacks=by == "stack")
+
+
+def flame(wanted: Wanted, figure: Shown = "peak", *, recording: Recording | None = None) -> Flame:
+    """Who called whom to allocate a context's memory, as a picture: below each function those that it called.
+
+    The wider, the more bytes, with everything started under the context: ``"peak"`` are those live at its peak,
+    ``"kept"`` those that are still live, ``"total"`` all that were allocated. A notebook shows the picture with a table
+    of the largest lines; its ``svg`` can be written to a file. `wanted`, `recording` and the errors are as in `lines`;
+    `ChoiceError` if `figure` is something else.
+    """
+    from thag_nb.sites import flame
+
+    with untracked():
+        return flame.flame(_or_now(recording), wanted, figure)
+
+
+def speedscope(
+    wanted: Wanted, path: str | PathLike[str], *, recording: Recording | None = None, overwrite: bool = False
+) -> None:
+    """Write the stacks of a context for https://www.speedscope.app: JSON with three profiles, in bytes.
+
+    They are what was live at the context's peak, what is still live, and what was allocated in all. A file that thag_nb
+    wrote for speedscope is replaced; anything else only with `overwrite`. `wanted`, `recording` and the errors are as
+    in `lines`; `RecordingFileError` if `path` is something else, and OSError where the system refuses.
+    """
+    from thag_nb.sites import exports
+
+    with untracked():
+        exports.write_speedscope(_or_now(recording), wanted, path, overwrite=overwrite)
+
+
+def collapsed_stacks(wanted: Wanted, figure: Shown = "peak", *, recording: Recording | None = None) -> str:
+    """The stacks of a context as text that flamegraph.pl and its like read: a line for each, and its bytes at the end.
+
+    Frames are divided by semicolons, the outermost first. Arguments and errors are as in `flame`.
+    """
+    from thag_nb.sites import exports
+
+    with untracked():
+        return exports.collapsed(_or_now(recording), wanted, figure)
 
 
 def dashboard(recording: Recording | None = None) -> Dashboard:

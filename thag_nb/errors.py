@@ -98,6 +98,26 @@ class AxesError(ThagError, TypeError):
         super().__init__(f"ax must be {rule}, not {_in_one_line(axes)}; leave it out to draw a new figure")
 
 
+class NoLinesError(ThagError, LookupError):
+    """Lines of a context that was not asked to record them."""
+
+    def __init__(self, name: str, *, is_task: bool) -> None:
+        """`name` is the context's; what is no task never asks itself."""
+        task = name if is_task else "load"
+        super().__init__(
+            f"no lines of {_in_one_line(name)} were recorded; ask for them before it allocates: "
+            f"thag_nb.task({_in_one_line(task)}, lines=True)"
+        )
+
+
+class ChoiceError(ThagError, ValueError):
+    """A word for something that can be chosen, and is not among them."""
+
+    def __init__(self, argument: str, chosen: object, choices: tuple[str, ...]) -> None:
+        *others, last = map(repr, choices)
+        super().__init__(f"{argument} must be {', '.join(others)} or {last}, not {_in_one_line(chosen)}")
+
+
 class NotARecordingError(ThagError, TypeError):
     """Something else where a recording was wanted."""
 

@@ -21,11 +21,12 @@ Row = Sequence[str]
 
 
 class Picture(NamedTuple):
-    """A picture in words and as a PNG, or a sentence that says why it could not be drawn."""
+    """A picture in words and as a PNG or an SVG, or a sentence that says why it could not be drawn."""
 
     alt: str
     png: bytes = b""
     problem: str = ""
+    svg: str = ""
 
 
 _CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: "
@@ -112,5 +113,6 @@ def with_picture(above: str, picture: Picture, summary: str | None, below: str) 
 def _image(picture: Picture) -> str:
     if picture.problem:
         return f"<div>{html.escape(picture.problem)}</div>"
-    encoded = base64.b64encode(picture.png).decode("ascii")
-    return f'<img alt="{html.escape(picture.alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
+    kind, data = ("svg+xml", picture.svg.encode("utf-8")) if picture.svg else ("png", picture.png)
+    encoded = base64.b64encode(data).decode("ascii")
+    return f'<img alt="{html.escape(picture.alt)}" src="data:image/{kind};base64,{encoded}" style="max-width: 100%">'

@@ -147,7 +147,7 @@ def test_whatever_a_recording_holds_comes_back(tmp_path: Path, source: Recording
 
 
 @given(name=texts)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(name="")
 @example(name=" \u2003")
 @example(name="\u2028")

@@ -132,9 +132,9 @@ def lined() -> Recording:
         peak_site=2,
         cells=((CELL, "In[3]"),),
     )
-    load = in_cell.find("load")._replace(total_bytes=20 * MIB, allocations=70, frees=60)
+    figures = {4: {"total_bytes": 20 * MIB, "allocations": 70, "frees": 60}, 5: {"allocations": 1}}
     return in_cell._replace(
-        contexts=tuple(load if record.context_id == 4 else record for record in in_cell.contexts),
+        contexts=tuple(record._replace(**figures.get(record.context_id, {})) for record in in_cell.contexts)
     )
 
 

@@ -53,7 +53,7 @@ def source_of(recording: Any) -> Callable[[str, int], str]:
 
     A recording that was saved with its source is asked alone; of any other, files are read as they are by now.
     """
-    saved = {(line.file, line.line): line.text for line in recording.source_lines}
+    saved: dict[tuple[str, int], str] = {(line.file, line.line): line.text for line in recording.source_lines}
     cells = {file for lines in recording.lines for file, _ in lines.cells}
     checked: set[str] = set()
 
