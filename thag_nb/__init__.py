@@ -19,7 +19,7 @@ from thag_nb.light_typing import TYPE_CHECKING, Any
 
 native_build.check()
 
-from thag_nb.errors import ComparisonError, NotARecordingError, ThagError  # noqa: E402
+from thag_nb.errors import ChoiceError, ComparisonError, NotARecordingError, ThagError  # noqa: E402
 from thag_nb.recordings.model import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket  # noqa: E402
 from thag_nb.runtime.contexts import (  # noqa: E402 - only once the native core is known to be there
     Allocator,
@@ -42,6 +42,7 @@ from thag_nb.runtime.tasks import (  # noqa: E402
 
 if TYPE_CHECKING:
     from os import PathLike
+    from typing import Literal
 
     from IPython.core.interactiveshell import InteractiveShell
     from matplotlib.axes import Axes
@@ -181,6 +182,7 @@ def compare(
     before: str | int | Recording,
     after: str | int | Recording | None = None,
     *,
+    by: Literal["line"] | None = None,
     recording: Recording | None = None,
     against: Recording | None = None,
 ) -> DataFrame:
@@ -199,14 +201,29 @@ def compare(
     ``after`` and their ``difference`` in the unit that the figure ends in, missing where a name is on one side only;
     ``ratio``, after by before, missing where before is 0 as well. Bytes and counts are exact, a duration is of one run.
 
+    With `by` ``"line"``, what differs between the lines of two contexts whose lines were recorded; of two recordings,
+    those of the name whose peak differs most. One row per line and figure, the largest difference at the peak first.
+    Columns: ``name``; ``file, line, function, source`` as in `lines`, of the line as it is after; ``figure``, which is
+    ``peak_bytes``, ``live_bytes``, ``total_bytes`` or ``allocations``; ``before, after, difference, ratio``. Lines are
+    the same whose text is, or else whose number is; one that allocated nothing on a side has 0 there.
+
     Raises `UnknownContextError`; `NothingToCompareError` if there is only one context of the name; `ComparisonError` if
-    a name and a recording are compared; and `NotARecordingError`.
+    a name and a recording are compared; `NotARecordingError`; by line `NoLinesError`, and `ChoiceError` if `by` is
+    something else.
     """
     from thag_nb.comparison import differences
     from thag_nb.recordings import frames
 
     with untracked():
-        return frames.comparison_frame(differences.compare(*_sides(before, after, recording, against)))
+        sides = _sides(before, after, recording, against)
+        if by is None:
+            return frames.comparison_frame(differences.compare(*sides))
+        if by != "line":
+            raise ChoiceError("by", by, ("line", None))
+        from thag_nb.sites import changes
+
+        first, second = differences.chosen(*sides)
+        return frames.line_comparison_frame(changes.changes(sides[0], first.context_id, sides[1], second.context_id))
 
 
 def plot_comparison(

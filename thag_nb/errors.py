@@ -113,7 +113,7 @@ class NoLinesError(ThagError, LookupError):
 class ChoiceError(ThagError, ValueError):
     """A word for something that can be chosen, and is not among them."""
 
-    def __init__(self, argument: str, chosen: object, choices: tuple[str, ...]) -> None:
+    def __init__(self, argument: str, chosen: object, choices: tuple[str | None, ...]) -> None:
         *others, last = map(repr, choices)
         super().__init__(f"{argument} must be {', '.join(others)} or {last}, not {_in_one_line(chosen)}")
 

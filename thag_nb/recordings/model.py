@@ -226,6 +226,26 @@ class LineCost(NamedTuple):
     stack: tuple[tuple[str, int, str], ...] = ()
 
 
+class LineDifference(NamedTuple):
+    """One figure of a line, before and after.
+
+    ``name`` is as in `Difference`. ``file``, ``line``, ``function`` and ``source`` are as in `LineCost`, of the line as
+    it is after; as it was before if it allocated nothing any more. ``figure`` is a field of `LineCost`. A line that
+    allocated nothing on one side has 0 there; ``ratio`` is after by before, None where before is 0.
+    """
+
+    name: str
+    file: str
+    line: int
+    function: str
+    source: str
+    figure: str
+    before: int
+    after: int
+    difference: int
+    ratio: float | None
+
+
 class Recording(NamedTuple):
     """All contexts at one moment, oldest first, the root leading.
 
