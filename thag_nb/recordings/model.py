@@ -348,7 +348,9 @@ class Recording(NamedTuple):
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Recording:
-        """The recording that `save` kept in a file, equal to the one that was saved. Nothing needs to be recording.
+        """The recording that `save` kept in a file, equal to the one that was saved but for the text of lines.
+
+        Nothing needs to be recording.
 
         Raises `RecordingFileError` if the file is damaged, something else or of a newer version, FileNotFoundError if
         there is none, and OSError where the system refuses.
