@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "thag_nb"
 
 _DATA = {"ground", "recordings"}
 _TECHNIQUES = {"plotting", "browser"}
-_FEATURES = {"costs", "comparison", "holders"}
+_FEATURES = {"costs", "comparison", "holders", "sites"}
 
 # What each room may import besides itself.
 ROOMS = {
@@ -22,12 +22,13 @@ ROOMS = {
     "costs": {*_DATA, *_TECHNIQUES, "runtime"},
     "comparison": {*_DATA, *_TECHNIQUES, "runtime"},
     "holders": {*_DATA, *_TECHNIQUES, "runtime"},
+    "sites": _DATA,
     "notebook": {*_DATA, *_TECHNIQUES, *_FEATURES, "runtime"},
     "face": {*_DATA, *_TECHNIQUES, *_FEATURES, "runtime", "notebook"},
 }
 # What single modules may import besides.
 MODULES = {
-    "costs.page": {"holders", "comparison"},  # gathers what there is to show of a session
+    "costs.page": {"holders", "comparison", "sites"},  # gathers what there is to show of a session
     "holders.foreign.asked": {"_native"},  # where a block begins
     "holders.foreign.behind": {"_native"},
     "holders.foreign.memory": {"_native"},
@@ -186,9 +187,9 @@ def test_the_public_names_are_these():
 
     names = (
         "Allocator AllocatorContext ContextGuard ContextRecord ContextRegistry Mark Recording ResidentSize Status "
-        "TaskGuard TaskMemoryContext ThagError TimelineBucket compare contexts current_context dashboard mark "
-        "plot_comparison plot_stack plot_timeline push_allocator_context read report reset retained start status stop "
-        "task timeline untracked with_system_allocator with_task_allocator"
+        "TaskGuard TaskMemoryContext ThagError TimelineBucket collapsed_stacks compare contexts current_context "
+        "dashboard flame lines mark plot_comparison plot_stack plot_timeline push_allocator_context read report reset "
+        "retained speedscope start status stop task timeline untracked with_system_allocator with_task_allocator"
     )
     assert thag_nb.__all__ == names.split()
 

@@ -19,7 +19,7 @@ from thag_nb.light_typing import TYPE_CHECKING, Any
 
 native_build.check()
 
-from thag_nb.errors import ComparisonError, NotARecordingError, ThagError  # noqa: E402
+from thag_nb.errors import ChoiceError, ComparisonError, NotARecordingError, ThagError  # noqa: E402
 from thag_nb.recordings.model import ContextRecord, Mark, Recording, ResidentSize, Status, TimelineBucket  # noqa: E402
 from thag_nb.runtime.contexts import (  # noqa: E402 - only once the native core is known to be there
     Allocator,
@@ -42,6 +42,7 @@ from thag_nb.runtime.tasks import (  # noqa: E402
 
 if TYPE_CHECKING:
     from os import PathLike
+    from typing import Literal
 
     from IPython.core.interactiveshell import InteractiveShell
     from matplotlib.axes import Axes
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 
     from thag_nb.notebook.widgets import Dashboard
     from thag_nb.recordings.model import SeveralWanted, Wanted
+    from thag_nb.sites.figures import Shown
+    from thag_nb.sites.flame import Flame
+    from thag_nb.sites.rows import By
 
 __all__ = [
     "Allocator",
@@ -64,10 +68,13 @@ __all__ = [
     "TaskMemoryContext",
     "ThagError",
     "TimelineBucket",
+    "collapsed_stacks",
     "compare",
     "contexts",
     "current_context",
     "dashboard",
+    "flame",
+    "lines",
     "mark",
     "plot_comparison",
     "plot_stack",
@@ -77,6 +84,7 @@ __all__ = [
     "report",
     "reset",
     "retained",
+    "speedscope",
     "start",
     "status",
     "stop",
@@ -174,6 +182,7 @@ def compare(
     before: str | int | Recording,
     after: str | int | Recording | None = None,
     *,
+    by: Literal["line"] | None = None,
     recording: Recording | None = None,
     against: Recording | None = None,
 ) -> DataFrame:
@@ -192,14 +201,29 @@ def compare(
     ``after`` and their ``difference`` in the unit that the figure ends in, missing where a name is on one side only;
     ``ratio``, after by before, missing where before is 0 as well. Bytes and counts are exact, a duration is of one run.
 
+    With `by` ``"line"``, what differs between the lines of two contexts whose lines were recorded; of two recordings,
+    those of the name whose peak differs most. One row per line and figure, the largest difference at the peak first.
+    Columns: ``name``; ``file, line, function, source`` as in `lines`, of the line as it is after; ``figure``, which is
+    ``peak_bytes``, ``live_bytes``, ``total_bytes`` or ``allocations``; ``before, after, difference, ratio``. Lines are
+    the same whose text is, or else whose number is; one that allocated nothing on a side has 0 there.
+
     Raises `UnknownContextError`; `NothingToCompareError` if there is only one context of the name; `ComparisonError` if
-    a name and a recording are compared; and `NotARecordingError`.
+    a name and a recording are compared; `NotARecordingError`; by line `NoLinesError`, and `ChoiceError` if `by` is
+    something else.
     """
     from thag_nb.comparison import differences
     from thag_nb.recordings import frames
 
     with untracked():
-        return frames.comparison_frame(differences.compare(*_sides(before, after, recording, against)))
+        sides = _sides(before, after, recording, against)
+        if by is None:
+            return frames.comparison_frame(differences.compare(*sides))
+        if by != "line":
+            raise ChoiceError("by", by, ("line", None))
+        from thag_nb.sites import changes
+
+        first, second = differences.chosen(*sides)
+        return frames.line_comparison_frame(changes.changes(sides[0], first.context_id, sides[1], second.context_id))
 
 
 def plot_comparison(
@@ -287,6 +311,74 @@ def retained(
     with untracked():
         held = walk.find(wanted, collect=collect, namespace=namespace, self_only=self_only)
         return frames.retained_frame(held)
+
+
+def lines(wanted: Wanted, by: By = "line", *, recording: Recording | None = None) -> DataFrame:
+    """Which line a context's memory was allocated in, as of now or in `recording`: one row per line of your own code.
+
+    Columns: ``context_id, name`` of the context; ``file``, a path or a cell such as ``In[3]``, ``line, function`` and
+    ``source``, the text of the line, empty if it is not known; ``through``, the function of a library that was called
+    from there, ``...`` if it was several, empty if none; ``peak_bytes``, what was live of it when the context's live
+    bytes were highest, ``live_bytes, total_bytes, allocations, frees``. All of them include what was started under the
+    context. Rows of most bytes at the peak come first, then in all. They add up to the context's own figures: what has
+    no line has a row with an empty ``file`` and line 0, whose ``function`` says what it is. `by` is
+
+    - ``"line"``: the innermost line of your own code: in no installed package, nor Python's own or thag_nb's;
+    - ``"cell"``: the outermost line in the context's own cell, or of your own code where that is not on the stack;
+    - ``"function"``, ``"file"``: all such innermost lines of one, and ``line`` is 0;
+    - ``"stack"``: the whole stack, as one more column: a tuple of (file, line, function), outermost first. It begins
+      at the cell, or at what asyncio's event loop calls.
+
+    Where none of your own code is on a stack, that is the outermost line of an installed package, or the innermost one.
+    `wanted` is a name, an id or a context: of a name the newest. Lines are recorded of tasks that ask for it, as
+    ``task("load", lines=True)`` does. Raises `UnknownContextError`, `NoLinesError`, `ChoiceError` if `by` is something
+    else, and `NotARecordingError`.
+    """
+    from thag_nb.recordings import frames
+    from thag_nb.sites import rows
+
+    with untracked():
+        return frames.lines_frame(rows.lines(_or_now(recording), wanted, by), stacks=by == "stack")
+
+
+def flame(wanted: Wanted, figure: Shown = "peak", *, recording: Recording | None = None) -> Flame:
+    """Who called whom to allocate a context's memory, as a picture: below each function those that it called.
+
+    The wider, the more bytes, with everything started under the context: ``"peak"`` are those live at its peak,
+    ``"kept"`` those that are still live, ``"total"`` all that were allocated. A notebook shows the picture with a table
+    of the largest lines; its ``svg`` can be written to a file. `wanted`, `recording` and the errors are as in `lines`;
+    `ChoiceError` if `figure` is something else.
+    """
+    from thag_nb.sites import flame
+
+    with untracked():
+        return flame.flame(_or_now(recording), wanted, figure)
+
+
+def speedscope(
+    wanted: Wanted, path: str | PathLike[str], *, recording: Recording | None = None, overwrite: bool = False
+) -> None:
+    """Write the stacks of a context for https://www.speedscope.app: JSON with three profiles, in bytes.
+
+    They are what was live at the context's peak, what is still live, and what was allocated in all. A file that thag_nb
+    wrote for speedscope is replaced; anything else only with `overwrite`. `wanted`, `recording` and the errors are as
+    in `lines`; `RecordingFileError` if `path` is something else, and OSError where the system refuses.
+    """
+    from thag_nb.sites import exports
+
+    with untracked():
+        exports.write_speedscope(_or_now(recording), wanted, path, overwrite=overwrite)
+
+
+def collapsed_stacks(wanted: Wanted, figure: Shown = "peak", *, recording: Recording | None = None) -> str:
+    """The stacks of a context as text that flamegraph.pl and its like read: a line for each, and its bytes at the end.
+
+    Frames are divided by semicolons, the outermost first. Arguments and errors are as in `flame`.
+    """
+    from thag_nb.sites import exports
+
+    with untracked():
+        return exports.collapsed(_or_now(recording), wanted, figure)
 
 
 def dashboard(recording: Recording | None = None) -> Dashboard:

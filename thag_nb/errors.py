@@ -25,6 +25,16 @@ class MarkNameError(ThagError, ValueError):
         super().__init__(f"mark name must be a str, not {_in_one_line(name)}")
 
 
+class LinesError(ThagError, ValueError):
+    """Something else where it was to be said which lines are recorded."""
+
+    def __init__(self, lines: object) -> None:
+        super().__init__(
+            "lines must be True, False, or the least size of an allocation to be told apart, such as 4096 or '4 KiB', "
+            f"not {_in_one_line(lines)}"
+        )
+
+
 class DecorationError(ThagError, TypeError):
     """A decorator above something else than a function."""
 
@@ -96,6 +106,26 @@ class AxesError(ThagError, TypeError):
     def __init__(self, axes: object, *, rule: str = "one matplotlib Axes") -> None:
         """`rule` is what they must be and are not."""
         super().__init__(f"ax must be {rule}, not {_in_one_line(axes)}; leave it out to draw a new figure")
+
+
+class NoLinesError(ThagError, LookupError):
+    """Lines of a context that was not asked to record them."""
+
+    def __init__(self, name: str, *, is_task: bool) -> None:
+        """`name` is the context's; what is no task never asks itself."""
+        task = name if is_task else "load"
+        super().__init__(
+            f"no lines of {_in_one_line(name)} were recorded; ask for them before it allocates: "
+            f"thag_nb.task({_in_one_line(task)}, lines=True)"
+        )
+
+
+class ChoiceError(ThagError, ValueError):
+    """A word for something that can be chosen, and is not among them."""
+
+    def __init__(self, argument: str, chosen: object, choices: tuple[str | None, ...]) -> None:
+        *others, last = map(repr, choices)
+        super().__init__(f"{argument} must be {', '.join(others)} or {last}, not {_in_one_line(chosen)}")
 
 
 class NotARecordingError(ThagError, TypeError):

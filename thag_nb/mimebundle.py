@@ -21,11 +21,12 @@ Row = Sequence[str]
 
 
 class Picture(NamedTuple):
-    """A picture in words and as a PNG, or a sentence that says why it could not be drawn."""
+    """A picture in words and as a PNG or an SVG, or a sentence that says why it could not be drawn."""
 
     alt: str
     png: bytes = b""
     problem: str = ""
+    svg: str = ""
 
 
 _CELL = "padding: 2px 10px; text-align: {align}; border-bottom: 1px solid #8888; white-space: "
@@ -99,6 +100,16 @@ def output(content: str) -> str:
     return f'<div class="{NO_MATHJAX}">{content}</div>'
 
 
+def stacked(above: Bundle, below: Bundle) -> Bundle:
+    """One bundle with another below it; as HTML as well if either is."""
+    both: Bundle = {"text/plain": f"{above['text/plain']}\n{below['text/plain']}"}
+    if "text/html" in above or "text/html" in below:
+        both["text/html"] = "".join(
+            one.get("text/html") or output(f"<div>{html.escape(one['text/plain'])}</div>") for one in (above, below)
+        )
+    return both
+
+
 def with_picture(above: str, picture: Picture, summary: str | None, below: str) -> Bundle:
     """HTML with a picture between what stands above and below it, the latter folded under a `summary` if there is one.
 
@@ -112,5 +123,6 @@ def with_picture(above: str, picture: Picture, summary: str | None, below: str) 
 def _image(picture: Picture) -> str:
     if picture.problem:
         return f"<div>{html.escape(picture.problem)}</div>"
-    encoded = base64.b64encode(picture.png).decode("ascii")
-    return f'<img alt="{html.escape(picture.alt)}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
+    kind, data = ("svg+xml", picture.svg.encode("utf-8")) if picture.svg else ("png", picture.png)
+    encoded = base64.b64encode(data).decode("ascii")
+    return f'<img alt="{html.escape(picture.alt)}" src="data:image/{kind};base64,{encoded}" style="max-width: 100%">'

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from figures import of
-from handmade import EMPTY, MIB, MS, SECOND, busy, context, marked, pack, recording, root
+from handmade import CELL, EMPTY, MIB, MS, SECOND, busy, charged, context, lined, marked, pack, recording, root
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from processes import python
@@ -26,6 +26,7 @@ from thag_nb import ContextRecord, Mark, Recording, ResidentSize
 from thag_nb.errors import NotARecordingError, RecordingFileError
 from thag_nb.recordings import files
 from thag_nb.recordings.frames import contexts_frame, timeline_frame
+from thag_nb.recordings.model import LinesOf, Site, SiteFigures, SourceLine
 from thag_nb.units import clean_name
 
 LARGEST = 2**63 - 1
@@ -57,7 +58,7 @@ def told(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("source", [busy(), marked(), EMPTY], ids=["busy", "marked", "empty"])
+@pytest.mark.parametrize("source", [busy(), marked(), lined(), EMPTY], ids=["busy", "marked", "lined", "empty"])
 def test_a_loaded_recording_equals_the_saved_one(tmp_path: Path, source: Recording, name: str) -> None:
     source.save(tmp_path / name)
     loaded = Recording.load(tmp_path / name)
@@ -109,6 +110,21 @@ timelines = st.lists(st.tuples(*[integers] * 5), max_size=3, unique_by=itemgette
     lambda buckets: pack(*sorted(buckets))
 )
 marks = st.builds(Mark, integers, integers, names, st.sampled_from(["mark", "collection"]), never_negative)
+figures_at = st.builds(
+    SiteFigures,
+    st.integers(9, LARGEST),
+    st.integers(-3, -1),
+    *[integers] * 4,
+    st.dictionaries(st.integers(1, 9), integers, max_size=3).map(lambda at_peaks: tuple(at_peaks.items())),
+)
+cells = st.lists(st.tuples(texts, texts), max_size=2).map(tuple)
+lines_of = st.builds(LinesOf, integers, never_negative, st.integers(-3, -1), st.booleans(), cells)
+
+
+def _in_each_other(sites: list[Site]) -> tuple[Site, ...]:
+    return tuple(site._replace(parent=place - 1) for place, site in enumerate(sites))
+
+
 recordings = st.builds(
     lambda pairs, *rest: Recording(*recording(*sorted(pairs))[:2], *rest),
     st.lists(st.tuples(records, timelines), max_size=3, unique_by=lambda pair: pair[0].context_id),
@@ -117,6 +133,9 @@ recordings = st.builds(
     integers,
     st.lists(marks, max_size=3).map(sorted).map(tuple),
     st.lists(st.builds(ResidentSize, integers, never_negative), max_size=3).map(sorted).map(tuple),
+    st.lists(st.builds(Site, st.just(-1), texts, never_negative, texts), max_size=3).map(_in_each_other),
+    st.lists(figures_at, max_size=3, unique_by=itemgetter(0, 1)).map(tuple),
+    st.lists(lines_of, max_size=3, unique_by=itemgetter(0)).map(tuple),
 )
 
 
@@ -128,7 +147,7 @@ def test_whatever_a_recording_holds_comes_back(tmp_path: Path, source: Recording
 
 
 @given(name=texts)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(name="")
 @example(name=" \u2003")
 @example(name="\u2028")
@@ -269,6 +288,77 @@ def test_a_damaged_file_of_version_1_is_told_as_such(tmp_path: Path) -> None:
     assert told(path).startswith("is a damaged recording: the columns of its contexts are not those of version 1;")
 
 
+def test_call_sites_are_a_part_of_their_own_as_documented(tmp_path: Path) -> None:
+    stack = ((CELL, 12, "<module>"), (CELL, 7, "load"))
+    source = charged(busy(), (4, stack, 4096, {4: 4096, 1: 0}), cells=((CELL, "In[3]"),), peak_site=1)
+    assert content_of(source, tmp_path / "run.json")["call_sites"] == {
+        "texts": [CELL, "<module>", "load"],
+        "sites": {"parent": [-1, 0], "file": [0, 0], "line": [12, 7], "function": [1, 2]},
+        "site_figures": {
+            "context_id": [4],
+            "site": [1],
+            "live_bytes": [4096],
+            "total_bytes": [4096],
+            "allocations": [1],
+            "frees": [0],
+            "at_peaks": [[[4, 4096], [1, 0]]],
+        },
+        "lines": {
+            "context_id": [4],
+            "least_bytes": [0],
+            "peak_site": [1],
+            "is_explained": [True],
+            "cells": [[[CELL, "In[3]"]]],
+        },
+        "source_lines": {"file": [], "line": [], "text": []},
+    }
+
+
+def test_a_recording_without_lines_has_no_part_for_them(tmp_path: Path) -> None:
+    assert "call_sites" not in content_of(marked(), tmp_path / "run.json")
+
+
+def test_a_text_is_in_the_file_once_however_many_sites_have_it(tmp_path: Path) -> None:
+    stacks = [((CELL, line, "some_function"),) for line in range(1, 1000)]
+    charged(busy(), *((4, stack, 1, {}) for stack in stacks)).save(tmp_path / "run.json")
+    text = (tmp_path / "run.json").read_text()
+    assert (text.count(CELL), text.count("some_function")) == (1, 1)
+
+
+def of_script(path: Path) -> Recording:
+    """What lines 2 and 3 of a script allocated, one of them through a library."""
+    path.write_text("import numpy as np\nx = np.zeros(9)  # mine\n\tsecond()  \n")
+    library = (np.__file__, 3, "zeros")
+    return charged(
+        busy(),
+        (4, ((str(path), 2, "<module>"), library), 9, {}),
+        (4, ((str(path), 3, "<module>"),), 9, {}),
+        (4, ((str(path), 99, "<module>"),), 9, {}),
+    )
+
+
+def test_the_text_of_lines_is_saved_only_if_it_is_asked_for(tmp_path: Path) -> None:
+    source = of_script(tmp_path / "work.py")
+    source.save(tmp_path / "without.json")
+    assert "# mine" not in (tmp_path / "without.json").read_text()
+    assert Recording.load(tmp_path / "without.json") == source
+    source.save(tmp_path / "with.json", source=True)
+    loaded = Recording.load(tmp_path / "with.json")
+    lines = [(2, "x = np.zeros(9)  # mine"), (3, "\tsecond()")]
+    assert loaded.source_lines == tuple(SourceLine(str(tmp_path / "work.py"), *line) for line in lines)
+    assert loaded._replace(source_lines=()) == source
+
+
+def test_the_text_that_came_with_a_recording_is_kept_but_not_against_anybodys_will(tmp_path: Path) -> None:
+    of_script(tmp_path / "work.py").save(tmp_path / "with.json", source=True)
+    (tmp_path / "work.py").write_text("# another text\n" * 9)
+    loaded = Recording.load(tmp_path / "with.json")
+    loaded.save(tmp_path / "again.json", source=True)
+    assert Recording.load(tmp_path / "again.json") == loaded
+    loaded.save(tmp_path / "without.json")
+    assert Recording.load(tmp_path / "without.json").source_lines == ()
+
+
 def test_one_recording_makes_one_file(tmp_path: Path) -> None:
     for name in ("one.gz", "other.gz"):
         busy().save(tmp_path / name)
@@ -299,7 +389,7 @@ def test_spaces_and_lines_between_do_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_cut_short_anywhere_is_told(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    marked().save(path)
+    lined().save(path)
     whole = path.read_bytes()
     for tenths in range(1, 10):
         path.write_bytes(whole[: len(whole) * tenths // 10])
@@ -478,6 +568,76 @@ FLAWS = {
 }
 
 
+SITES = "call_sites"
+FLAWS_OF_SITES = {
+    "of another kind": (change(SITES, []), "what its call_sites have is not what those of version 3 have"),
+    "null": (
+        lambda content: content.update({SITES: None}),
+        "what its call_sites have is not what those of version 3 have",
+    ),
+    "a table missing": (change(f"{SITES}.lines", None), "what its call_sites have is not what those of version 3 have"),
+    "texts of numbers": (change(f"{SITES}.texts.0", 5), "the texts of its call_sites are not all text"),
+    "texts no list": (change(f"{SITES}.texts", "abc"), "the texts of its call_sites are not all text"),
+    "column missing": (change(f"{SITES}.sites.line", None), "the columns of its sites are not those of version 3"),
+    "column short": (change(f"{SITES}.sites.line.0", None), "the columns of its sites are not of one length"),
+    "column no list": (change(f"{SITES}.lines.cells", 5), "cells in its lines is 5"),
+    "no such text": (change(f"{SITES}.sites.file.0", 99), "a value of file in its sites is 99"),
+    "a text below 0": (change(f"{SITES}.sites.function.1", -1), "a value of function in its sites is -1"),
+    "line below 0": (change(f"{SITES}.sites.line.1", -1), "a value of line in its sites is -1"),
+    "line broken": (change(f"{SITES}.sites.line.1", 1.5), "a value of line in its sites is 1.5"),
+    "figure true": (change(f"{SITES}.site_figures.frees.1", True), "a value of frees in its site_figures is True"),
+    "figure too large": (
+        change(f"{SITES}.site_figures.live_bytes.0", 2**63),
+        "a value of live_bytes in its site_figures is 9223372036854775808",
+    ),
+    "peaks no list": (change(f"{SITES}.site_figures.at_peaks.0", 5), "a value of at_peaks in its site_figures is 5"),
+    "peaks of one": (
+        change(f"{SITES}.site_figures.at_peaks.0", [[4]]),
+        "a value of at_peaks in its site_figures is [[4]]",
+    ),
+    "peaks of text": (
+        change(f"{SITES}.site_figures.at_peaks.0", [[4, "much"]]),
+        "a value of at_peaks in its site_figures is [[4, 'much']]",
+    ),
+    "cells of numbers": (change(f"{SITES}.lines.cells.0", [["x", 3]]), "a value of cells in its lines is [['x', 3]]"),
+    "explained by 1": (change(f"{SITES}.lines.is_explained.0", 1), "a value of is_explained in its lines is 1"),
+    "least below 0": (change(f"{SITES}.lines.least_bytes.0", -1), "a value of least_bytes in its lines is -1"),
+    "text a number": (
+        change(f"{SITES}.source_lines", {"file": [0], "line": [1], "text": [5]}),
+        "a value of text in its source_lines is 5",
+    ),
+    "a site in itself": (
+        change(f"{SITES}.sites.parent.1", 1),
+        "parent of site 1 is 1, and not the place of one before it",
+    ),
+    "a parent below -1": (
+        change(f"{SITES}.sites.parent.0", -2),
+        "parent of site 0 is -2, and not the place of one before it",
+    ),
+    "no such site": (change(f"{SITES}.site_figures.site.0", 5), "site in its site_figures is 5, and it has 5 sites"),
+    "no such word": (change(f"{SITES}.site_figures.site.0", -4), "site in its site_figures is -4, and it has 5 sites"),
+    "no such peak": (change(f"{SITES}.lines.peak_site.0", 5), "peak_site in its lines is 5, and it has 5 sites"),
+    "the peak of a later one": (
+        change(f"{SITES}.site_figures.at_peaks.0", [[5, 1]]),
+        "at_peaks of context 4 are not those of itself and of older ones, each once",
+    ),
+    "a peak twice": (
+        change(f"{SITES}.site_figures.at_peaks.0", [[4, 1], [4, 2]]),
+        "at_peaks of context 4 are not those of itself and of older ones, each once",
+    ),
+    "lines twice": (change(f"{SITES}.lines.context_id.1", 4), "lines of context 4 occur 2 times"),
+    "figures twice": (change(f"{SITES}.site_figures.site.1", 2), "figures of context 4 at site 2 occur 2 times"),
+}
+
+
+@pytest.mark.parametrize(("change", "flaw"), FLAWS_OF_SITES.values(), ids=FLAWS_OF_SITES)
+def test_call_sites_that_are_none_are_told(tmp_path: Path, change: Any, flaw: str) -> None:
+    content = content_of(lined(), tmp_path / "run.json")
+    change(content)
+    path = write(tmp_path / "run.json", content)
+    assert told(path) == f"is a damaged recording: {flaw}; save it again, or take another copy"
+
+
 @pytest.mark.parametrize(("change", "flaw"), FLAWS.values(), ids=FLAWS)
 def test_content_that_is_no_recording_is_told(tmp_path: Path, change: Any, flaw: str) -> None:
     content = content_of(marked(), tmp_path / "run.json")
@@ -591,6 +751,11 @@ def test_a_recording_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> No
     reversed_in_time = marked()._replace(resident=marked().resident[::-1])
     with pytest.raises(RecordingFileError, match="this recording: time_ns in its resident is not ascending; save it"):
         reversed_in_time.save(path)
+    no_text = lined()._replace(sites=(Site(-1, CELL, 1, None), *lined().sites[1:]))  # type: ignore[arg-type]
+    with pytest.raises(
+        RecordingFileError, match="this recording: a value of function in its sites is None; save it as"
+    ):
+        no_text.save(path)
     with pytest.raises(RecordingFileError, match="this recording: context 1 has no timeline; save it as"):
         busy()._replace(timelines={}).save(path)
     assert list(tmp_path.iterdir()) == []

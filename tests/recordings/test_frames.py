@@ -10,13 +10,15 @@ from thag_nb.errors import UnknownContextError
 from thag_nb.recordings.frames import (
     COMPARISON_COLUMNS,
     CONTEXT_COLUMNS,
+    LINES_COLUMNS,
     TIMELINE_COLUMNS,
     comparison_frame,
     contexts_frame,
+    lines_frame,
     retained_frame,
     timeline_frame,
 )
-from thag_nb.recordings.model import Difference, Held
+from thag_nb.recordings.model import Difference, Held, LineCost
 
 TEXTS = ["name", "kind", "allocator", "state"]
 
@@ -171,3 +173,38 @@ def test_a_name_that_cannot_be_encoded_is_written_so_that_it_can() -> None:
     frame = retained_frame(rows)
     assert frame.loc[0, "holder"] == r"caf\udce9"
     assert frame.loc[0, "shared_with"] == r"half \ud83d, x"
+
+
+LINE = LineCost(4, "load", "In[3]", 2, "<module>", "pd.read_csv(path)", "read_csv", 8, 2, 9, 70, 60)
+
+
+def test_lines_columns_are_the_contract() -> None:
+    columns = (
+        "context_id, name, file, line, function, source, through, peak_bytes, live_bytes, total_bytes, allocations, "
+        "frees"
+    )
+    assert list(LINES_COLUMNS) == columns.split(", ")
+    assert list(lines_frame([LINE]).columns) == columns.split(", ")
+    assert list(lines_frame([LINE], stacks=True).columns) == [*columns.split(", "), "stack"]
+
+
+def test_lines_hold_every_field_of_the_row_in_the_order_given() -> None:
+    other = LINE._replace(line=1, file="half \ud83d")
+    frame = lines_frame([LINE, other])
+    assert frame.loc[0].to_dict() == {column: getattr(LINE, column) for column in LINES_COLUMNS}
+    assert frame["line"].to_list() == [2, 1]
+    assert frame["file"][1] == "half \\ud83d"
+
+
+@pytest.mark.parametrize("rows", [[LINE], []], ids=["one", "none"])
+def test_lines_have_the_same_types_also_when_there_are_none(rows: list[LineCost]) -> None:
+    frame = lines_frame(rows, stacks=True)
+    texts = ["name", "file", "function", "source", "through"]
+    assert set(frame[texts].dtypes) == {pd.Series(["text"], dtype=str).dtype}
+    assert set(frame.drop(columns=[*texts, "stack"]).dtypes) == {np.dtype("int64")}
+    assert frame["stack"].dtype == np.dtype(object)
+
+
+def test_stacks_are_tuples() -> None:
+    stack = (("In[3]", 2, "<module>"), ("/lib/pandas.py", 7, "read_csv"))
+    assert lines_frame([LINE._replace(stack=stack), LINE], stacks=True)["stack"].to_list() == [stack, ()]

@@ -2,18 +2,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from handmade import EMPTY, MIB, MS, busy, context, marked, pack, recording
+from handmade import EMPTY, MIB, MS, busy, context, marked, pack, recording, root
 
+import thag_nb
 from thag_nb.errors import UnknownContextError
 from thag_nb.recordings.model import (
+    NO_FRAME,
+    NOT_TOLD_APART,
+    SMALLER,
     ContextRecord,
+    LinesOf,
     Mark,
     Recording,
     ResidentSize,
     SeveralWanted,
+    Site,
+    SiteFigures,
+    SourceLine,
     Status,
     TimelineBucket,
     Wanted,
+    descendants,
     pack_timeline,
     work_names,
 )
@@ -53,7 +62,20 @@ def test_the_fields_of_marks_samples_and_recordings_are_the_contract_in_order() 
     assert Mark._fields == ("time_ns", "context_id", "name", "kind", "duration_ns")
     assert ResidentSize._fields == ("time_ns", "resident_bytes")
     totals = ("taken_ns", "overhead_bytes", "dropped")
-    assert Recording._fields == ("contexts", "timelines", *totals, "marks", "resident")
+    of_sites = ("sites", "site_figures", "lines", "source_lines")
+    assert Recording._fields == ("contexts", "timelines", *totals, "marks", "resident", *of_sites)
+    figures = ("live_bytes", "total_bytes", "allocations", "frees")
+    assert Site._fields == ("parent", "file", "line", "function")
+    assert SiteFigures._fields == ("context_id", "site", *figures, "at_peaks")
+    assert LinesOf._fields == ("context_id", "least_bytes", "peak_site", "is_explained", "cells")
+    assert SourceLine._fields == ("file", "line", "text")
+    assert len({NO_FRAME, SMALLER, NOT_TOLD_APART, 0}) == 4
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_a_recording_of_no_lines_has_all_fields_and_nothing_in_those_of_lines() -> None:
+    taken = thag_nb.read()
+    assert (taken.sites, taken.site_figures, taken.lines, taken.source_lines) == ((), (), (), ())
 
 
 def test_a_recording_without_marks_and_samples_can_be_made() -> None:
@@ -211,3 +233,16 @@ def test_work_is_what_cells_and_tasks_do() -> None:
     system = context(2, "system", kind="system")
     records = (*busy().contexts[:1], system, context(3, "In[1]", kind="cell"), *busy().contexts[1:])
     assert list(work_names(busy()._replace(contexts=records))) == ["In[1]", "load", "load", "parse"]
+
+
+def test_descendants_are_below_at_any_depth_without_system() -> None:
+    odd = recording(
+        (root(), b""),
+        (context(2, "system", kind="system"), b""),
+        (context(3, "a"), b""),
+        (context(4, "b", parent_id=3), b""),
+        (context(5, "c", parent_id=4), b""),
+        (context(6, "d"), b""),
+    )
+    assert [record.name for record in descendants(odd, 3)] == ["b", "c"]
+    assert [record.name for record in descendants(odd, 1)] == ["a", "b", "c", "d"]

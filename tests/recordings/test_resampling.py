@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thag_nb.recordings.model import Recording
-from thag_nb.recordings.resampling import OTHERS_ID, Window, descendants, highs, lives, stack, window_of
+from thag_nb.recordings.resampling import OTHERS_ID, Window, highs, lives, stack, window_of
 
 
 def layered() -> Recording:
@@ -87,19 +87,6 @@ def test_a_window_that_ends_with_the_clock_has_edges_that_never_go_back() -> Non
     edges = Window(0, 2**63 - 1, 7).edges_ns
     assert edges[0] == 0
     assert (np.diff(edges) > 0).all()
-
-
-def test_descendants_are_below_at_any_depth_without_system() -> None:
-    odd = recording(
-        (root(), b""),
-        (context(2, "system", kind="system"), b""),
-        (context(3, "a"), b""),
-        (context(4, "b", parent_id=3), b""),
-        (context(5, "c", parent_id=4), b""),
-        (context(6, "d"), b""),
-    )
-    assert [record.name for record in descendants(odd, 3)] == ["b", "c"]
-    assert [record.name for record in descendants(odd, 1)] == ["a", "b", "c", "d"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 2**40)), min_size=1), st.integers(1, 50))

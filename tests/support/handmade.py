@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from thag_nb.recordings.model import ContextRecord, Mark, Recording, ResidentSize
+from thag_nb.recordings.model import SMALLER, ContextRecord, LinesOf, Mark, Recording, ResidentSize, Site, SiteFigures
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -83,6 +83,58 @@ def marked() -> Recording:
     return busy()._replace(
         marks=(Mark(700 * MS, 4, "joined", "mark", 0), Mark(900 * MS, 5, "gc 2", "collection", 5 * MS)),
         resident=(ResidentSize(0, 80 * MIB), ResidentSize(SECOND, 95 * MIB), ResidentSize(2 * SECOND, 90 * MIB)),
+    )
+
+
+Frames = tuple[tuple[str, int, str], ...]  # files, lines and functions, outermost first
+
+
+def charged(source: Recording, *charges: tuple[int, Frames | int, int, dict[int, int]], **fields: Any) -> Recording:
+    """A recording with call sites: each of a context, a stack or what there is instead, its bytes, and those at peaks.
+
+    All of the bytes are live, and were one allocation. `fields` go to the lines of each context that is charged.
+    """
+    sites: dict[tuple[int, tuple[str, int, str]], int] = {}
+    figures = []
+    for context_id, stack, size_bytes, at_peaks in charges:
+        place = stack if isinstance(stack, int) else -1
+        for frame in () if isinstance(stack, int) else stack:
+            place = sites.setdefault((place, frame), len(sites))
+        figures.append(SiteFigures(context_id, place, size_bytes, size_bytes, 1, 0, tuple(at_peaks.items())))
+    ids = dict.fromkeys(context_id for context_id, *_ in charges)
+    every = {"least_bytes": 0, "peak_site": 0, "is_explained": True, "cells": (), **fields}
+    return source._replace(
+        sites=tuple(Site(parent, *frame) for parent, frame in sites),
+        site_figures=tuple(figures),
+        lines=tuple(LinesOf(context_id, **every) for context_id in ids),
+    )
+
+
+CELL = "/tmp/ipykernel_5/1234.py"
+PANDAS = "/usr/lib/python3.13/site-packages/pandas/"
+READ = ((PANDAS + "io/parsers.py", 1026, "read_csv"), (PANDAS + "io/parsers.py", 620, "_read"))
+
+
+def lined() -> Recording:
+    """A task ``load`` of cell In[3] and, under it, ``parse``, whose lines are known but for what is below 4 KiB.
+
+    Of the peak of 13 MiB, line 2 has 8 MiB through ``read_csv``, line 6 of ``parse`` 4 MiB, small ones have 300 KiB,
+    and what is left was there before. What is live is of line 2. At the peak of ``parse``, line 6 has 3 MiB.
+    """
+    at_cell = (CELL, 2, "<module>")
+    parsing = ((CELL, 9, "<module>"), ("/home/me/parse.py", 6, "parse"))
+    in_cell = charged(
+        busy(),
+        (4, (at_cell, *READ), 2 * MIB, {4: 8 * MIB, 1: 8 * MIB}),
+        (4, SMALLER, 0, {4: 300 * KIB, 1: 0}),
+        (5, parsing, 0, {5: 3 * MIB, 4: 4 * MIB, 1: 4 * MIB}),
+        least_bytes=4096,
+        peak_site=2,
+        cells=((CELL, "In[3]"),),
+    )
+    figures = {4: {"total_bytes": 20 * MIB, "allocations": 70, "frees": 60}, 5: {"allocations": 1}}
+    return in_cell._replace(
+        contexts=tuple(record._replace(**figures.get(record.context_id, {})) for record in in_cell.contexts)
     )
 
 

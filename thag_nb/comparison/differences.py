@@ -88,6 +88,13 @@ def pair(
     return first, second
 
 
+def chosen(
+    before: Recording, after: Recording, which_before: str | int | None = None, which_after: str | int | None = None
+) -> tuple[ContextRecord, ContextRecord]:
+    """The two contexts of `pair`; with neither chosen, of the name whose peak differs most. Raises what `pair` does."""
+    return pair(before, after, _most_different(before, after) if which_before is None else which_before, which_after)
+
+
 def aligned(
     before: Recording, after: Recording, which_before: str | int | None = None, which_after: str | int | None = None
 ) -> Recording:
@@ -98,9 +105,7 @@ def aligned(
 
     Raises `UnknownContextError`, `NothingToCompareError`.
     """
-    if which_before is None:
-        which_before = _most_different(before, after)
-    first, second = pair(before, after, which_before, which_after)
+    first, second = chosen(before, after, which_before, which_after)
     same, name = first.name == second.name, cut(first.name, NAME_LETTERS - len(" (before)"))
     records = (
         _at_start(first, 1, f"{name} (before)" if same else first.name),

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from thag_nb.recordings.model import ContextRecord, Recording, SeveralWanted, Wanted, curve_in_words
-from thag_nb.recordings.resampling import descendants, peak_ns
+from thag_nb.recordings.model import (
+    ContextRecord,
+    Recording,
+    SeveralWanted,
+    Wanted,
+    curve_in_words,
+    descendants,
+)
+from thag_nb.recordings.resampling import peak_ns
 from thag_nb.units import format_bytes, format_duration, short
 
 NOTHING = "Nothing has been recorded yet."

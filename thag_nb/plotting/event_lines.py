@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from thag_nb.palette import GREY
 from thag_nb.plotting.axes import Clock
 from thag_nb.plotting.text import Words, write
-from thag_nb.recordings.model import ContextRecord, Mark, Recording
-from thag_nb.recordings.resampling import descendants
+from thag_nb.recordings.model import ContextRecord, Mark, Recording, descendants
 from thag_nb.units import short
 
 AFTER, BEFORE = 2.0, -2.0  # on which side of its line a name stands, and how far in points

@@ -19,7 +19,7 @@ from thag_nb.plotting.axes import DASHES, LABEL_POINTS, Clock, axes_for, check_a
 from thag_nb.plotting.event_lines import EventArtists, draw_collections, draw_event_lines, mark_lines, start_lines
 from thag_nb.plotting.text import Boxes, Words, arrange, write, write_note
 from thag_nb.recordings import resampling
-from thag_nb.recordings.model import ContextRecord, Recording, Wanted, is_work, work_names
+from thag_nb.recordings.model import ContextRecord, Recording, Wanted, descendants, is_work, work_names
 from thag_nb.units import KEY_LETTERS, format_bytes, short
 
 # Dark dashes on a light line: one of the two is seen on any page and on any area.
@@ -135,7 +135,7 @@ def _draw(axes: Axes, recording: Recording, top: ContextRecord, stack: resamplin
 def _areas(recording: Recording, top: ContextRecord, stack: resampling.Stack) -> list[_Area]:
     looks = styles(work_names(recording))
     records = {record.context_id: record for record in recording.contexts}
-    count = len(resampling.descendants(recording, top.context_id)) - len(stack.layers) + 2
+    count = len(descendants(recording, top.context_id)) - len(stack.layers) + 2
     bottom = np.zeros(stack.window.columns, np.int64)
     areas = []
     for layer in stack.layers:

@@ -20,6 +20,20 @@ marks and samples ascend, and so does ``start_ns`` in each timeline, of which no
 written as contexts and marks have them, not empty and of one line, and what else a file has is cleaned in the same way
 when it is read. Neither ``resident_bytes`` nor ``duration_ns`` of a mark is below 0.
 
+A recording that knows lines has ``call_sites`` as well; any other has no such part::
+
+    {"texts": ["/home/me/load.py", "load", "main"],
+     "sites": {"parent": [-1, 0], "file": [0, 0], "line": [12, 7], "function": [2, 1]},
+     "site_figures": {"context_id": [3], "site": [1], ..., "at_peaks": [[[3, 4096], [1, 0]]]},
+     "lines": {"context_id": [3], ..., "cells": [[["/tmp/ipykernel_5/1.py", "In[3]"]]]},
+     "source_lines": {"file": [0], "line": [7], "text": ["    rows = list(read())"]}}
+
+Its tables have a list for each field of `Site`, `SiteFigures`, `LinesOf` and `SourceLine`; a ``file``, and the
+``function`` of a site, is the place of a text among ``texts``. ``source_lines`` has rows only if somebody asked for the
+text of lines to be saved. A ``parent`` comes before its site; ``site`` and ``peak_site`` are places among the sites, or
+-1 to -3. A context has its lines once, and figures once at a site; ``at_peaks`` names the context itself and older
+ones, each once. No ``line`` and no ``least_bytes`` is below 0.
+
 Version 1 had neither ``marks`` nor ``resident``: it is read as a recording that has none. Those before 3 do not
 tell what peaks were made up of, nor where bytes were asked for: the last six fields of a context are 0 then.
 """
@@ -36,22 +50,23 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from operator import le, lt
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 from thag_nb.errors import RecordingFileError
-from thag_nb.units import clean_name
+from thag_nb.recordings import call_sites, tables
+from thag_nb.recordings.tables import Rows, is_integer
 
 FORMAT = "thag_nb recording"
 VERSION = 3
 
-Rows: TypeAlias = Mapping[str, Any]  # the named tuples that a recording holds in rows, each by its field of `Recording`
 _RecordingType = TypeVar("_RecordingType")
 
 _TOTALS = ("taken_ns", "overhead_bytes", "dropped")
 _TIMELINE_COLUMNS = ("context_id", "buckets")
+_CALL_SITES = "call_sites"  # the part that not every file has
 _BUCKET = struct.Struct("<q32x")  # in a file; of its five integers, start_ns
 _SINCE = {"contexts": 1, "marks": 2, "resident": 2}  # the version that had these rows first
 _FIELDS_SINCE = {
@@ -133,8 +148,9 @@ def load(recording_type: Callable[..., _RecordingType], rows: Rows, path: str | 
     timelines = content["timelines"]
     return recording_type(
         timelines=dict(zip(timelines["context_id"], map(_unpacked, timelines["buckets"]), strict=True)),
-        **{table: _rows(content[table], rows[table]) for table in _tables(content["version"])},
+        **{table: tables.rows(content[table], rows[table]) for table in _tables(content["version"])},
         **{total: content[total] for total in _TOTALS},
+        **(call_sites.parts(content[_CALL_SITES], rows) if _CALL_SITES in content else {}),
     )
 
 
@@ -221,34 +237,18 @@ def _fields(row_type: Any, version: int) -> tuple[str, ...]:
 
 def _content(recording: Any, rows: Rows) -> dict[str, Any]:
     """A recording as a file holds it. What it is comes first: it is known by that."""
+    section = call_sites.content(recording, rows)
     return {
         "format": FORMAT,
         "version": VERSION,
         **{total: getattr(recording, total) for total in _TOTALS},
-        **{table: _columns(getattr(recording, table), rows[table]) for table in _tables(VERSION)},
+        **{table: tables.columns(getattr(recording, table), rows[table]) for table in _tables(VERSION)},
         "timelines": {
             "context_id": list(recording.timelines),
             "buckets": [_packed(buckets) for buckets in recording.timelines.values()],
         },
+        **({} if section is None else {_CALL_SITES: section}),
     }
-
-
-def _columns(records: tuple[Any, ...], row_type: Any) -> dict[str, list[Any]]:
-    return {
-        field: [_cleaned(row[index]) if field == "name" else row[index] for row in records]
-        for index, field in enumerate(row_type._fields)
-    }
-
-
-def _cleaned(name: Any) -> Any:
-    """A name as a context or a mark has it; what is no text is a flaw, and told as such."""
-    return clean_name(name) if isinstance(name, str) else name
-
-
-def _rows(columns: dict[str, list[Any]], row_type: Any) -> tuple[Any, ...]:
-    known = filter(columns.__contains__, row_type._fields)
-    ordered = (map(clean_name, columns[field]) if field == "name" else columns[field] for field in known)
-    return tuple(row_type(*row) for row in zip(*ordered, strict=True))
 
 
 def _packed(buckets: bytes) -> str:
@@ -278,7 +278,7 @@ def _parsed(name: str, text: bytes) -> dict[str, Any]:
 
 
 def _check_version(name: str, version: Any) -> None:
-    if not _is_integer(version) or version < 1:
+    if not is_integer(version) or version < 1:
         raise _damaged(name, f"its version is {reprlib.repr(version)}")
     if version > VERSION:
         problem = f"is a recording of version {version}, and this thag_nb reads versions up to {VERSION}"
@@ -295,29 +295,19 @@ def _damaged(name: str, flaw: str) -> RecordingFileError:
 def _flaw(content: dict[str, Any], rows: Rows) -> str | None:
     """What keeps content from being a recording of its version, or None."""
     for total in _TOTALS:
-        if not _is_integer(content.get(total)):
+        if not is_integer(content.get(total)):
             return f"its {total} is {reprlib.repr(content.get(total))}"
     version = content["version"]
     fields = {table: _fields(rows[table], version) for table in _tables(version)} | {"timelines": _TIMELINE_COLUMNS}
     for table in fields:
-        flaw = _table_flaw(table, content.get(table), fields[table], version)
+        flaw = tables.flaw(table, content.get(table), fields[table], version, _fits)
         if flaw is not None:
             return flaw
-    return _ids_flaw(content["contexts"], content["timelines"]["context_id"]) or _times_flaw(content)
-
-
-def _table_flaw(name: str, table: object, fields: tuple[str, ...], version: int) -> str | None:
-    if not isinstance(table, dict) or set(table) != set(fields):
-        return f"the columns of its {name} are not those of version {version}"
-    for field in fields:
-        if not isinstance(table[field], list):
-            return f"{field} in its {name} is {reprlib.repr(table[field])}"
-        wrong = [value for value in table[field] if not _fits(name, field, value)]
-        if wrong:
-            return f"a value of {field} in its {name} is {reprlib.repr(wrong[0])}"
-    if len({len(column) for column in table.values()}) > 1:
-        return f"the columns of its {name} are not of one length"
-    return None
+    return (
+        _ids_flaw(content["contexts"], content["timelines"]["context_id"])
+        or _times_flaw(content)
+        or (call_sites.flaw(content[_CALL_SITES], rows, version) if _CALL_SITES in content else None)
+    )
 
 
 def _ids_flaw(contexts: dict[str, list[Any]], timelines: list[int]) -> str | None:
@@ -356,11 +346,7 @@ def _fits(table: str, field: str, value: object) -> bool:
         return isinstance(value, str)
     if field == "buckets":
         return _is_timeline(value)
-    return _is_integer(value) and ((table, field) not in _NEVER_NEGATIVE or value >= 0)
-
-
-def _is_integer(value: object) -> TypeGuard[int]:
-    return type(value) is int and -(2**63) <= value < 2**63
+    return is_integer(value) and ((table, field) not in _NEVER_NEGATIVE or value >= 0)
 
 
 def _is_timeline(text: Any) -> bool:

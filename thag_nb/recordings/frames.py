@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Index, Series, array
 
-from thag_nb.recordings.model import ContextRecord, Difference, Held, Recording, SeveralWanted
+from thag_nb.recordings.model import ContextRecord, Difference, Held, LineCost, LineDifference, Recording, SeveralWanted
 from thag_nb.recordings.resampling import BUCKET_FIELDS, bucket_rows
 from thag_nb.units import visible
 
@@ -18,6 +18,10 @@ CONTEXT_COLUMNS = ContextRecord._fields[1:]  # the first is the index
 TIMELINE_COLUMNS = ("time", "context_id", "name", "low_bytes", "high_bytes", "live_bytes", "self_live_bytes")
 RETAINED_COLUMNS = Held._fields
 COMPARISON_COLUMNS = Difference._fields
+LINES_COLUMNS = LineCost._fields[:-1]  # the last is of stacks
+LINE_COMPARISON_COLUMNS = LineDifference._fields
+_LINE_COMPARISON_TEXTS = ("name", "file", "function", "source", "figure")
+_LINES_TEXTS = ("name", "file", "function", "source", "through")
 
 
 def contexts_frame(recording: Recording) -> DataFrame:
@@ -89,6 +93,39 @@ def comparison_frame(rows: Iterable[Difference]) -> DataFrame:
         columns[column] = array([getattr(row, column) for row in differences], dtype="Int64")
     columns["ratio"] = np.array([row.ratio for row in differences], dtype=np.float64)  # None becomes NaN
     return DataFrame(columns, columns=list(COMPARISON_COLUMNS))
+
+
+def lines_frame(rows: Iterable[LineCost], *, stacks: bool = False) -> DataFrame:
+    """What was allocated where: one row each, in the order given.
+
+    The columns are `LINES_COLUMNS`, with the meanings of `LineCost`: text for ``name, file, function, source,
+    through``, int64 for the rest. With `stacks`, ``stack`` has tuples of file, line and function, outermost first. No
+    rows give the same types.
+    """
+    costs = tuple(rows)
+    columns: dict[str, object] = {
+        column: (_texts if column in _LINES_TEXTS else _integers)(getattr(cost, column) for cost in costs)
+        for column in LINES_COLUMNS
+    }
+    if stacks:
+        columns["stack"] = Series([cost.stack for cost in costs], dtype=object)
+    return DataFrame(columns)
+
+
+def line_comparison_frame(rows: Iterable[LineDifference]) -> DataFrame:
+    """What differs between the lines of two contexts: one row per line and figure, in the order given.
+
+    The columns are `LINE_COMPARISON_COLUMNS`, with the meanings of `LineDifference`: text for ``name, file, function,
+    source, figure``; int64 for ``line, before, after, difference``; float64 for ``ratio``, NaN where there is none. No
+    rows give the same types.
+    """
+    differences = tuple(rows)
+    columns: dict[str, object] = {
+        column: (_texts if column in _LINE_COMPARISON_TEXTS else _integers)(getattr(row, column) for row in differences)
+        for column in LINE_COMPARISON_COLUMNS[:-1]
+    }
+    columns["ratio"] = np.array([row.ratio for row in differences], dtype=np.float64)  # None becomes NaN
+    return DataFrame(columns, columns=list(LINE_COMPARISON_COLUMNS))
 
 
 _NO_BUCKETS = np.empty((0, BUCKET_FIELDS), dtype=np.int64)

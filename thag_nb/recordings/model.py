@@ -193,6 +193,59 @@ class LinesOf(NamedTuple):
     cells: tuple[tuple[str, str], ...]
 
 
+class SourceLine(NamedTuple):
+    """The text of a line of the user's code, without the line break; ``file`` is as a `Site` has it."""
+
+    file: str
+    line: int
+    text: str
+
+
+class LineCost(NamedTuple):
+    """What a context, with everything below it, was charged for at one line, function, file or stack of the user's.
+
+    ``context_id`` and ``name`` are the context's. ``file`` is a path, or a cell such as ``In[3]``; ``function`` is the
+    one that the line is in, and ``source`` its text, empty if it is not known. ``through`` is the function of a library
+    that was called from there, ``...`` if it was several, empty if none. What has no line has a row with an empty
+    ``file`` whose ``function`` says in words what it is. ``peak_bytes`` is what was live of it when the context's live
+    bytes were highest. ``stack`` are files, lines and functions, outermost first, of a row that is of one stack.
+    """
+
+    context_id: int
+    name: str
+    file: str
+    line: int
+    function: str
+    source: str
+    through: str
+    peak_bytes: int
+    live_bytes: int
+    total_bytes: int
+    allocations: int
+    frees: int
+    stack: tuple[tuple[str, int, str], ...] = ()
+
+
+class LineDifference(NamedTuple):
+    """One figure of a line, before and after.
+
+    ``name`` is as in `Difference`. ``file``, ``line``, ``function`` and ``source`` are as in `LineCost`, of the line as
+    it is after; as it was before if it allocated nothing any more. ``figure`` is a field of `LineCost`. A line that
+    allocated nothing on one side has 0 there; ``ratio`` is after by before, None where before is 0.
+    """
+
+    name: str
+    file: str
+    line: int
+    function: str
+    source: str
+    figure: str
+    before: int
+    after: int
+    difference: int
+    ratio: float | None
+
+
 class Recording(NamedTuple):
     """All contexts at one moment, oldest first, the root leading.
 
@@ -206,6 +259,7 @@ class Recording(NamedTuple):
 
     ``sites``, ``site_figures`` and ``lines`` are of the contexts whose lines are recorded. What the figures of a
     context and those below it do not sum up to was allocated before, or without the GIL, and has no line.
+    ``source_lines`` is empty but in a recording that was saved with its source: then it is all that is known of it.
     """
 
     contexts: tuple[ContextRecord, ...]
@@ -218,6 +272,7 @@ class Recording(NamedTuple):
     sites: tuple[Site, ...] = ()
     site_figures: tuple[SiteFigures, ...] = ()
     lines: tuple[LinesOf, ...] = ()
+    source_lines: tuple[SourceLine, ...] = ()
 
     def __repr__(self) -> str:
         """One line: how many contexts, when, and what is live."""
@@ -275,22 +330,27 @@ class Recording(NamedTuple):
         numbers = iter(memoryview(buckets).cast("q"))
         return tuple(map(TimelineBucket, *[numbers] * len(TimelineBucket._fields)))
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, source: bool = False, overwrite: bool = False) -> None:
         """Keep the recording in a file, for `load`: JSON, compressed if the name ends in ``.gz``.
 
         The file is written whole or not at all. One that holds a recording is replaced; anything else only with
-        `overwrite`. The format is told in ``thag_nb/recordings/files.py``.
+        `overwrite`. Of the user's code it holds the names of files and functions and the numbers of lines, where lines
+        were recorded; their text only with `source`. The format is told in ``thag_nb/recordings/files.py``.
 
         Raises `RecordingFileError` if `path` is something else, and OSError where the system refuses.
         """
-        from thag_nb.recordings import files  # only now: importing thag_nb does without JSON
+        from thag_nb.recordings import files, own_code  # only now: importing thag_nb does without JSON
 
         with _Files.around():
-            files.save(self, _ROWS, path, overwrite=overwrite)
+            texts = own_code.source_lines(self) if source else ()
+            kept = self._replace(source_lines=tuple(SourceLine(*text) for text in texts))
+            files.save(kept, _ROWS, path, overwrite=overwrite)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Recording:
-        """The recording that `save` kept in a file, equal to the one that was saved. Nothing needs to be recording.
+        """The recording that `save` kept in a file, equal to the one that was saved but for the text of lines.
+
+        Nothing needs to be recording.
 
         Raises `RecordingFileError` if the file is damaged, something else or of a newer version, FileNotFoundError if
         there is none, and OSError where the system refuses.
@@ -301,7 +361,26 @@ class Recording(NamedTuple):
             return files.load(Recording, _ROWS, path)
 
 
-_ROWS: Mapping[str, type[tuple[Any, ...]]] = {"contexts": ContextRecord, "marks": Mark, "resident": ResidentSize}
+_ROWS: Mapping[str, type[tuple[Any, ...]]] = {
+    "contexts": ContextRecord,
+    "marks": Mark,
+    "resident": ResidentSize,
+    "sites": Site,
+    "site_figures": SiteFigures,
+    "lines": LinesOf,
+    "source_lines": SourceLine,
+}
+
+
+def descendants(recording: Recording, context_id: int) -> list[ContextRecord]:
+    """All contexts that were started under one, however deep, oldest first."""
+    above = {context_id}
+    below = []
+    for record in recording.contexts:  # parents come before children
+        if record.parent_id in above and record.kind != "system":
+            above.add(record.context_id)
+            below.append(record)
+    return below
 
 
 def is_work(record: ContextRecord) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from thag_nb.recordings.model import ContextRecord, Recording, TimelineBucket
+from thag_nb.recordings.model import ContextRecord, Recording, TimelineBucket, descendants
 
 OTHERS_ID = 0  # what stands for all contexts that have no layer of their own
 COLUMNS = 600
@@ -95,17 +95,6 @@ def peak_ns(recording: Recording, record: ContextRecord) -> int:
     """
     rows = bucket_rows(recording, record.context_id)
     return int(rows[rows[:, _HIGH].argmax(), _START]) if len(rows) else record.started_ns
-
-
-def descendants(recording: Recording, context_id: int) -> list[ContextRecord]:
-    """All contexts that were started under one, however deep, oldest first."""
-    above = {context_id}
-    below = []
-    for record in recording.contexts:  # parents come before children
-        if record.parent_id in above and record.kind != "system":
-            above.add(record.context_id)
-            below.append(record)
-    return below
 
 
 def highs(recording: Recording, record: ContextRecord, window: Window) -> NDArray[np.int64]:

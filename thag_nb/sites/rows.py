@@ -1,0 +1,198 @@
+"""What call sites allocated, folded into rows: by line, cell, function, file or stack.
+
+Sums are exact: the rows of a context add up to its figures, as what its sites do not explain is a row as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import Literal, NamedTuple
+
+from thag_nb.errors import ChoiceError, NoLinesError
+from thag_nb.recordings.model import (
+    NO_FRAME,
+    NOT_TOLD_APART,
+    SMALLER,
+    ContextRecord,
+    LineCost,
+    LinesOf,
+    Recording,
+    Wanted,
+    descendants,
+)
+from thag_nb.recordings.own_code import source_of
+from thag_nb.sites.stacks import (
+    Frame,
+    Stack,
+    called_through,
+    cells_of,
+    function_around,
+    innermost_own,
+    names_of_files,
+    outermost_own,
+    stack_of,
+)
+from thag_nb.units import format_bytes
+
+By = Literal["line", "cell", "function", "file", "stack"]
+BY = ("line", "cell", "function", "file", "stack")
+SEVERAL = "..."
+
+_BEFORE = NOT_TOLD_APART - 1  # no site at all: allocated before, or without the GIL
+
+
+class Figures(NamedTuple):
+    """Bytes live at the context's peak, live and allocated, and how many allocations and frees."""
+
+    peak_bytes: int
+    live_bytes: int
+    total_bytes: int
+    allocations: int
+    frees: int
+
+
+class Place(NamedTuple):
+    """Where a call site is told of: a frame of its stack, and what of a library was called from there."""
+
+    frame: Frame
+    through: str
+    stack: Stack
+
+
+_Charge = tuple[Place, Figures]
+_NOTHING = Figures(0, 0, 0, 0, 0)
+
+
+def lines(recording: Recording, wanted: Wanted, by: By = "line") -> tuple[LineCost, ...]:
+    """What a context, with everything below it, allocated where: those of most bytes at its peak first, then in all.
+
+    Raises `UnknownContextError`, `NoLinesError` if its lines were not recorded, and `ChoiceError` if `by` is unknown.
+    """
+    if by not in BY:
+        raise ChoiceError("by", by, BY)
+    record = recording.find(wanted)
+    known = _lines_of(recording, record)
+    place_of = _places(recording, known.context_id, by)
+    folded: dict[object, list[_Charge]] = {}
+    for site, figures in _charged(recording, record, known).items():
+        place = place_of(site)
+        folded.setdefault(site if site < 0 else _key(place, by), []).append((place, figures))
+    rows = _rows(recording, record, folded.values(), by)
+    return tuple(
+        sorted(rows, key=lambda row: (-row.peak_bytes, -row.total_bytes, row.file, row.line, row.function, row.stack))
+    )
+
+
+def place_of_peak(recording: Recording, wanted: Wanted) -> LineCost | None:
+    """The row by line in which the context's live bytes were highest; None if that was at no line.
+
+    Raises `UnknownContextError` and `NoLinesError`.
+    """
+    record = recording.find(wanted)
+    known = _lines_of(recording, record)
+    if known.peak_site < 0:
+        return None
+    frame = _places(recording, record.context_id, "line")(known.peak_site).frame
+    file = names_of_files(recording, record.context_id).get(frame.file, frame.file)
+    return next((row for row in lines(recording, wanted) if (row.file, row.line) == (file, frame.line)), None)
+
+
+def _lines_of(recording: Recording, record: ContextRecord) -> LinesOf:
+    known = next((lines for lines in recording.lines if lines.context_id == record.context_id), None)
+    if known is None:
+        raise NoLinesError(record.name, is_task=record.kind == "task")
+    return known
+
+
+# Figures
+
+
+def _charged(recording: Recording, record: ContextRecord, known: LinesOf) -> dict[int, Figures]:
+    """What was charged at each site, to the context and those below it, and what is left of the context's figures."""
+    ids = _with_below(recording, record.context_id)
+    sums: dict[int, Figures] = {}
+    for row in recording.site_figures:
+        if row.context_id in ids:
+            peak_bytes = dict(row.at_peaks).get(record.context_id, 0)
+            figures = Figures(peak_bytes, row.live_bytes, row.total_bytes, row.allocations, row.frees)
+            sums[row.site] = _sum((sums.get(row.site, _NOTHING), figures))
+    whole = Figures(*(getattr(record, figure) for figure in Figures._fields))
+    left = Figures(*(all_ - part for all_, part in zip(whole, _sum(sums.values()), strict=True)))
+    if not known.is_explained:
+        sums[NOT_TOLD_APART] = _sum((sums.get(NOT_TOLD_APART, _NOTHING), _NOTHING._replace(peak_bytes=left.peak_bytes)))
+        left = left._replace(peak_bytes=0)
+    return {site: figures for site, figures in (sums | {_BEFORE: left}).items() if any(figures)}
+
+
+def _with_below(recording: Recording, context_id: int) -> set[int]:
+    return {context_id, *(below.context_id for below in descendants(recording, context_id))}
+
+
+def _sum(several: Iterable[Figures]) -> Figures:
+    return Figures(*map(sum, zip(*several, strict=True))) if (several := tuple(several)) else _NOTHING
+
+
+# Places
+
+
+def _places(recording: Recording, context_id: int, by: By) -> Callable[[int], Place]:
+    """What tells the place of a site: its frame that counts, or in words what has none."""
+    cells = cells_of(recording, context_id)
+    choose = outermost_own if by == "cell" else innermost_own
+    ids = _with_below(recording, context_id)
+    smaller = max(lines.least_bytes for lines in recording.lines if lines.context_id in ids)
+    words = {
+        NO_FRAME: "where no Python ran",
+        SMALLER: f"smaller than {format_bytes(smaller)}",
+        NOT_TOLD_APART: "not told apart",
+        _BEFORE: "before, or without the GIL",
+    }
+
+    def place_of(site: int) -> Place:
+        if site < 0:
+            return Place(Frame("", 0, words[site]), "", ())
+        stack = stack_of(recording.sites, site, cells)
+        depth = choose(stack, cells)
+        file, line, function = stack[depth]
+        return Place(Frame(file, line, function_around(function)), called_through(stack, depth), stack)
+
+    return place_of
+
+
+def _key(place: Place, by: By) -> object:
+    """What sites of one row have in common."""
+    file, line, function = place.frame
+    return {"line": (file, line), "cell": (file, line), "function": (file, function), "file": file}.get(by, place.stack)
+
+
+# Rows
+
+
+def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Charge]], by: By) -> Iterable[LineCost]:
+    names = names_of_files(recording, record.context_id)
+    source = source_of(recording)
+    has_line, has_stack = by in ("line", "cell", "stack"), by == "stack"
+    for charges in folded:
+        largest, _ = max(charges, key=itemgetter(1))
+        file, line, function = largest.frame
+        yield LineCost(
+            record.context_id,
+            record.name,
+            names.get(file, file),
+            line if has_line else 0,
+            "" if by == "file" and file else function,
+            source(file, line).strip() if has_line else "",
+            _one_of({place.through for place, _ in charges}),
+            *_sum(figures for _, figures in charges),
+            _shown(largest.stack, names) if has_stack else (),
+        )
+
+
+def _shown(stack: Stack, names: dict[str, str]) -> tuple[tuple[str, int, str], ...]:
+    return tuple((names.get(file, file), line, function) for file, line, function in stack)
+
+
+def _one_of(functions: set[str]) -> str:
+    several = sorted(functions - {""})
+    return several[0] if len(several) == 1 else SEVERAL if several else ""

@@ -1,0 +1,102 @@
+"""Call sites as stacks, and the frame of a stack that a person can do something about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+from typing import NamedTuple
+
+from thag_nb.recordings.model import Recording, Site
+from thag_nb.recordings.own_code import is_installed, is_library, is_own
+
+_COMPREHENSION = re.compile(r"(\.<locals>)?\.?<(listcomp|setcomp|dictcomp|genexpr)>$")
+_IMPORTING = "<frozen importlib"
+_CALLBACK = "Handle._run"  # of asyncio's event loop, in:
+_EVENTS = "asyncio/events.py"
+
+
+class Frame(NamedTuple):
+    """A line of a function that runs."""
+
+    file: str
+    line: int
+    function: str
+
+
+Stack = tuple[Frame, ...]  # the outermost first
+
+
+def stack_of(sites: tuple[Site, ...], place: int, cells: Container[str]) -> Stack:
+    """The stack of the site at a place, from where the user's work begins.
+
+    That is the first frame in one of these cells, or what an event loop of asyncio calls back; else all of it.
+    """
+    frames = []
+    while place >= 0:
+        place, file, line, function = sites[place]
+        frames.append(Frame(file, line, function))
+    return _from_its_base(tuple(reversed(frames)), cells)
+
+
+def _from_its_base(stack: Stack, cells: Container[str]) -> Stack:
+    for depth, frame in enumerate(stack):
+        if frame.file in cells:
+            return stack[depth:]
+    callbacks = [depth for depth, frame in enumerate(stack[:-1]) if _calls_back(frame)]
+    return stack[callbacks[-1] + 1 :] if callbacks else stack
+
+
+def _calls_back(frame: Frame) -> bool:
+    return frame.function == _CALLBACK and frame.file.endswith(_EVENTS)
+
+
+def innermost_own(stack: Stack, cells: Container[str]) -> int:
+    """Which frame of a stack is the innermost of the user's own code.
+
+    Without any, it is the outermost of an installed package, such as what somebody gave to a thread, or the innermost.
+    """
+    own = _own(stack, cells)
+    return own[-1] if own else _without_own(stack)
+
+
+def outermost_own(stack: Stack, cells: Container[str]) -> int:
+    """Which frame of a stack is the outermost in one of the cells, or of the user's own code if none is."""
+    own = [depth for depth, frame in enumerate(stack) if frame.file in cells] or _own(stack, cells)
+    return own[0] if own else _without_own(stack)
+
+
+def _own(stack: Stack, cells: Container[str]) -> list[int]:
+    own = [depth for depth, frame in enumerate(stack) if frame.file in cells or is_own(frame.file)]
+    if own or not stack or is_library(stack[0].file):
+        return own
+    # Made by a program, or what `python -c` was given: the user's if all began in it.
+    return [depth for depth, frame in enumerate(stack) if frame.file == stack[0].file]
+
+
+def _without_own(stack: Stack) -> int:
+    installed = (depth for depth, frame in enumerate(stack) if is_installed(frame.file))
+    return next(installed, len(stack) - 1)
+
+
+def called_through(stack: Stack, depth: int) -> str:
+    """The outermost function of a library that was called from a frame, or ``import``; empty if there is none."""
+    library = next((frame for frame in stack[depth + 1 :] if is_library(frame.file)), None)
+    if library is None:
+        return ""
+    return "import" if library.file.startswith(_IMPORTING) else library.function
+
+
+def function_around(function: str) -> str:
+    """The function that a comprehension stands in, which has a frame of its own before 3.12; else the same."""
+    return _COMPREHENSION.sub("", function) or "<module>"
+
+
+def cells_of(recording: Recording, context_id: int) -> dict[str, str]:
+    """What each file of the context's own cell is known as."""
+    return {file: name for lines in recording.lines if lines.context_id == context_id for file, name in lines.cells}
+
+
+def names_of_files(recording: Recording, context_id: int) -> dict[str, str]:
+    """What files are known as: those of the context's own cell as such, others by the newest cell that has them."""
+    newest = {file: name for lines in recording.lines for file, name in lines.cells}
+    return newest | cells_of(recording, context_id)
