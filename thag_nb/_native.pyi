@@ -315,8 +315,8 @@ def read(
 def lines_begin(context_id: int, least_bytes: int, /) -> bool:
     """Record the call sites of a context, and of all that is started under it, for blocks of at least so many bytes.
 
-    False without memory for it. Raises ValueError for one that is not recorded, for the root, and if something was
-    started under it already.
+    False without memory for it, or where `stack_here` is empty. Raises ValueError for one that is not recorded, for the
+    root, and if something was started under it already.
     """
 
 def lines_release() -> None:
@@ -326,7 +326,10 @@ def lines_release() -> None:
     """
 
 def stack_here() -> list[tuple[str, int, str]]:
-    """The frames that run, as allocations are charged with them: file, line, function; the innermost first."""
+    """The frames that run, as allocations are charged with them: file, line, function; the innermost first.
+
+    Empty if the interpreter says that its frames are not as they were when this was compiled.
+    """
 
 def allocated_at(address: int, /) -> list[tuple[str, int, str]] | None:
     """The same of a recorded block, when it was allocated; None if its context records no lines."""

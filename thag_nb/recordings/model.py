@@ -442,6 +442,7 @@ class Status(NamedTuple):
     ``forgotten_bytes`` were live when the dispatcher stopped and are no longer followed since it started again.
     ``given_back`` counts contexts that had ended, held nothing and are not kept any more, as there were very many: what
     they cost is still in the figures of those above them.
+    ``untold_sites`` counts allocations whose lines could not be told apart, as there were too many call sites.
     ``cleaned_names`` counts names that were given with what cannot be shown in them, or too long, and were mended.
     """
 
@@ -459,6 +460,7 @@ class Status(NamedTuple):
     coarse_buckets: int
     reattached: int
     given_back: int
+    untold_sites: int
     forgotten_bytes: int
     cleaned_names: int
     seen: str

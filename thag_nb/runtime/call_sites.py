@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from operator import index
 
 from thag_nb import _native
@@ -11,6 +12,7 @@ from thag_nb.units import bytes_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import FrameType
 
     from thag_nb.recordings.model import LinesOf, Recording, Site
 
@@ -26,6 +28,7 @@ _LINE_MAGIC = "InteractiveShell.run_line_magic"
 
 class _Asked:
     times = 0
+    problem: str | None = None
 
 
 # Since the last reset, by the context of a cell: the files of its code, each with what people know it as.
@@ -54,9 +57,35 @@ def lines_from(least_bytes: int | None) -> Lines:
 
 
 def record(context_id: int, least_bytes: int) -> None:
-    """Record the lines that allocate in a context that nobody has entered yet, where lines are available."""
+    """Record the lines that allocate in a context that nobody has entered yet; `problem` says if they are not."""
+    if not _Asked.times:
+        _Asked.problem = _why_not()
     _Asked.times += 1
-    _native.lines_begin(context_id, least_bytes)
+    if _Asked.problem is None and not _native.lines_begin(context_id, least_bytes):
+        _Asked.problem = "lines were not recorded for lack of memory"
+
+
+def problem() -> str | None:
+    """Why lines that somebody asked for are not recorded, or None."""
+    return _Asked.problem
+
+
+def _why_not() -> str | None:
+    """Why they cannot be recorded here, or None: found out by trying."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return "lines are not recorded while Python runs without its GIL"
+    ours, pythons = _native.stack_here(), _frames(sys._getframe())
+    enough = 100  # of a deep stack, the middle is left out
+    return None if ours[:enough] == pythons[:enough] else "lines are not recorded: this Python's frames are not known"
+
+
+def _frames(frame: FrameType | None) -> list[tuple[str, int, str]]:
+    """What a frame and its callers are called: file, line, function."""
+    found = []
+    while frame is not None:
+        found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+        frame = frame.f_back
+    return found
 
 
 def asked() -> int:

@@ -175,7 +175,11 @@ def _notes(reached: dict[str, str], recording: bool, health: dict[str, int]) -> 
             "threads are followed because Python hands them their starter's contextvars (thread_inherit_context); "
             "a pool's threads stay where the pool was first used, which start() alone would change"
         )
-    notes += [problem for problem in (numpy_hook.problem(), *native_memory.problems()) if problem is not None]
+    notes += [
+        problem
+        for problem in (numpy_hook.problem(), call_sites.problem(), *native_memory.problems())
+        if problem is not None
+    ]
     notes += [*own_memory.sentences(), *_sharings()]
     notes += [sentence.format(health[count]) for count, sentence in _IMPERFECTIONS.items() if health[count]]
     return notes
@@ -207,6 +211,7 @@ _IMPERFECTIONS = {
     "stale_lookups": "{:,} allocations without the GIL were charged to their thread's last known context",
     "orphaned_guards": "{:,} guards were closed while another one was innermost",
     "failed_restores": "{:,} guards could not restore the context before them for lack of memory",
+    "untold_sites": "{:,} allocations have no line of their own, as there were too many call sites to tell them apart",
     "coarse_buckets": "{:,} stretches of timelines are drawn coarser for lack of memory; their heights are right",
 }
 

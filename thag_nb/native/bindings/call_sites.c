@@ -254,7 +254,9 @@ stack_told(uint32_t number)
 static PyObject *
 native_stack_here(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    thag_sites_prepare();
+    if (!thag_sites_prepare()) {
+        return PyList_New(0);
+    }
     return stack_told(thag_site_here(PyThreadState_Get()));
 }
 

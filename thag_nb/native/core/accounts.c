@@ -305,7 +305,9 @@ bool
 thag_accounts_begin(thag_context *context, size_t least_bytes)
 {
     assert(context->records);
-    thag_sites_prepare();
+    if (!thag_sites_prepare()) {
+        return false;
+    }
     if (context->explained == NULL) {
         return explain(context, least_bytes);
     }

@@ -23,9 +23,28 @@
 #include <internal/pycore_frame.h>
 #endif
 #include <internal/pycore_code.h>
+#if PY_VERSION_HEX >= 0x030D0000
+#include <internal/pycore_runtime.h>
+#endif
 #pragma GCC diagnostic pop
 
 typedef struct _PyInterpreterFrame thag_pyframe;
+
+/* Whether the interpreter that runs says that its frames are like this. Before 3.13, none does. */
+static inline bool
+thag_pyframes_fit(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    const _Py_DebugOffsets *told = &_PyRuntime.debug_offsets;
+    return told->interpreter_frame.previous == offsetof(thag_pyframe, previous)
+           && told->interpreter_frame.executable == offsetof(thag_pyframe, f_executable)
+           && told->interpreter_frame.instr_ptr == offsetof(thag_pyframe, instr_ptr)
+           && told->interpreter_frame.owner == offsetof(thag_pyframe, owner)
+           && told->thread_state.current_frame == offsetof(PyThreadState, current_frame);
+#else
+    return true;
+#endif
+}
 
 /* The innermost one; NULL: none. */
 static inline const thag_pyframe *

@@ -545,12 +545,12 @@ code_changed(PyCodeEvent event, PyCodeObject *code)
 }
 #endif
 
-void
+bool
 thag_sites_prepare(void)
 {
     static bool is_prepared;
-    if (is_prepared) {
-        return;
+    if (is_prepared || !thag_pyframes_fit()) {
+        return is_prepared;
     }
     is_prepared = true;
     keeps_alive = true;
@@ -560,6 +560,7 @@ thag_sites_prepare(void)
         PyErr_Clear();      /* others have all that there are */
     }
 #endif
+    return true;
 }
 
 void

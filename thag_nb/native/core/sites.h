@@ -28,8 +28,9 @@ uint32_t thag_site_here(const PyThreadState *tstate);
 /* The stack with that number. GIL. */
 thag_site thag_site_read(uint32_t site);
 
-/* To be called before the first one: lets the interpreter tell when code dies, or else keeps it alive. GIL. */
-void thag_sites_prepare(void);
+/* To be called before the first one: lets the interpreter tell when code dies, or else keeps it alive. False if the interpreter is
+   not the one that this was compiled for. GIL. */
+bool thag_sites_prepare(void);
 
 /* Lets go of code that is kept alive and that nobody else has. Code of anybody's may run. GIL. */
 void thag_sites_release_codes(void);
