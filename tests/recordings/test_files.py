@@ -581,7 +581,7 @@ FLAWS_OF_SITES = {
     "column missing": (change(f"{SITES}.sites.line", None), "the columns of its sites are not those of version 3"),
     "column short": (change(f"{SITES}.sites.line.0", None), "the columns of its sites are not of one length"),
     "column no list": (change(f"{SITES}.lines.cells", 5), "cells in its lines is 5"),
-    "no such text": (change(f"{SITES}.sites.file.0", 99), "a value of file in its sites is 99"),
+    "no such text": (change(f"{SITES}.sites.file.0", 7), "a value of file in its sites is 7"),
     "a text below 0": (change(f"{SITES}.sites.function.1", -1), "a value of function in its sites is -1"),
     "line below 0": (change(f"{SITES}.sites.line.1", -1), "a value of line in its sites is -1"),
     "line broken": (change(f"{SITES}.sites.line.1", 1.5), "a value of line in its sites is 1.5"),

@@ -52,6 +52,9 @@ def test_two_lines_that_say_the_same_stay_apart() -> None:
     code = "x = read()\nx = read()"
     rows = changes(cell(3, code, {1: 5 * MIB, 2: MIB}), 3, cell(5, code, {1: 5 * MIB, 2: 3 * MIB}), 5)
     assert peaks(rows) == [("In[5]", 2, MIB, 3 * MIB), ("In[5]", 1, 5 * MIB, 5 * MIB)]
+    moved = cell(5, f"# twice\n{code}", {2: 5 * MIB, 3: 3 * MIB})
+    rows = changes(cell(3, code, {1: 5 * MIB, 2: MIB}), 3, moved, 5)
+    assert peaks(rows) == [("In[5]", 3, MIB, 3 * MIB), ("In[5]", 2, 5 * MIB, 5 * MIB)]
 
 
 def test_a_line_on_one_side_had_nothing_on_the_other() -> None:

@@ -34,9 +34,9 @@ def test_samples_are_stacks_from_the_outermost_frame_on() -> None:
     frames, peak = content["shared"]["frames"], content["profiles"][0]
     assert peak["weights"][:2] == [8 * MIB, 4 * MIB]
     assert [frames[place] for place in peak["samples"][0]] == [
-        {"name": "<module>", "file": "In[3]", "line": 2},
-        {"name": "read_csv", "file": PANDAS + "io/parsers.py", "line": 1026},
-        {"name": "_read", "file": PANDAS + "io/parsers.py", "line": 620},
+        {"name": "<module> (In[3]:2)", "file": "In[3]", "line": 2},
+        {"name": "read_csv (parsers.py:1026)", "file": PANDAS + "io/parsers.py", "line": 1026},
+        {"name": "_read (parsers.py:620)", "file": PANDAS + "io/parsers.py", "line": 620},
     ]
     assert [frames[place] for place in peak["samples"][2]] == [{"name": "before, or without the GIL"}]
 
@@ -52,7 +52,7 @@ def test_a_line_that_is_not_known_is_left_out() -> None:
     source = charged(busy(), (4, ((CELL, 0, "f"),), MIB, {4: MIB}))
     content = exports.speedscope(source, "load")
     speedscope.check(content)
-    assert {"name": "f", "file": CELL} in content["shared"]["frames"]
+    assert {"name": "f (1234.py)", "file": CELL} in content["shared"]["frames"]
 
 
 def test_a_context_without_any_bytes_is_a_file_of_empty_profiles() -> None:

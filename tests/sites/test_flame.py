@@ -12,7 +12,7 @@ from handmade import CELL, MIB, Frames, charged, context, lined, recording, root
 import thag_nb
 from thag_nb import palette
 from thag_nb.errors import ChoiceError, NoLinesError
-from thag_nb.recordings.model import Recording
+from thag_nb.recordings.model import Recording, SourceLine
 from thag_nb.sites.flame import MOST_LEVELS, WIDTH, Flame, flame
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -158,3 +158,10 @@ def test_what_cannot_be_drawn_is_told() -> None:
         flame(lined(), "load", "live")  # type: ignore[arg-type]
     with pytest.raises(NoLinesError):
         flame(recording((root(), b"")), "root")
+
+
+def test_the_text_of_a_line_is_cut_and_does_not_move_the_figures() -> None:
+    text = "x = " + "read() + " * 20
+    source = of_load((((CELL, 1, "f"),), MIB))._replace(source_lines=(SourceLine(CELL, 1, text),))
+    page = flame(source, "load")._repr_mimebundle_()["text/html"]
+    assert f">{text[:39]}…</td>" in page

@@ -64,6 +64,11 @@ def test_a_line_is_one_row_whatever_it_called() -> None:
     assert brief(lines(of_load(*STACKS), 3)) == [(MINE, 7, "load", "...", 150), (MINE, 9, "other", "", 15)]
 
 
+def test_a_line_that_called_one_function_and_allocated_itself_as_well_went_through_that_one() -> None:
+    source = of_load((((MINE, 7, "load"),), 9), (((MINE, 7, "load"), *READ), 1))
+    assert brief(lines(source, 3)) == [(MINE, 7, "load", "read_csv", 10)]
+
+
 def test_a_function_is_one_row_without_a_line() -> None:
     rows = [(MINE, 0, "load", "...", 157), (MINE, 0, "other", "", 8)]
     assert brief(lines(of_load(*STACKS), 3, "function")) == rows

@@ -10,6 +10,7 @@ import linecache
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,25 @@ _INSTALLED = re.compile(r"/(site|dist)-packages/")
 _STANDARD = re.compile(r"/lib(64)?/python3[\d.]*t?(\.zip)?/")
 _OF_PYTHON = f"{Path(os.__file__).parent}{os.sep}"
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
+_FILES = 4096  # whose answer is remembered: a recording asks of each for every stack it is on
 _FROZEN = "<frozen "
 # What a person typed has such a name instead of a file. Any other that begins so was made by a program as it ran.
 _TYPED = ("<stdin>", "<python-input-", "<ipython-input-", "<console>", "<timed ", "<magic-timeit>", "<doctest ")
 
 
+@lru_cache(_FILES)
 def is_own(file: str) -> bool:
     """Whether code of this file is the user's: neither a library's, nor Python's or ours, nor made by a program."""
     return not is_library(file) and (not file.startswith("<") or file.startswith(_TYPED))
 
 
+@lru_cache(_FILES)
 def is_library(file: str) -> bool:
     """Whether code of this file is an installed package's, Python's own or ours."""
     return file.startswith((_FROZEN, _OF_PYTHON, _OURS)) or is_installed(file) or bool(_STANDARD.search(file))
 
 
+@lru_cache(_FILES)
 def is_installed(file: str) -> bool:
     """Whether code of this file is an installed package's, and not Python's own."""
     return bool(_INSTALLED.search(file))

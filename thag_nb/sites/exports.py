@@ -47,9 +47,8 @@ def speedscope(recording: Recording, wanted: Wanted) -> dict[str, Any]:
 
 
 def _frame(frame: Frame) -> dict[str, Any]:
-    if not frame.file:
-        return {"name": frame.function}
-    return {"name": frame.function, "file": frame.file, **({"line": frame.line} if frame.line else {})}
+    place = {"file": frame.file, "line": frame.line}
+    return {"name": in_words(frame), **{key: value for key, value in place.items() if value}}
 
 
 def _profile(name: str, figure: str, rows: tuple[LineCost, ...], samples: list[list[int]]) -> dict[str, Any]:

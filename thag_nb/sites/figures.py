@@ -42,4 +42,5 @@ def frames_of(row: LineCost) -> tuple[Frame, ...]:
 def in_words(frame: Frame) -> str:
     """``read (load.py:7)``."""
     file, line, function = frame
-    return f"{function} ({file.rpartition('/')[2]}:{line})" if file else function
+    place = file.rpartition("/")[2] + (f":{line}" if line else "")
+    return f"{function} ({place})" if place else function

@@ -27,6 +27,7 @@ _LABELLED = 3 * _LETTER + 2 * _MARGIN  # a box that has room for something to be
 _FONT = 'font-family="ui-monospace, Menlo, Consolas, \'DejaVu Sans Mono\', monospace" font-size="11"'
 
 _ROWS = 20  # lines in the table below the picture, those of most bytes
+_SOURCE_LETTERS = 40  # of a line in that table; a statement may be long, and figures come after it
 _LARGEST = 3  # that the words for the picture name
 _COLUMNS = ("line", "function", "through", "source", "share", "at peak", "still live", "allocated")
 _LEFT = (0, 1, 2, 3)
@@ -57,7 +58,7 @@ class Flame:
         brief = text_table(
             [[row[column] for column in _BRIEF] for row in table], [_COLUMNS[i] for i in _BRIEF], _LEFT[:3]
         )
-        below = html_table(table, _COLUMNS, _LEFT, code=(3,))
+        below = html_table(table, _COLUMNS, _LEFT)
         picture = with_picture("", Picture(self.alt, svg=self.svg), f"lines of {self._summary}", below)
         return {"text/plain": f"{self._summary}\n{brief}"} | picture
 
@@ -222,7 +223,13 @@ def _table(rows: tuple[LineCost, ...], figure: Figure) -> list[tuple[str, ...]]:
     whole = sum(map(figure.of, rows))
     ordered = sorted(rows, key=lambda row: -figure.of(row))
     table = [
-        (_line(row), row.function if row.file else "", row.through, row.source, *_cells(figure, whole, (row,)))
+        (
+            _line(row),
+            row.function if row.file else "",
+            row.through,
+            cut(row.source, _SOURCE_LETTERS),
+            *_cells(figure, whole, (row,)),
+        )
         for row in ordered[:_ROWS]
     ]
     others = ordered[_ROWS:]
