@@ -216,7 +216,7 @@ def test_recording_is_frozen() -> None:
 def test_status_reads_as_state_hooks_and_notes() -> None:
     hooks = {"raw": "on top", "numpy": "absent"}
     status = Status(
-        "recording", hooks, True, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "Recording.", ("one thing", "another")
+        "recording", hooks, True, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "Recording.", ("one thing", "another")
     )
     details = "state: recording; hooks: raw on top, numpy absent; threads: followed"
     assert str(status) == f"Recording.\n{details}\none thing\nanother"

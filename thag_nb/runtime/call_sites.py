@@ -28,7 +28,8 @@ _LINE_MAGIC = "InteractiveShell.run_line_magic"
 
 class _Asked:
     times = 0
-    problem: str | None = None
+    why_not: str | None = None  # lines are not available
+    in_vain = 0  # there was no memory
 
 
 # Since the last reset, by the context of a cell: the files of its code, each with what people know it as.
@@ -59,15 +60,17 @@ def lines_from(least_bytes: int | None) -> Lines:
 def record(context_id: int, least_bytes: int) -> None:
     """Record the lines that allocate in a context that nobody has entered yet; `problem` says if they are not."""
     if not _Asked.times:
-        _Asked.problem = _why_not()
+        _Asked.why_not = _why_not()
     _Asked.times += 1
-    if _Asked.problem is None and not _native.lines_begin(context_id, least_bytes):
-        _Asked.problem = "lines were not recorded for lack of memory"
+    if _Asked.why_not is None and not _native.lines_begin(context_id, least_bytes):
+        _Asked.in_vain += 1
 
 
 def problem() -> str | None:
     """Why lines that somebody asked for are not recorded, or None."""
-    return _Asked.problem
+    if _Asked.in_vain:
+        return f"the lines of {_Asked.in_vain:,} tasks were not recorded for lack of memory"
+    return _Asked.why_not
 
 
 def _why_not() -> str | None:

@@ -127,12 +127,13 @@ thag_pyframe_is_incomplete(const thag_pyframe *frame, PyCodeObject *code)
            && thag_pyframe_instruction(frame) < thag_pyframe_instructions(frame, code) + code->_co_firsttraceable;
 }
 
-/* The line that it is in; -1 for none. */
+/* The line that it is in; 0 for none. */
 static inline int
 thag_pyframe_line(const thag_pyframe *frame, PyCodeObject *code)
 {
     ptrdiff_t offset = thag_pyframe_instruction(frame) - thag_pyframe_instructions(frame, code);
-    return PyCode_Addr2Line(code, (int)offset * (int)sizeof(_Py_CODEUNIT));
+    int line = PyCode_Addr2Line(code, (int)offset * (int)sizeof(_Py_CODEUNIT));
+    return line < 0 ? 0 : line;
 }
 
 #endif
