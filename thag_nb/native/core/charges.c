@@ -285,44 +285,27 @@ own_write(const thag_batch *batch, thag_movement moved)
     self_shift(own, moved, batch->sources);
 }
 
-/* Writes what the batch moved to the contexts that it is of. */
+/* Those whose peaks are explained hear of it at once. */
 static void
-movement_write(thag_batch *batch)
+explained_tell(thag_context *own, const uint64_t *peaks_before, uint64_t now_ns)
 {
+    path_tell(own, own->explained->watchers[0], now_ns);
+    thag_accounts_settle(own, peaks_before);
+}
+
+/* Writes what the batch moved and counted to the contexts that it is of. */
+THAG_APART static void
+moved_write(thag_batch *batch)
+{
+    thag_context *own = batch->context;
     if (batch->other_frees != 0) {
         both_write(batch);
-        return;
-    }
-    thag_movement moved = batch_movement(batch);
-    if (!thag_movement_is_still(moved) || batch->allocations | batch->frees) {
-        own_write(batch, moved);
-    }
-}
-
-/* The same of a context whose peaks, and those above it, are explained: they hear of it at once. */
-THAG_APART static void
-movement_write_explained(thag_batch *batch)
-{
-    uint64_t peaks[THAG_WATCHERS_MOST];
-    thag_accounts_peaks(batch->context, peaks);
-    movement_write(batch);
-    path_tell(batch->context, batch->context->explained->watchers[0], batch->now_ns);
-    thag_accounts_settle(batch->context, peaks);
-}
-
-static void
-batch_write(void)
-{
-    thag_batch *batch = &thag_open_batch;
-    thag_context *own = batch->context;
-    if (own == NULL) {
-        return;
-    }
-    if (THAG_UNLIKELY(own->explained != NULL)) {
-        movement_write_explained(batch);
     }
     else {
-        movement_write(batch);
+        thag_movement moved = batch_movement(batch);
+        if (!thag_movement_is_still(moved) || batch->allocations | batch->frees) {
+            own_write(batch, moved);
+        }
     }
     counter_add(&own->self_total_bytes, batch->total_bytes);
     counter_add(&own->allocations, (int64_t)batch->allocations);
@@ -332,6 +315,31 @@ batch_write(void)
     batch->sources = batch->at_high = (thag_sources){0};
     batch->total_bytes = 0;
     batch->allocations = batch->frees = batch->foreign_frees = 0;
+}
+
+/* The same of one whose context is explained. */
+THAG_APART static void
+explained_write(thag_batch *batch)
+{
+    uint64_t peaks[THAG_WATCHERS_MOST];
+    thag_accounts_peaks(batch->context, peaks);
+    moved_write(batch);
+    explained_tell(batch->context, peaks, batch->now_ns);
+}
+
+static inline void
+batch_write(void)
+{
+    thag_batch *batch = &thag_open_batch;
+    if (batch->context == NULL) {
+        return;
+    }
+    if (THAG_LIKELY(batch->context->explained == NULL)) {
+        moved_write(batch);
+    }
+    else {
+        explained_write(batch);
+    }
 }
 
 /* What the record of a small block is for a slot, besides its size. */
@@ -718,8 +726,7 @@ levels_move_explained(thag_charge from, thag_charge to, thag_source source)
     }
     levels_move(from, to, source);
     thag_accounts_are_high(to.account == NULL ? THAG_SITE_NO_FRAME : to.account->site);
-    path_tell(to.context, to.context->explained->watchers[0], thag_open_batch.now_ns);
-    thag_accounts_settle(to.context, peaks);
+    explained_tell(to.context, peaks, thag_open_batch.now_ns);
 }
 
 static void
