@@ -4,7 +4,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from thag_nb.units import LONGEST_NAME, clean_name, format_bytes, format_count, format_duration, short, visible
+from thag_nb.units import (
+    LONGEST_NAME,
+    bytes_from,
+    clean_name,
+    format_bytes,
+    format_count,
+    format_duration,
+    short,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -128,3 +137,15 @@ def test_a_clean_name_is_one_encodable_line_and_clean(text: str) -> None:
 def test_what_is_indented_stays_so_where_it_is_made_visible() -> None:
     assert visible("  👩\u200d🚀") == "  👩\u200d🚀"
     assert visible("  caf\udce9") == r"  caf\udce9"
+
+
+@given(st.integers(min_value=0, max_value=999), st.sampled_from(["B", "KiB", "MiB", "GiB", "TiB"]))
+def test_a_size_that_people_write_is_read_as_it_is_shown(number: int, unit: str) -> None:
+    size_bytes = bytes_from(f"{number} {unit}")
+    assert size_bytes == number * 1024 ** ("B", "KiB", "MiB", "GiB", "TiB").index(unit)
+    assert number == 0 or format_bytes(size_bytes).replace(".0", "") == f"{number} {unit}"
+
+
+@pytest.mark.parametrize("text", ["", "KiB", "4 KB", "4 Ki", "4 KiB B", "four", "nan", "inf B", "4 PiB", "4,096"])
+def test_what_is_no_size_stands_for_none(text: str) -> None:
+    assert bytes_from(text) is None

@@ -153,13 +153,16 @@ class TaskScope:
     """A scope of which each use is a new task; it may be used many times at once, by several flows and threads.
 
     Leaving closes what the same call of a function entered last, or else what this flow is in, or else what was entered
-    first. A class of this type has two functions: `_clean(name)` gives the name for one that is not plainly one, and
-    `_start()` starts the recording.
+    first. A class of this type has four functions: `_clean(name)` gives the name for one that is not plainly one,
+    `_start()` starts the recording, `_least_bytes(lines)` gives the least size, or None, for what is not False, and
+    `_record_lines(context_id, least_bytes)` has the lines of a task recorded that nobody has entered yet.
     """
 
-    def __init__(self, name: str) -> None: ...
+    def __init__(self, name: str, lines: bool | int | str = False) -> None: ...
     @property
     def name(self) -> str: ...
+    @property
+    def least_bytes(self) -> int | None: ...
     def guard(self) -> TaskGuard:
         """A guard for one use, not yet entered."""
 
@@ -182,6 +185,12 @@ class UntrackedScope:
     def __exit__(self, *error: object) -> None: ...
     def __aenter__(self) -> Awaitable[AllocatorContext]: ...
     def __aexit__(self, *error: object) -> Awaitable[None]: ...
+
+def lines_begin(context_id: int, least_bytes: int, /) -> bool:
+    """Record from now on the lines that allocate in a context, for blocks of at least so many bytes; 0 for all.
+
+    To be called before anybody enters it. False where lines are not available, or nobody knows the context.
+    """
 
 def context(context_id: int, /) -> Description | None:
     """What a context is, or None if a reset has dropped it. Raises ValueError for an id that there never was."""

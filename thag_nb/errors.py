@@ -25,6 +25,16 @@ class MarkNameError(ThagError, ValueError):
         super().__init__(f"mark name must be a str, not {_in_one_line(name)}")
 
 
+class LinesError(ThagError, ValueError):
+    """Something else where it was to be said which lines are recorded."""
+
+    def __init__(self, lines: object) -> None:
+        super().__init__(
+            "lines must be True, False, or the least size of an allocation to be told apart, such as 4096 or '4 KiB', "
+            f"not {_in_one_line(lines)}"
+        )
+
+
 class DecorationError(ThagError, TypeError):
     """A decorator above something else than a function."""
 

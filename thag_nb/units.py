@@ -22,6 +22,17 @@ def format_bytes(size_bytes: float) -> str:
     return f"{size:.{min(unit, 1)}f} {_BYTE_UNITS[unit]}"
 
 
+def bytes_from(text: str) -> int | None:
+    """The size that a text such as ``4096``, ``4 KiB`` or ``1.5GiB`` stands for; None if it stands for none."""
+    number = text.rstrip("BKMGTIbkmgti")
+    unit = text[len(number) :].lower() or "b"
+    units = {name.lower(): _STEP**power for power, name in enumerate(_BYTE_UNITS)}
+    try:
+        return int(float(number) * units[unit])
+    except (KeyError, ValueError, OverflowError):
+        return None
+
+
 def format_count(count: int) -> str:
     """A count with thousands separated: ``1,204,332``."""
     return f"{count:,}"

@@ -6,7 +6,7 @@ import sys
 
 from thag_nb import _native
 from thag_nb.recordings.model import ContextRecord, Recording, Status
-from thag_nb.runtime import hooks, marks, native_memory, numpy_hook, own_memory, propagation, rss
+from thag_nb.runtime import call_sites, hooks, marks, native_memory, numpy_hook, own_memory, propagation, rss
 from thag_nb.runtime.contexts import Allocator, cleaned_names, push_allocator_context, unrecorded
 from thag_nb.units import format_bytes
 
@@ -59,6 +59,7 @@ def reset() -> None:
     What forgotten contexts still hold goes to the nearest context above them that is open, at last the root.
     """
     _native.reset()
+    call_sites.forget()
     marks.forget()
     rss.forget()
 

@@ -10,12 +10,14 @@ from types import coroutine
 from thag_nb import _native
 from thag_nb.errors import DecorationError
 from thag_nb.light_typing import TYPE_CHECKING, Any, cast, overload
-from thag_nb.runtime import hooks
-from thag_nb.runtime.contexts import AllocatorContext, ContextGuard, name_from, prepare_guard
+from thag_nb.runtime import call_sites, hooks
+from thag_nb.runtime.contexts import AllocatorContext, ContextGuard, name_from, prepare_guard, unrecorded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
     from typing import ParamSpec, TypeVar
+
+    from thag_nb.runtime.call_sites import Lines
 
     Parameters = ParamSpec("Parameters")
     Result = TypeVar("Result")
@@ -29,14 +31,21 @@ _CO_ITERABLE_COROUTINE = 0x100  # as in `inspect`
 class TaskMemoryContext:
     """One task that may be entered any number of times, also from several flows at once."""
 
-    __slots__ = ("_unentered", "context")
+    __slots__ = ("_least_bytes", "_unentered", "context")
 
-    def __init__(self, name: str) -> None:
-        """Open the task's context under the current one. Raises `ContextNameError`."""
+    def __init__(self, name: str, *, lines: Lines = False) -> None:
+        """Open the task's context under the current one; `lines` is as in `task`.
+
+        Raises `ContextNameError` and `LinesError`.
+        """
+        self._least_bytes = call_sites.least_bytes(lines)
         self._open(name)
 
     def _open(self, name: str) -> None:
         guard = prepare_guard(TaskGuard, name, "task")
+        if self._least_bytes is not None:
+            with unrecorded():
+                call_sites.record(guard.context.id, self._least_bytes)
         self._unentered = [guard]  # the first to be entered; if none ever is, the task ends with this object
         self.context: AllocatorContext = guard.context
 
@@ -214,29 +223,35 @@ class TaskScope(_native.TaskScope, Scope):
 
     _clean = staticmethod(name_from)
     _start = staticmethod(hooks.ensure_started)
+    _least_bytes = staticmethod(call_sites.least_bytes)
+    _record_lines = staticmethod(call_sites.record)
 
-    def __reduce__(self) -> tuple[type[TaskScope], tuple[str]]:
+    def __reduce__(self) -> tuple[type[TaskScope], tuple[str, Lines]]:
         """As one that nobody has entered: a decorated function may be sent to another process."""
-        return type(self), (self.name,)
+        return type(self), (self.name, call_sites.lines_from(self.least_bytes))
 
 
 @overload
-def task(name: str) -> TaskScope: ...
+def task(name: str, *, lines: Lines = False) -> TaskScope: ...
 @overload
 def task(function: Function, /) -> Function: ...
-def task(name: Any) -> Any:
+def task(name: Any, *, lines: Lines = False) -> Any:
     """Charge what runs inside to a new task called `name`: ``with``, ``async with``, or as a decorator.
 
     Each use, and each call of a decorated function, is a task of its own, started under the context current then.
     Starts the dispatcher if it is off. ``with task("load") as context`` gives the `AllocatorContext`. A decorator that
     stands bare, as ``@task``, calls the tasks like the function: ``load``, or ``Model.fit`` in a class.
 
+    With ``lines=True``, each allocation is also charged to the line of Python that made it, with the lines that called
+    that one. A least size, as ``lines=4096`` bytes or ``lines="4 KiB"``, leaves smaller allocations together and costs
+    less.
+
     A name may come out of data: line breaks and what else cannot be shown are replaced, what is longer than 200 letters
-    is cut, and `status` counts such names. Raises `ContextNameError` for a name that is no text, and `DecorationError`
-    for a class.
+    is cut, and `status` counts such names. Raises `ContextNameError` for a name that is no text, `LinesError` for other
+    `lines`, and `DecorationError` for a class.
     """
     is_bare = not isinstance(name, str) and (callable(name) or isinstance(name, classmethod))
-    return TaskScope(_name_of(name))(name) if is_bare else TaskScope(name)
+    return TaskScope(_name_of(name), lines)(name) if is_bare else TaskScope(name, lines)
 
 
 def _name_of(function: Any) -> str:

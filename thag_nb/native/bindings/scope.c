@@ -21,6 +21,7 @@ typedef struct {
     PyObject_HEAD
     bool is_of_tasks;           /* each use is a task of its own; else it is one of the shared system context */
     PyObject *name;             /* owned: of the tasks */
+    PyObject *least_bytes;      /* owned: of the allocations whose lines the tasks record; None for no lines, NULL as `name` */
     thag_guard *only;           /* the list that there is at first */
     thag_guard **lists;         /* more of them, or NULL: then it is `only` */
     size_t list_count;          /* of `lists`; a power of two */
@@ -192,6 +193,21 @@ scope_start(thag_scope *scope)
     return nothing != NULL;
 }
 
+/* Has the lines of a task recorded, before anybody enters it. */
+static bool
+scope_record_lines(thag_scope *scope, const thag_guard *guard)
+{
+    if (scope->least_bytes == Py_None) {
+        return true;
+    }
+    thag_uncharged_begin();
+    PyObject *nothing = PyObject_CallMethod((PyObject *)scope, "_record_lines", "KO", (unsigned long long)guard->id,
+                                            scope->least_bytes);
+    thag_uncharged_end();
+    Py_XDECREF(nothing);
+    return nothing != NULL;
+}
+
 /* A guard for one use, not yet entered. */
 static thag_guard *
 scope_guard(thag_scope *scope)
@@ -202,7 +218,11 @@ scope_guard(thag_scope *scope)
     if (scope->name == NULL) {
         return PyErr_Format(PyExc_AttributeError, "name"), NULL;      /* nobody has called `__init__` */
     }
-    return scope_start(scope) ? thag_guard_for_task(scope->name) : NULL;
+    thag_guard *guard = scope_start(scope) ? thag_guard_for_task(scope->name) : NULL;
+    if (guard != NULL && !scope_record_lines(scope, guard)) {
+        Py_CLEAR(guard);
+    }
+    return guard;
 }
 
 /* What people see of the context that was entered, or NULL with an exception. */
@@ -392,16 +412,21 @@ is_plain(PyObject *name)
 static int
 task_scope_init(PyObject *self, PyObject *arguments, PyObject *keywords)
 {
-    static char *names[] = {"name", NULL};
-    PyObject *given;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:TaskScope", names, &given)) {
+    static char *names[] = {"name", "lines", NULL};
+    PyObject *given, *lines = Py_False;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|O:TaskScope", names, &given, &lines)) {
         return -1;
     }
     PyObject *name = is_plain(given) ? Py_NewRef(given) : PyObject_CallMethod(self, "_clean", "(O)", given);
-    if (name == NULL) {
+    PyObject *least_bytes = name == NULL        ? NULL
+                            : lines == Py_False ? Py_NewRef(Py_None)
+                                                : PyObject_CallMethod(self, "_least_bytes", "(O)", lines);
+    if (least_bytes == NULL) {
+        Py_XDECREF(name);
         return -1;
     }
     Py_XSETREF(((thag_scope *)self)->name, name);
+    Py_XSETREF(((thag_scope *)self)->least_bytes, least_bytes);
     return 0;
 }
 
@@ -438,6 +463,7 @@ scope_dealloc(PyObject *self)
         }
     }
     Py_XDECREF(scope->name);
+    Py_XDECREF(scope->least_bytes);
     Py_TYPE(self)->tp_free(self);
 }
 
@@ -446,6 +472,7 @@ static int
 scope_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(((thag_scope *)self)->name);
+    Py_VISIT(((thag_scope *)self)->least_bytes);
     return 0;
 }
 
@@ -502,6 +529,8 @@ static PyMethodDef scope_methods[] = {
 
 static PyMemberDef task_scope_members[] = {
     {"name", T_OBJECT_EX, offsetof(thag_scope, name), READONLY, PyDoc_STR("What each use is called.")},
+    {"least_bytes", T_OBJECT_EX, offsetof(thag_scope, least_bytes), READONLY,
+     PyDoc_STR("The size from which on each use records the lines that allocate; None for no lines.")},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -1,0 +1,130 @@
+"""Call sites: for which contexts the lines that allocate are recorded, and which cell these lines are of."""
+
+from __future__ import annotations
+
+from operator import index
+
+from thag_nb import _native
+from thag_nb.errors import LinesError
+from thag_nb.light_typing import TYPE_CHECKING
+from thag_nb.runtime.contexts import unrecorded
+from thag_nb.units import bytes_from
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from thag_nb.recordings.model import LinesOf, Recording, Site
+
+    Lines = bool | int | str
+
+_ABOVE_ALL = 1 << 63  # no allocation is as large
+
+# What IPython's %time and %timeit call the code that they are given, and what runs them, with a cell or a line.
+_TIMED = ("<timed exec>", "<timed eval>", "<magic-timeit>")
+_CELL_MAGIC = "InteractiveShell.run_cell_magic"
+_LINE_MAGIC = "InteractiveShell.run_line_magic"
+
+
+class _Asked:
+    times = 0
+
+
+# Since the last reset, by the context of a cell: the files of its code, each with what people know it as.
+_cells: dict[int, tuple[tuple[str, str], ...]] = {}
+
+
+def least_bytes(lines: Lines) -> int | None:
+    """From which size on somebody wants allocations to be told apart, by ``lines=``: 0 for all, None for no lines.
+
+    Raises `LinesError` for what is neither True nor False nor a size of at least one byte, as a number or a text.
+    """
+    if isinstance(lines, bool):
+        return 0 if lines else None
+    try:
+        size = bytes_from(lines) if isinstance(lines, str) else index(lines)
+    except TypeError:
+        size = None
+    if size is None or not 0 < size < _ABOVE_ALL:
+        raise LinesError(lines)
+    return size
+
+
+def lines_from(least_bytes: int | None) -> Lines:
+    """What gives this size when it is asked for by ``lines=``."""
+    return False if least_bytes is None else least_bytes or True
+
+
+def record(context_id: int, least_bytes: int) -> None:
+    """Record the lines that allocate in a context that nobody has entered yet, where lines are available."""
+    _Asked.times += 1
+    _native.lines_begin(context_id, least_bytes)
+
+
+def asked() -> int:
+    """How often lines were asked for, since the process started."""
+    return _Asked.times
+
+
+def name_cells(context_id: int, cells: Iterable[tuple[str, str]]) -> None:
+    """Keep, until a reset, what people know the files as that hold the code of the cell with this context."""
+    _cells[context_id] = tuple(cells)
+
+
+def forget() -> None:
+    """Keep nothing of what cells are called."""
+    _cells.clear()
+
+
+def completed(recording: Recording) -> Recording:
+    """The same with what the native core cannot know: the cell of each context, and where timed code stands in it.
+
+    That is charged to nobody.
+    """
+    if not recording.lines:
+        return recording
+    with unrecorded():
+        parents = {record.context_id: record.parent_id for record in recording.contexts}
+        lines = tuple(one._replace(cells=_cells_around(one, parents)) for one in recording.lines)
+        return recording._replace(sites=tuple(_placed(recording.sites)), lines=lines)
+
+
+def _cells_around(lines: LinesOf, parents: dict[int, int]) -> tuple[tuple[str, str], ...]:
+    """The files of the cell that a context is or is part of, the nearest that is known."""
+    context_id = lines.context_id
+    while context_id and context_id not in _cells:
+        context_id = parents.get(context_id, 0)
+    return _cells.get(context_id, ())
+
+
+def _placed(sites: tuple[Site, ...]) -> Iterator[Site]:
+    """The sites, those of code that %time or %timeit runs where it stands in the cell.
+
+    Its lines count from the first below ``%%time`` that is not blank; ``%time`` has only its own.
+    """
+    for site in sites:
+        above, is_cell_magic = _magic_above(sites, site) if site.file in _TIMED else (None, False)
+        if above is None:
+            yield site
+        else:
+            before = 1 + _blank_lines(above.file, above.line) if is_cell_magic else 0
+            yield site._replace(file=above.file, line=above.line + before + site.line - 1)
+
+
+def _blank_lines(file: str, line: int) -> int:
+    """How many blank lines follow a cell magic, which IPython has made a call with all below it as a text."""
+    import ast
+    import linecache
+
+    try:
+        call = ast.parse(linecache.getline(file, line).strip(), mode="eval").body
+        body = ast.literal_eval(call.args[-1]) if isinstance(call, ast.Call) else ""
+    except (SyntaxError, ValueError, IndexError):  # it is not known any more
+        return 0
+    return next((number for number, text in enumerate(str(body).splitlines()) if text.strip()), 0)
+
+
+def _magic_above(sites: tuple[Site, ...], site: Site) -> tuple[Site | None, bool]:
+    """The line of a cell that runs the magic around a site, and whether that is a cell magic; None if there is none."""
+    while site.parent >= 0 and site.function not in (_CELL_MAGIC, _LINE_MAGIC):
+        site = sites[site.parent]
+    return (sites[site.parent] if site.parent >= 0 else None), site.function == _CELL_MAGIC
