@@ -28,7 +28,7 @@ ROOMS = {
 }
 # What single modules may import besides.
 MODULES = {
-    "costs.page": {"holders", "comparison"},  # gathers what there is to show of a session
+    "costs.page": {"holders", "comparison", "sites"},  # gathers what there is to show of a session
     "holders.foreign.asked": {"_native"},  # where a block begins
     "holders.foreign.behind": {"_native"},
     "holders.foreign.memory": {"_native"},

@@ -6,7 +6,7 @@ from thag_nb.comparison.report import comparison_bundle
 from thag_nb.costs.page import page
 from thag_nb.costs.report import costs_bundle, costs_view, task_bundle
 from thag_nb.holders.report import retained_bundle
-from thag_nb.mimebundle import NO_MATHJAX, html_table, text_table
+from thag_nb.mimebundle import NO_MATHJAX, html_table, stacked, text_table
 from thag_nb.notebook.canvas import DashboardCanvas, LiveCanvas
 from thag_nb.recordings.model import Held, Recording
 
@@ -45,6 +45,16 @@ def test_long_text_wraps_and_code_is_marked_as_such() -> None:
 def test_a_table_without_rows_has_its_head() -> None:
     assert text_table([], ("context", "peak")) == "context  peak"
     assert html_table([], ("context",)).endswith("</thead><tbody></tbody></table>")
+
+
+def test_one_bundle_below_another_is_html_if_either_is() -> None:
+    words, table = {"text/plain": "a < b"}, {"text/plain": "table", "text/html": "<table>"}
+    assert stacked(words, words) == {"text/plain": "a < b\na < b"}
+    assert stacked(words, table) == {
+        "text/plain": "a < b\ntable",
+        "text/html": f'<div class="{NO_MATHJAX}"><div>a &lt; b</div></div><table>',
+    }
+    assert stacked(table, words)["text/html"].startswith("<table><div class=")
 
 
 LONG = "summarise: " + "lorem ipsum " * 15

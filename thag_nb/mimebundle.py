@@ -100,6 +100,16 @@ def output(content: str) -> str:
     return f'<div class="{NO_MATHJAX}">{content}</div>'
 
 
+def stacked(above: Bundle, below: Bundle) -> Bundle:
+    """One bundle with another below it; as HTML as well if either is."""
+    both: Bundle = {"text/plain": f"{above['text/plain']}\n{below['text/plain']}"}
+    if "text/html" in above or "text/html" in below:
+        both["text/html"] = "".join(
+            one.get("text/html") or output(f"<div>{html.escape(one['text/plain'])}</div>") for one in (above, below)
+        )
+    return both
+
+
 def with_picture(above: str, picture: Picture, summary: str | None, below: str) -> Bundle:
     """HTML with a picture between what stands above and below it, the latter folded under a `summary` if there is one.
 

@@ -15,6 +15,7 @@ from thag_nb.mimebundle import NO_MATHJAX
 from thag_nb.recordings import files
 from thag_nb.recordings.model import Recording
 from thag_nb.runtime import dispatcher
+from thag_nb.sites.peak import peak_lines
 
 _MARK = "<!doctype html>\n<!-- thag_nb report -->\n"
 _STYLE = """
@@ -63,7 +64,8 @@ def page(recording: Recording | None = None, progress: walk.Progress | None = No
     """The HTML of a recording, or of this process as of now: then with who still holds what, and the status."""
     source = dispatcher.read() if recording is None else recording
     shown = beside.as_of_now() if recording is None else beside.NOTHING
-    view = costs_bundle(source, figure=True, beside=shown).get("text/html", "<p>Nothing was recorded.</p>")
+    bundle = costs_bundle(source, figure=True, beside=shown, peaks=peak_lines(source, {}))
+    view = bundle.get("text/html", "<p>Nothing was recorded.</p>")
     sections = [("What each cell and task cost", view)]
     if recording is None:
         sections += [("Who still holds it", _holders(progress)), ("What is seen, and what is not", _status())]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from thag_nb.browser import assets
@@ -32,6 +34,7 @@ _COLUMNS = tuple(column for column, _ in _COSTS)
 _GROUPS = tuple(group for _, group in _COSTS)
 _BRIEF = tuple(column for column, group in enumerate(_GROUPS) if group != "self")  # what a terminal has room for
 _CAVEAT = "Live bytes are not RSS; kept is what was live when the context ended, not a leak."
+NO_PEAKS: Mapping[int, str] = MappingProxyType({})  # of contexts whose lines are recorded
 LINE_LETTERS = 60  # of the name in a line of figures
 _PICTURED_BYTES = 1 << 20  # a peak below that is a few lines of Python, and a picture of it says nothing
 _NAMED_AT_PEAK = 5  # contexts at most, of one name together, in the line of who made up the session's peak
@@ -53,17 +56,20 @@ class _Live(NamedTuple):
 _Line: TypeAlias = Cost | _Live
 
 
-def summary_line(record: ContextRecord) -> str:
-    """``load · peak 812.4 MiB · kept 405.1 MiB · 1,204,332 allocations · 1.21 s``."""
-    return " · ".join(
-        (
-            cut(record.name, LINE_LETTERS),
-            f"peak {format_bytes(record.peak_bytes)}",
-            f"kept {format_bytes(_kept_bytes(record))}",
-            f"{format_count(record.allocations)} allocations",
-            format_duration(record.duration_ns),
-        )
+def summary_line(record: ContextRecord, peak_at: str = "") -> str:
+    """``load · peak 812.4 MiB · kept 405.1 MiB · 1,204,332 allocations · 1.21 s · peak at line 7``.
+
+    `peak_at` is the end of it, where the line of the peak is known.
+    """
+    parts = (
+        cut(record.name, LINE_LETTERS),
+        f"peak {format_bytes(record.peak_bytes)}",
+        f"kept {format_bytes(_kept_bytes(record))}",
+        f"{format_count(record.allocations)} allocations",
+        format_duration(record.duration_ns),
+        peak_at,
     )
+    return " · ".join(filter(None, parts))
 
 
 def is_worth_a_picture(recording: Recording, context_id: int) -> bool:
@@ -72,10 +78,10 @@ def is_worth_a_picture(recording: Recording, context_id: int) -> bool:
     return record.peak_bytes >= _PICTURED_BYTES or bool(recording.children(context_id))
 
 
-def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundle:
+def task_bundle(recording: Recording, context_id: int, *, figure: bool, peak_at: str = "") -> Bundle:
     """The line of one task and, with `figure`, its timeline as a picture with a table, in every MIME type."""
     record = recording.find(context_id)
-    line = summary_line(record)
+    line = summary_line(record, peak_at)
     if not figure:
         return {"text/plain": line}
     picture = pictures.timeline(recording, context_id)
@@ -85,10 +91,13 @@ def task_bundle(recording: Recording, context_id: int, *, figure: bool) -> Bundl
     )
 
 
-def costs_bundle(recording: Recording, *, figure: bool, beside: Beside = NOTHING) -> Bundle:
+def costs_bundle(
+    recording: Recording, *, figure: bool, beside: Beside = NOTHING, peaks: Mapping[int, str] = NO_PEAKS
+) -> Bundle:
     """What each cell and task cost, nested, with the root and the bookkeeping; with `figure`, over time as well.
 
-    `beside` is what the process tells, if the recording is of now.
+    `beside` is what the process tells, if the recording is of now, and `peaks` are the lines of peaks, as in
+    `summary_line`, by the ids of contexts.
     The HTML is a picture and a table, for whoever opens the notebook later; where its script runs, it becomes a chart
     that can be zoomed and a table that can be sorted.
     """
@@ -100,18 +109,18 @@ def costs_bundle(recording: Recording, *, figure: bool, beside: Beside = NOTHING
     if not figure:
         return {"text/plain": "\n".join([table, *notes])}
     picture = pictures.stack(recording)
-    script = assets.dashboard_script(_payload(recording, lines))
+    script = assets.dashboard_script(_payload(recording, lines, peaks))
     text = "\n".join(filter(None, [table, *notes, picture.problem]))
     return {"text/plain": text} | _costs_view(picture, rows, notes, script)
 
 
-def costs_view(recording: Recording, beside: Beside = NOTHING) -> tuple[str, str]:
+def costs_view(recording: Recording, beside: Beside = NOTHING, peaks: Mapping[int, str] = NO_PEAKS) -> tuple[str, str]:
     """The HTML of `costs_bundle` without its script, and the JSON that the script works with, if there is anything."""
     if not recording.contexts:
         return "<div>Nothing has been recorded yet.</div>", ""
     lines, rows, notes = _session(recording, beside)
     view = _costs_view(pictures.stack(recording), rows, notes, "")["text/html"]
-    return view, assets.dashboard_json(_payload(recording, lines))
+    return view, assets.dashboard_json(_payload(recording, lines, peaks))
 
 
 def _session(recording: Recording, beside: Beside) -> tuple[list[_Line], list[tuple[str, ...]], list[str]]:
@@ -146,7 +155,7 @@ def _costs_view(picture: Picture, rows: list[tuple[str, ...]], notes: list[str],
     return with_picture("", picture, None, table + below + script)
 
 
-def _payload(recording: Recording, lines: list[_Line]) -> dict[str, Any]:
+def _payload(recording: Recording, lines: list[_Line], peaks: Mapping[int, str]) -> dict[str, Any]:
     """What the script in `costs_bundle` works with: numbers for the rows of the table, and curves."""
     from thag_nb.browser.scene import detail_scene, packed, stack_scene
 
@@ -163,7 +172,8 @@ def _payload(recording: Recording, lines: list[_Line]) -> dict[str, Any]:
         if row.contexts == 1 and row.context_id in with_detail:
             record = recording.find(row.context_id)
             detail = detail_scene(recording, record)
-            entry |= {"words": summary_line(record), "detail": {"header": detail.header, "start": start}}
+            words = summary_line(record, peaks.get(row.context_id, ""))
+            entry |= {"words": words, "detail": {"header": detail.header, "start": start}}
             scenes.append(detail)
             start += detail.values.size
         rows.append(entry)
