@@ -13,6 +13,7 @@ from thag_nb.costs.beside import NOTHING, Beside
 from thag_nb.costs.report import costs_view
 from thag_nb.mimebundle import NO_MATHJAX
 from thag_nb.recordings.model import Recording
+from thag_nb.sites.peak import peak_lines
 
 
 class _Canvas(anywidget.AnyWidget):
@@ -44,6 +45,6 @@ class DashboardCanvas(_Canvas):
 
     def show(self, recording: Recording, beside: Beside = NOTHING) -> None:
         """Show what each cell and task cost, and, of now, what is `beside` that."""
-        view, payload = costs_view(recording, beside)
+        view, payload = costs_view(recording, beside, peak_lines(recording, {}))
         with self.hold_sync():
             self.view, self.payload = view, payload

@@ -9,6 +9,7 @@ each thread, and whatever was left open above a cell that ends is closed with it
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import threading
 from collections import deque
@@ -19,7 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from thag_nb.errors import NoCellError
 from thag_nb.notebook.sending import Sending
-from thag_nb.runtime import hooks
+from thag_nb.runtime import call_sites, dispatcher, hooks
 from thag_nb.runtime.contexts import (
     AllocatorContext,
     ContextGuard,
@@ -29,6 +30,7 @@ from thag_nb.runtime.contexts import (
 )
 from thag_nb.runtime.rss import Sampler
 from thag_nb.runtime.tasks import untracked
+from thag_nb.sites.annotated import Typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from thag_nb.recordings.model import Recording
 
 _NESTED = " nested"
+_NUMBERED = re.compile(r"In\[(\d+)\]")
 _RUN_CELL = InteractiveShell.run_cell_async.__code__
 _RUNS = 4096  # that are remembered, the last ones
 
@@ -53,6 +56,7 @@ class _Cell:
     execution: ExecutionInfo | None
     guard: ContextGuard | None
     runner: asyncio.Task[Any] | None
+    asked: int = 0  # how often lines had been asked for when it began
     opened: list[ContextGuard] = field(default_factory=list)
     to_report: list[AllocatorContext] = field(default_factory=list)
 
@@ -84,13 +88,21 @@ class Cells:
     While any cell runs, the process's RSS is sampled.
     """
 
-    def __init__(self, shell: InteractiveShell, report: Callable[[list[AllocatorContext]], None]) -> None:
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        report: Callable[[list[AllocatorContext]], None],
+        least_bytes: Callable[[], int | None],
+    ) -> None:
+        """`report` is given the tasks of each cell that ends; `least_bytes` says which lines cells record, if any."""
         self._shell = shell
         self._report = report
+        self._least_bytes = least_bytes
         self._running: dict[int, list[_Cell]] = {}
         self._sampler = Sampler()
         self._sending = Sending(shell)
         self._runs: deque[_Run] = deque(maxlen=_RUNS)
+        self._nested: dict[str, str] = {}  # what a file is called with the code that a cell ran in turn
 
     def attach(self) -> None:
         """Listen to IPython's events."""
@@ -129,7 +141,10 @@ class Cells:
             name = self._name(execution, running[-1].guard if running else None)
             guard = prepare_guard(ContextGuard, name, "cell", parent_id=parent_id)
             self._running[threading.get_ident()] = running
-            running.append(_Cell(execution, guard, _runner(), to_report=to_report))
+            running.append(_Cell(execution, guard, _runner(), call_sites.asked(), to_report=to_report))
+            least_bytes = self._least_bytes()
+            if least_bytes is not None:
+                call_sites.record(guard.context.id, least_bytes)
             self._sampler.wake()
         guard.enter(detach=len(running) == 1)
         set_foreground(guard.context)
@@ -143,6 +158,7 @@ class Cells:
         try:
             with untracked():
                 self._remember(running, result)
+                self.name_files()
                 self._sending.flush()
         finally:  # a stream may fail, and somebody may interrupt the waiting for it
             self._finish(running, execution)
@@ -172,6 +188,64 @@ class Cells:
             return
         guards = (cell.guard for cell in running if cell.execution is execution)
         self._runs.extend(_Run(guard.context.id, execution.cell_id) for guard in guards if guard is not None)
+
+    def name_files(self) -> None:
+        """Tell which files hold the code of the cells that run here, if lines were asked for in them.
+
+        IPython says what it calls a file: by the newest cell that ran this text, which while it runs is this one.
+        """
+        running = self._of_this_thread()
+        if not running or running[0].asked == call_sites.asked():
+            return
+        files = {site.file for site in dispatcher.read().sites}
+        for cell in running:
+            if cell.guard is not None and cell.execution is not None:
+                context = cell.guard.context
+                own = sorted(self._files_of(cell.execution, context.name, files))
+                call_sites.name_cells(context.id, [(file, context.name) for file in own])
+
+    def _files_of(self, execution: ExecutionInfo, name: str, files: set[str]) -> set[str]:
+        """Those of the files that hold the code of a cell that runs."""
+        source, called = execution.raw_cell or "", self._shell.compile.format_code_name
+        own = {file for file in files if self._is_code_of(source, file)}
+        if not name.endswith(_NESTED):
+            return {file for file in own if called(file) == ("Cell", name)}
+        self._nested |= dict.fromkeys(own, name)  # which IPython calls by the number of another cell
+        return own
+
+    def _is_code_of(self, source: str, file: str) -> bool:
+        """Whether IPython would call the code of a cell so that has this source."""
+        called = self._shell.compile.format_code_name(file)
+        if called is None:
+            return False
+        try:
+            code = self._shell.transform_cell(source)
+        except SyntaxError:  # as IPython found, which has run nothing of it
+            return False
+        return self._shell.compile.get_code_name(source, code, _number(called[1])) == file
+
+    def typed(self, recording: Recording) -> Typed:
+        """What is known of the cells whose lines are recorded, and of others with functions that they called."""
+        history = self._shell.history_manager
+        raw = [] if history is None else history.input_hist_raw
+        names = {file: name for file in {site.file for site in recording.sites} if (name := self._cell_of(file, raw))}
+        own = {name for lines in recording.lines for _, name in lines.cells}
+        numbers = {name: number for name in {*names.values(), *own} if 0 < (number := _number(name)) < len(raw)}
+        return Typed(names, {name: _counted_lines(raw[number]) for name, number in numbers.items()})
+
+    def _cell_of(self, file: str, raw: list[str]) -> str:
+        """What the cell is called that a file is the code of; empty if that is not known.
+
+        `raw` has what was typed in each. What a cell ran in turn, with %%capture or %run, has the number of another.
+        """
+        if file in self._nested:
+            return self._nested[file]
+        called = self._shell.compile.format_code_name(file)
+        if called is None:
+            return ""
+        number = _number(called[1])
+        is_known = 0 < number < len(raw) and self._is_code_of(raw[number], file)
+        return called[1] if is_known else ""
 
     def run_before(self, recording: Recording, context_id: int) -> int | None:
         """The context of the last run of the same cell before this one, if both are recorded and known to be the same.
@@ -278,6 +352,19 @@ class Cells:
         if execution is None:
             return bool(running)
         return any(cell.execution is execution or cell.guard is None for cell in running)
+
+
+def _number(name: str) -> int:
+    """That of a cell, such as 3 of ``In[3]``; 0 of what a cell ran in turn."""
+    found = _NUMBERED.fullmatch(name)
+    return int(found[1]) if found else 0
+
+
+def _counted_lines(source: str) -> list[str]:
+    """The lines of a cell from the first that is not blank, from which IPython counts, to the last that is not."""
+    lines = source.rstrip().splitlines()
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    return lines[first:]
 
 
 def _runner() -> asyncio.Task[Any] | None:

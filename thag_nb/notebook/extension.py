@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 _CELL_MAGIC = re.compile(r"%(%(?:thag_task|thag_system)(?:\s|$))")
-_OPTIONS = ("--live", "--no-plot", "--quiet")
+_OPTIONS = ("--lines", "--live", "--no-plot", "--quiet")
 
 
 class CellMagicTransformer:
@@ -59,6 +59,12 @@ def _complete_retained(_shell: InteractiveShell, _event: Any) -> list[str]:
     return [*sorted(names), "--collect"]
 
 
+def _complete_lines(_shell: InteractiveShell, _event: Any) -> list[str]:
+    """The names of what has recorded its lines."""
+    recording = dispatcher.read()
+    return sorted({recording.find(lines.context_id).name for lines in recording.lines})
+
+
 def _complete_compare(_shell: InteractiveShell, _event: Any) -> list[str]:
     """The option, and the names of cells and tasks, those with blanks in quotes."""
     names = set(work_names(dispatcher.read()))
@@ -69,6 +75,7 @@ _COMPLETED = {
     "%%thag_task": _complete_task,
     "%thag_task": _complete_task,
     "%thag_compare": _complete_compare,
+    "%thag_lines": _complete_lines,
     "%thag_retained": _complete_retained,
 }
 

@@ -21,22 +21,31 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined] # public, but not marked as such
 from IPython.utils.text import DollarFormatter
-from traitlets import Bool, Float, observe
+from traitlets import Bool, Float, Int, TraitError, Unicode, Union, observe, validate
 
 from thag_nb.comparison import differences
 from thag_nb.comparison.report import comparison_bundle
 from thag_nb.costs import beside
 from thag_nb.costs.report import LINE_LETTERS, costs_bundle, is_worth_a_picture, summary_line, task_bundle
-from thag_nb.errors import NoCellError, NothingToCompareError, RecordingFileError, UnknownContextError
+from thag_nb.errors import (
+    LinesError,
+    NoCellError,
+    NoLinesError,
+    NothingToCompareError,
+    RecordingFileError,
+    UnknownContextError,
+)
 from thag_nb.holders import walk
 from thag_nb.holders.report import retained_bundle
-from thag_nb.mimebundle import Bundle
+from thag_nb.mimebundle import Bundle, stacked
 from thag_nb.notebook.cells import Cells
 from thag_nb.notebook.progress import Progress
-from thag_nb.recordings.model import Recording
-from thag_nb.runtime import dispatcher, marks, native_memory
+from thag_nb.recordings.model import ContextRecord, Recording
+from thag_nb.runtime import call_sites, dispatcher, marks, native_memory
 from thag_nb.runtime.contexts import AllocatorContext
 from thag_nb.runtime.tasks import task, untracked
+from thag_nb.sites.peak import lines_of, peak_lines, peak_words
+from thag_nb.sites.report import lines_bundle
 from thag_nb.units import cut, visible
 
 if TYPE_CHECKING:
@@ -65,12 +74,17 @@ class ThagNb(Magics):
     live = Bool(False, help="Show a live view of every cell while it runs.").tag(config=True)
     collections = Bool(False, help="Mark runs of the garbage collector on the timeline.").tag(config=True)
     native = Bool(True, help="Record as well what libraries ask of the C library.").tag(config=True)
+    lines = Union(
+        [Bool(), Int(), Unicode()],
+        default_value=False,
+        help="Record the lines that allocate, of each cell and task of %%thag_task: True, or a least size in bytes.",
+    ).tag(config=True)
     live_interval = Float(0.125, min=0.02, help="Seconds between two pictures of a live view.").tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell=shell, parent=shell)
         self._shell = shell
-        self.cells = Cells(shell, self.report)
+        self.cells = Cells(shell, self.report, lambda: call_sites.least_bytes(self.lines))
         self._plots: dict[int, bool] = {}
         self._unasked: set[int] = set()  # cells with a live view because all have one
         self._lives: dict[int, live.LiveDisplay] = {}
@@ -80,6 +94,7 @@ class ThagNb(Magics):
     @argument("-q", "--quiet", action="store_true", help="show nothing below the cell")
     @argument("--no-plot", action="store_true", help="show the summary line without the timeline")
     @argument("--live", action="store_true", help="show the timeline while the cell runs as well")
+    @argument("--lines", action="store_true", help="show what each line allocated, beside the source of the cell")
     @no_var_expand
     @needs_local_scope
     @line_cell_magic
@@ -88,13 +103,15 @@ class ThagNb(Magics):
 
         As ``%%thag_task NAME`` on top of a cell, or ``%thag_task NAME`` anywhere in it; a second one ends the first.
         Below the cell: peak, what was still live at its end (kept), allocations and time; and live bytes over time, if
-        the peak was 1 MiB or tasks were opened below it.
+        the peak was 1 MiB or tasks were opened below it. With ``--lines``, the source of the cell as well, with what
+        each line had live at the peak, kept and allocated.
         ``{expression}`` and ``$variable`` in the name stand for their values, as in IPython's own magics.
         """
         options = self._options(self.thag_task, line)
         if not options.name:
             raise UsageError("%thag_task needs a name for the task: %thag_task load")
-        scope = task(self._expanded(" ".join(options.name), local_ns))
+        lines = self.lines or options.lines
+        scope = task(self._expanded(" ".join(options.name), local_ns), lines=lines)
         is_last = self._is_last("thag_task", f"with thag_nb.task({scope.name!r}):")
         if options.live and self._shows_pictures():
             with untracked():
@@ -122,8 +139,26 @@ class ThagNb(Magics):
         """Show what each cell and task cost, as a table and over time."""
         self._refuse_arguments("thag", line)
         with untracked():
-            bundle = costs_bundle(dispatcher.read(), figure=self._shows_pictures(), beside=beside.as_of_now())
-            display(bundle, raw=True)
+            recording = dispatcher.read()
+            peaks = peak_lines(recording, self.cells.typed(recording).names)
+            now = beside.as_of_now()
+            display(costs_bundle(recording, figure=self._shows_pictures(), beside=now, peaks=peaks), raw=True)
+
+    @magic_arguments()
+    @argument("name", nargs="*", help="whose lines; quotes are optional. Without it, of what recorded lines last")
+    @no_var_expand
+    @needs_local_scope
+    @line_magic
+    def thag_lines(self, line: str, local_ns: Names = None) -> None:
+        """Show what each line of a task or cell allocated that recorded its lines, beside its source."""
+        name = self._expanded(" ".join(self._options(self.thag_lines, line).name), local_ns)
+        with untracked():
+            self.cells.name_files()
+            recording = dispatcher.read()
+            record = recording.find(name or _newest_with_lines(recording))
+            if lines_of(recording, record.context_id) is None:
+                raise NoLinesError(record.name, is_task=record.kind == "task")
+            display(self._with_lines(recording, record.context_id, figure=False), raw=True)
 
     @magic_arguments()
     @argument("name", nargs="*", help="whose memory; quotes are optional. Without it, of everything that has ended")
@@ -264,6 +299,14 @@ class ThagNb(Magics):
         with untracked():
             marks.show_collections(self.collections)
 
+    @validate("lines")
+    def _refuse_other_lines(self, proposal: Any) -> Any:
+        try:
+            call_sites.least_bytes(proposal["value"])
+        except LinesError as error:
+            raise TraitError(f"ThagNb.{error}.") from None
+        return proposal["value"]
+
     @observe("native")
     def _record_native(self, _change: object) -> None:
         with untracked():
@@ -318,13 +361,35 @@ class ThagNb(Magics):
         recording = dispatcher.read()
         shown = [context for context in ended if context in ended[-_REPORTS:] or context.id in lives]
         # All lines before the first picture, which takes a hundred times as long.
-        places = [_show(_task_bundle(recording, context), lives.get(context.id)) for context in shown]
+        places = [_show(self._task_bundle(recording, context), lives.get(context.id)) for context in shown]
         for context, show_more in zip(shown, places, strict=True):
             wanted = pictures[context.id] and few
             if wanted and _has_picture(recording, context, asked=context.id not in unasked):
-                show_more(_task_bundle(recording, context, figure=True))
+                show_more(self._task_bundle(recording, context, figure=True))
         if len(ended) > _REPORTS:
             print(f"... and {len(ended) - _REPORTS:,} tasks before these; %thag and thag_nb.contexts() have them all")
+
+    def _task_bundle(self, recording: Recording, context: AllocatorContext, *, figure: bool = False) -> Bundle:
+        """What is shown of a task. A report must come, whatever somebody has done to matplotlib's settings or to us."""
+        try:
+            return self._with_lines(recording, context.id, figure=figure)
+        except UnknownContextError:
+            return {"text/plain": f"{cut(context.name, LINE_LETTERS)} · its figures were forgotten by a reset"}
+        except (Exception, KeyboardInterrupt) as error:  # whoever presses Stop now means the cell, which has ended
+            if not figure:
+                raise
+            typed = self.cells.typed(recording)
+            line = summary_line(recording.find(context.id), peak_words(recording, context.id, typed.names))
+            return {"text/plain": f"{line}\nThe picture could not be drawn: {type(error).__name__} {error}".rstrip()}
+
+    def _with_lines(self, recording: Recording, context_id: int, *, figure: bool) -> Bundle:
+        """What one task cost, and below it the source of its cell with its lines if they are known."""
+        if lines_of(recording, context_id) is None:
+            return task_bundle(recording, context_id, figure=figure)
+        typed = self.cells.typed(recording)
+        peak_at = peak_words(recording, context_id, typed.names)
+        above = task_bundle(recording, context_id, figure=figure, peak_at=peak_at)
+        return stacked(above, lines_bundle(recording, context_id, typed))
 
     def _is_last(self, magic: str, instead: str) -> bool:
         """Whether nothing in the running cell follows the magic that is running; then it is told what to do."""
@@ -386,17 +451,16 @@ def _has_picture(recording: Recording, context: AllocatorContext, *, asked: bool
         return False
 
 
-def _task_bundle(recording: Recording, context: AllocatorContext, *, figure: bool = False) -> Bundle:
-    """What is shown of a task. A report must come, whatever somebody has done to matplotlib's settings or to us."""
-    try:
-        return task_bundle(recording, context.id, figure=figure)
-    except UnknownContextError:
-        return {"text/plain": f"{cut(context.name, LINE_LETTERS)} · its figures were forgotten by a reset"}
-    except (Exception, KeyboardInterrupt) as error:  # whoever presses Stop now means the cell, which has ended
-        if not figure:
-            raise
-        line = summary_line(recording.find(context.id))
-        return {"text/plain": f"{line}\nThe picture could not be drawn: {type(error).__name__} {error}".rstrip()}
+def _newest_with_lines(recording: Recording) -> int:
+    """The newest task that recorded its lines, or else the newest cell."""
+    newest = max(map(recording.find, (lines.context_id for lines in recording.lines)), key=_rank, default=None)
+    if newest is None:
+        raise UsageError("%thag_lines: no lines have been recorded yet; ask for them with %%thag_task load --lines")
+    return newest.context_id
+
+
+def _rank(record: ContextRecord) -> tuple[bool, int]:
+    return record.kind == "task", record.context_id
 
 
 def _show(bundle: Bundle, view: live.LiveDisplay | None) -> Callable[[Bundle], None]:

@@ -14,6 +14,7 @@ from thag_nb.notebook.canvas import DashboardCanvas
 from thag_nb.recordings.model import Recording
 from thag_nb.runtime import dispatcher
 from thag_nb.runtime.tasks import untracked
+from thag_nb.sites.peak import peak_lines
 
 
 class Dashboard(ipywidgets.VBox):
@@ -43,7 +44,8 @@ class Dashboard(ipywidgets.VBox):
                 handle.update(self._bundle(), raw=True)
 
     def _bundle(self) -> Bundle:
-        return costs_bundle(self._recording, figure=True, beside=self._beside())
+        peaks = peak_lines(self._recording, {})
+        return costs_bundle(self._recording, figure=True, beside=self._beside(), peaks=peaks)
 
     def _beside(self) -> beside.Beside:
         return beside.NOTHING if self._fixed else beside.as_of_now()

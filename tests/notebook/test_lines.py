@@ -1,0 +1,232 @@
+"""Lines in a shell: what asks for them, which cell they are of, and what is shown of them."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import told as support
+from shells import in_shell, last_line
+
+TOLD = """
+    import contextlib, io
+    sys.path.append({folder!r})
+    import told
+    told.install()
+    shell.user_ns |= {"allocate": told.allocate, "MIB": 1 << 20}
+    def typed(source):
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            run(source, store_history=True)
+        return shown.getvalue()
+    def rows(text):
+        "The rows of the table, without those of what is small."
+        table = text[text.index("line\\n") + 5 : text.index(" together")].splitlines()[:-1]
+        return [" ".join(row.split()) for row in table if not row.endswith(("less than 1% each", "without the GIL"))]
+    def said(value):
+        print(json.dumps(value))
+"""
+
+
+def told(code: str) -> Any:
+    """What `code` says beside a shell whose lines are told by ``allocate``."""
+    return last_line(
+        in_shell(
+            textwrap.dedent(TOLD).replace("{folder!r}", repr(str(Path(support.__file__).parent)))
+            + textwrap.dedent(code)
+        )
+    )
+
+
+def test_a_task_with_lines_shows_its_cell_and_ends_its_summary_with_the_line_of_its_peak():
+    code = """
+        typed("def build(n):\\n    return allocate(n * MIB)")
+        cell = "%%thag_task load --lines\\nkept = allocate(20 * MIB)\\n\\nleft = build(40)\\nsmall = allocate(1000)"
+        text = typed(cell)
+        said([text.splitlines()[0].rpartition(" · ")[2], rows(text)])
+    """
+    end, rows = told(code)
+    assert end == "peak at line 5"
+    assert rows == [
+        "In[2]",
+        "1 %%thag_task load --lines",
+        "20.0 MiB 20.0 MiB 20.0 MiB 2 kept = allocate(20 * MIB)",
+        "3",
+        "4 left = build(40) → build",
+        "5 small = allocate(1000) ← peak",
+        "build, in In[1]",
+        "1 def build(n):",
+        "40.0 MiB 40.0 MiB 40.0 MiB 2 return allocate(n * MIB)",
+    ]
+
+
+def test_a_task_without_lines_shows_its_summary_alone():
+    text = told("said(typed('%%thag_task load\\nkept = allocate(20 * MIB)'))")
+    assert text.count("\n") == 1
+    assert "peak at" not in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "line"),
+    [
+        ("%%thag_task load --lines\n%%time\nx = 1\nkept = allocate(MIB)", "4 kept = allocate(MIB) ← peak"),
+        ("%%thag_task load --lines\n%%time\nallocate(MIB)", "3 allocate(MIB) ← peak"),
+        ("%%thag_task load --lines\n\n%%time\n\n  \n# and\n\nallocate(MIB)", "8 allocate(MIB) ← peak"),
+        ("%%thag_task load --lines\n%%timeit -n1 -r1\n\nallocate(MIB)", "4 allocate(MIB) ← peak"),
+        ("%%thag_task load --lines\nx = 1\n%time kept = allocate(MIB)", "3 %time kept = allocate(MIB) ← peak"),
+        ("%%thag_task load --lines\n%%timeit -n1 -r1\nx = 1\nallocate(MIB)", "4 allocate(MIB) ← peak"),
+        ("%%thag_task load --lines\n%timeit -n1 -r1 allocate(MIB)", "2 %timeit -n1 -r1 allocate(MIB) ← peak"),
+        (
+            "%thag_task load --lines\nimport asyncio\nx = await asyncio.sleep(0, allocate(MIB))",
+            "3 x = await asyncio.sle",
+        ),
+        ("\n\n%thag_task load --lines\nkept = allocate(MIB)\n\n", "2 kept = allocate(MIB) ← peak"),
+    ],
+)
+def test_lines_are_those_of_the_cell_as_it_was_typed(cell, line):
+    first, end, row = told(f"""
+        text = typed({cell!r})
+        summary = next(line for line in text.splitlines() if line.startswith("load · "))
+        said([rows(text)[0], summary.rpartition(" · ")[2], next(row for row in rows(text) if "← peak" in row)])
+    """)
+    assert first == "In[1]"
+    assert end == f"peak at line {line[0]}"
+    assert line in row
+
+
+def test_the_same_text_run_twice_is_of_the_cell_that_ran_it():
+    code = """
+        cell = "%%thag_task load --lines\\nkept = allocate(MIB)"
+        typed(cell); typed("1"); typed(cell)
+        from thag_nb.runtime import dispatcher
+        said([[pair[1] for pair in one.cells] for one in dispatcher.read().lines])
+    """
+    assert told(code) == [["In[1]"], ["In[3]"]]
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_what_a_cell_runs_in_turn_is_not_taken_for_another_cell(lines):
+    code = f"""
+        typed("%config ThagNb.lines = {lines}")
+        typed("%%thag_task load --lines\\n%%capture caught\\nx = 1\\nkept = allocate(MIB)")
+        said(rows(typed("%thag_lines load\\nother = 1\\nother = 2")))
+    """
+    rows = told(code)
+    assert rows[0] == "In[2] nested"
+    assert any(row.endswith("kept = allocate(MIB) ← peak") for row in rows)
+    assert not any("other" in row for row in rows)
+
+
+def test_a_function_from_what_a_cell_ran_in_turn_is_not_shown_with_the_source_of_another_cell():
+    code = """
+        typed("%%capture caught\\ndef build(n):\\n    return allocate(n)")
+        typed("other = 1\\nother = 2\\nother = 3")
+        said(rows(typed("%%thag_task load --lines\\nkept = build(MIB)")))
+    """
+    rows = told(code)
+    assert rows[:3] == ["In[3]", "1 %%thag_task load --lines", "2 kept = build(MIB) → build"]
+    assert any(row.endswith("return allocate(n) ← peak") for row in rows)
+    assert not any("other" in row for row in rows)
+
+
+def test_a_configured_size_is_asked_for_by_cells_and_their_tasks():
+    code = """
+        from thag_nb.runtime import dispatcher
+        def least():
+            recording = dispatcher.read()
+            return [[recording.find(one.context_id).name, one.least_bytes] for one in recording.lines]
+        found = []
+        for value in ("True", "4096", "'4 KiB'", "False"):
+            typed(f"%config ThagNb.lines = {value}")
+            told._asked.clear()
+            typed("%%thag_task load\\n1;")
+            found.append(least())
+        said(found)
+    """
+    assert told(code) == [
+        [["In[2]", 0], ["load", 0]],
+        [["In[4]", 4096], ["load", 4096]],
+        [["In[6]", 4096], ["load", 4096]],
+        [],
+    ]
+
+
+def test_an_option_takes_the_configured_size():
+    code = """
+        typed("%config ThagNb.lines = 4096")
+        typed("%%thag_task load --lines\\n1;")
+        said(list(told._asked.values()))
+    """
+    assert told(code) == [4096, 4096]
+
+
+@pytest.mark.parametrize("value", ["-1", "'many'", "'4 KB'", "None", "1.5"])
+def test_other_sizes_cannot_be_configured(value):
+    code = f"""
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            typed("%config ThagNb.lines = {value}")
+        typed("%%thag_task load\\n1;")
+        said([str(shell.magics_manager.registry["ThagNb"].lines), list(told._asked), errors.getvalue()])
+    """
+    lines, asked, _ = told(code)
+    assert (lines, asked) == ("False", [])
+
+
+def test_the_lines_of_what_recorded_them_last_can_be_shown_again():
+    code = """
+        typed("%%thag_task load --lines\\nkept = allocate(MIB)")
+        typed("%%thag_task other\\nmore = allocate(MIB)")
+        typed("%config ThagNb.lines = True")
+        typed("more = allocate(2 * MIB)")
+        said([typed(f"%thag_lines {name}").split(" · ")[0] for name in ("", "load", "In[4]")])
+    """
+    assert told(code) == ["load", "load", "In[4]"]
+
+
+def test_lines_can_be_shown_while_the_cell_runs():
+    code = """
+        text = typed("%thag_task load --lines\\nkept = allocate(MIB)\\n%thag_lines load\\n\\nmore = allocate(8 * MIB)")
+        said(rows(text))
+    """
+    assert told(code) == [
+        "In[1]",
+        "1 %thag_task load --lines",
+        "1.0 MiB 1.0 MiB 1.0 MiB 2 kept = allocate(MIB) ← peak",
+        "3 %thag_lines load",
+        "4",
+        "5 more = allocate(8 * MIB)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("%thag_lines", "UsageError: %thag_lines: no lines have been recorded yet; ask for them with %%thag_task load"),
+        ("%thag_lines plain", "NoLinesError: no lines of 'plain' were recorded"),
+        ("%thag_lines nosuch", "UnknownContextError: no context is called 'nosuch'"),
+    ],
+)
+def test_lines_that_nobody_recorded_are_asked_for_in_vain(line, words):
+    code = f"""
+        typed("%%thag_task -q plain\\n1;")
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            text = typed({line!r})
+        said(text + errors.getvalue())
+    """
+    assert words in told(code)
+
+
+def test_a_cell_is_called_so_after_a_reset_in_it():
+    text = told("""said(typed("%%thag_task load --lines\\nkept = allocate(MIB)\\n%thag_reset"))""")
+    assert "peak at line 2" in text
+
+
+def test_nothing_is_left_behind():
+    code = """
+        typed("%%thag_task load --lines\\nkept = allocate(MIB)")
+        run("%unload_ext thag_nb")
+        said([name for name in shell.magics_manager.magics["line"] if name.startswith("thag")])
+    """
+    assert told(code) == []
