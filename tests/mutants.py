@@ -86,6 +86,7 @@ _CONTEXTS = "tests/runtime/test_contexts.py::"
 _PROPAGATION = "tests/runtime/test_propagation.py::"
 _STARTED = "tests/runtime/test_dispatcher.py::"
 _TASKS = "tests/runtime/test_tasks.py::"
+_CALL_SITES = "tests/runtime/test_call_sites.py::"
 _BEHIND = "tests/holders/test_behind.py::"
 _CARRIER = "bindings/carrier.c"
 _GUARD = "bindings/guard.c"
@@ -2995,6 +2996,31 @@ MUTANTS = [
         (_TASKS + "test_one_scope_in_two_generators_closes_the_one_whose_generator_ends",),
     ),
     Mutant(
+        "lines that nobody asked for are recorded",
+        _SCOPE,
+        "    if (scope->least_bytes == Py_None) {",
+        "    if (false) {",
+        "a task records lines only where that was asked",
+        (_CALL_SITES + "test_without_lines_nothing_is_asked_for",),
+    ),
+    Mutant(
+        "asking for lines is charged to who opens the task",
+        _SCOPE,
+        '    thag_uncharged_begin();\n    PyObject *nothing = PyObject_CallMethod((PyObject *)scope, "_record_lines"',
+        "    thag_uncharged_begin(), thag_uncharged_end();\n"
+        '    PyObject *nothing = PyObject_CallMethod((PyObject *)scope, "_record_lines"',
+        "what is done for the recording is charged to nobody",
+        (_CALL_SITES + "test_asking_for_lines_is_charged_to_nobody",),
+    ),
+    Mutant(
+        "a task goes on without the lines that failed",
+        _SCOPE,
+        "    if (guard != NULL && !scope_record_lines(scope, guard)) {",
+        "    if (guard != NULL && !scope_record_lines(scope, guard) && false) {",
+        "an exception is not left behind where there is a result",
+        (_CALL_SITES + "test_a_failure_to_record_lines_leaves_no_task_open",),
+    ),
+    Mutant(
         "more lists turn the guards round",
         _SCOPE,
         "        thag_guard *list = list_reversed(*list_at(&before, number));",
@@ -3360,8 +3386,8 @@ MUTANTS = [
     Mutant(
         "those above hear late of what is explained",
         "charges.c",
-        "    path_tell(batch->context, batch->context->explained->watchers[0], batch->now_ns);\n    thag_accounts_settle(batch->context, peaks);",
-        "    thag_accounts_settle(batch->context, peaks);",
+        "    path_tell(own, own->explained->watchers[0], now_ns);\n    thag_accounts_settle(own, peaks_before);",
+        "    (void)now_ns;\n    thag_accounts_settle(own, peaks_before);",
         "then a batch has more than one moment that may be their peak",
         (_SITES + "test_lines_are_charged_as_adding_up_gives",),
     ),

@@ -73,6 +73,8 @@ def test_a_task_without_lines_shows_its_summary_alone():
     [
         ("%%thag_task load --lines\n%%time\nx = 1\nkept = allocate(MIB)", "4 kept = allocate(MIB) ← peak"),
         ("%%thag_task load --lines\n%%time\nallocate(MIB)", "3 allocate(MIB) ← peak"),
+        ("%%thag_task load --lines\n\n%%time\n\n  \n# and\n\nallocate(MIB)", "8 allocate(MIB) ← peak"),
+        ("%%thag_task load --lines\n%%timeit -n1 -r1\n\nallocate(MIB)", "4 allocate(MIB) ← peak"),
         ("%%thag_task load --lines\nx = 1\n%time kept = allocate(MIB)", "3 %time kept = allocate(MIB) ← peak"),
         ("%%thag_task load --lines\n%%timeit -n1 -r1\nx = 1\nallocate(MIB)", "4 allocate(MIB) ← peak"),
         ("%%thag_task load --lines\n%timeit -n1 -r1 allocate(MIB)", "2 %timeit -n1 -r1 allocate(MIB) ← peak"),
@@ -104,15 +106,28 @@ def test_the_same_text_run_twice_is_of_the_cell_that_ran_it():
     assert told(code) == [["In[1]"], ["In[3]"]]
 
 
-def test_what_a_cell_runs_in_turn_is_not_taken_for_another_cell():
-    code = """
+@pytest.mark.parametrize("lines", [False, True])
+def test_what_a_cell_runs_in_turn_is_not_taken_for_another_cell(lines):
+    code = f"""
+        typed("%config ThagNb.lines = {lines}")
         typed("%%thag_task load --lines\\n%%capture caught\\nx = 1\\nkept = allocate(MIB)")
-        typed("other = 1\\nother = 2\\nother = 3")
-        said(rows(typed("%thag_lines load")))
+        said(rows(typed("%thag_lines load\\nother = 1\\nother = 2")))
     """
     rows = told(code)
-    assert rows[0] == "In[1] nested"
+    assert rows[0] == "In[2] nested"
     assert any(row.endswith("kept = allocate(MIB) ← peak") for row in rows)
+    assert not any("other" in row for row in rows)
+
+
+def test_a_function_from_what_a_cell_ran_in_turn_is_not_shown_with_the_source_of_another_cell():
+    code = """
+        typed("%%capture caught\\ndef build(n):\\n    return allocate(n)")
+        typed("other = 1\\nother = 2\\nother = 3")
+        said(rows(typed("%%thag_task load --lines\\nkept = build(MIB)")))
+    """
+    rows = told(code)
+    assert rows[:3] == ["In[3]", "1 %%thag_task load --lines", "2 kept = build(MIB) → build"]
+    assert any(row.endswith("return allocate(n) ← peak") for row in rows)
     assert not any("other" in row for row in rows)
 
 
@@ -172,14 +187,16 @@ def test_the_lines_of_what_recorded_them_last_can_be_shown_again():
 
 def test_lines_can_be_shown_while_the_cell_runs():
     code = """
-        text = typed("%thag_task load --lines\\nkept = allocate(MIB)\\n%thag_lines load\\nmore = allocate(8 * MIB)")
-        said(rows(text)[:4])
+        text = typed("%thag_task load --lines\\nkept = allocate(MIB)\\n%thag_lines load\\n\\nmore = allocate(8 * MIB)")
+        said(rows(text))
     """
     assert told(code) == [
         "In[1]",
         "1 %thag_task load --lines",
         "1.0 MiB 1.0 MiB 1.0 MiB 2 kept = allocate(MIB) ← peak",
         "3 %thag_lines load",
+        "4",
+        "5 more = allocate(8 * MIB)",
     ]
 
 

@@ -98,6 +98,8 @@ def test_a_failure_to_record_lines_leaves_no_task_open(monkeypatch):
     monkeypatch.setattr(_native, "lines_begin", lines_begin, raising=False)
     with pytest.raises(MemoryError), thag_nb.task("failing", lines=True):
         pass
+    with pytest.raises(MemoryError):
+        thag_nb.task("failing", lines=True).guard()
     assert thag_nb.current_context().name == "root"
     assert thag_nb.read().find("failing").state == "ended"
 
@@ -180,6 +182,15 @@ def test_timed_code_stands_in_the_cell_that_times_it(file, magic, line):
     )
     completed = call_sites.completed(_with_lines(*sites))
     assert completed.sites == (*sites[:3], Site(2, "cell.py", line, "<module>"), sites[4])
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_completing_a_recording_is_charged_to_nobody():
+    source = _with_lines(*[Site(-1, "<timed exec>", 1, "<module>")] * 10_000)
+    with thag_nb.task("reading"):
+        completed = call_sites.completed(source)
+    assert len(completed.sites) == 10_000
+    assert thag_nb.read().find("reading").total_bytes < 10_000
 
 
 def test_timed_code_that_no_cell_is_above_stays_where_it_is():

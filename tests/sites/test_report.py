@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from handmade import KIB, MIB, context, recording, root
 
-from thag_nb.costs.report import summary_line, task_bundle
 from thag_nb.errors import UnknownContextError
 from thag_nb.mimebundle import NO_MATHJAX
 from thag_nb.palette import styles
@@ -147,6 +146,17 @@ def test_a_function_elsewhere_has_the_lines_that_count_and_their_neighbours() ->
     ]
 
 
+def test_the_cell_comes_first_whatever_others_cost() -> None:
+    found = rows(lined((5, 90 * MIB, 50 * MIB, 150 * MIB), (0, 5 * MIB, 0, 5 * MIB)))
+    assert [row.text for row in found if row.kind == "heading"] == ["In[3]", "build, in In[2]"]
+
+
+def test_the_line_that_called_a_function_elsewhere_points_to_it() -> None:
+    sites = (*SITES[:4], Site(-1, CELL, 6, "<module>"), Site(4, CELL, 2, "helper"), Site(5, OTHER, 2, "build"))
+    found = rows(lined((6, 90 * MIB, 50 * MIB, 150 * MIB))._replace(sites=sites))
+    assert [(row.number, row.calls) for row in found if row.calls] == [(2, ("build",))]
+
+
 def test_a_function_elsewhere_that_does_not_count_has_no_block() -> None:
     found = rows(lined((5, KIB, KIB, KIB)))
     assert [row.text for row in found if row.kind == "heading"] == ["In[3]"]
@@ -156,14 +166,14 @@ def test_a_function_elsewhere_that_does_not_count_has_no_block() -> None:
 def test_a_gap_is_shown_between_lines_that_are_far_apart(tmp_path: Any) -> None:
     file = tmp_path / "tools.py"
     file.write_text("".join(f"step_{number}()\n" for number in range(1, 31)))
-    sites = (Site(-1, CELL, 3, "<module>"), Site(0, str(file), 5, "work"), Site(0, str(file), 20, "work"))
+    sites = (Site(-1, CELL, 3, "<module>"), Site(0, str(file), 5, "work"), Site(0, str(file), 9, "work"))
     source = lined((1, 50 * MIB, 0, 50 * MIB), (2, 40 * MIB, 0, 40 * MIB), peak_site=1)._replace(sites=sites)
     found = rows(source)
     block = found[_place(found, f"work, in {file}") + 1 :]
     assert [row.text or row.kind for row in block][:7] == [
         *("step_4()", "step_5()", "step_6()"),
         "gap",
-        *("step_19()", "step_20()", "step_21()"),
+        *("step_8()", "step_9()", "step_10()"),
     ]
     assert [row.number for row in block if row.is_peak] == [5]
     assert re.search(r"^ +⋮$", lines_bundle(source, 4, TYPED)["text/plain"], re.MULTILINE)
@@ -189,8 +199,8 @@ def test_libraries_are_told_by_the_function_that_was_called_and_unfold_to_where_
     assert "<summary>through <code>merge</code></summary>" in unfolded
     ways = [re.sub("<[^>]*>", "", way) for way in unfolded.split("<div>")[1:]]
     assert ways == [
-        "merge: factorize, frame.py line 1843: 30.0 MiB at peak, 0 B kept, 60.0 MiB allocated",
-        "merge: concat, frame.py line 99: 10.0 MiB at peak, 10.0 MiB kept, 20.0 MiB allocated",
+        "merge → factorize, frame.py line 1843: 30.0 MiB at peak, 0 B kept, 60.0 MiB allocated",
+        "merge → concat, frame.py line 99: 10.0 MiB at peak, 10.0 MiB kept, 20.0 MiB allocated",
     ]
 
 
@@ -271,8 +281,8 @@ def test_the_peak_is_told_by_its_line(site: int, words: str) -> None:
     assert peak_words(source, 3, TYPED.names) == ""
 
 
-def test_the_summary_ends_with_the_line_of_the_peak() -> None:
-    source = usual()
-    record = source.find("load")
-    assert summary_line(record, peak_words(source, 4, {})) == f"{summary_line(record)} · peak at line 4"
-    assert task_bundle(source, 4, figure=False, peak_at="peak at line 4")["text/plain"].endswith(" · peak at line 4")
+def test_the_line_of_the_peak_is_shown_even_if_it_holds_nothing() -> None:
+    found = rows(lined((0, 90 * MIB, 0, 90 * MIB), peak_site=5))
+    peak = next(row for row in found if row.is_peak)
+    assert (peak.text, peak.figures) == ("    frame = make(n)", (0, 0, 0))
+    assert found[_place(found, "build, in In[2]") + 2] == peak

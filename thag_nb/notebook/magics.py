@@ -110,7 +110,7 @@ class ThagNb(Magics):
         options = self._options(self.thag_task, line)
         if not options.name:
             raise UsageError("%thag_task needs a name for the task: %thag_task load")
-        lines = options.lines if self.lines is False else self.lines
+        lines = self.lines or options.lines
         scope = task(self._expanded(" ".join(options.name), local_ns), lines=lines)
         is_last = self._is_last("thag_task", f"with thag_nb.task({scope.name!r}):")
         if options.live and self._shows_pictures():

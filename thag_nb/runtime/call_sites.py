@@ -8,6 +8,7 @@ from operator import index
 from thag_nb import _native
 from thag_nb.errors import LinesError
 from thag_nb.light_typing import TYPE_CHECKING
+from thag_nb.runtime.contexts import unrecorded
 from thag_nb.units import bytes_from
 
 if TYPE_CHECKING:
@@ -107,12 +108,16 @@ def forget() -> None:
 
 
 def completed(recording: Recording) -> Recording:
-    """The same with what the native core cannot know: the cell of each context, and where timed code stands in it."""
+    """The same with what the native core cannot know: the cell of each context, and where timed code stands in it.
+
+    That is charged to nobody.
+    """
     if not recording.lines:
         return recording
-    parents = {record.context_id: record.parent_id for record in recording.contexts}
-    lines = tuple(one._replace(cells=_cells_around(one, parents)) for one in recording.lines)
-    return recording._replace(sites=tuple(_placed(recording.sites)), lines=lines)
+    with unrecorded():
+        parents = {record.context_id: record.parent_id for record in recording.contexts}
+        lines = tuple(one._replace(cells=_cells_around(one, parents)) for one in recording.lines)
+        return recording._replace(sites=tuple(_placed(recording.sites)), lines=lines)
 
 
 def _cells_around(lines: LinesOf, parents: dict[int, int]) -> tuple[tuple[str, str], ...]:
@@ -126,18 +131,28 @@ def _cells_around(lines: LinesOf, parents: dict[int, int]) -> tuple[tuple[str, s
 def _placed(sites: tuple[Site, ...]) -> Iterator[Site]:
     """The sites, those of code that %time or %timeit runs where it stands in the cell.
 
-    Its lines count from the one below ``%%time``; ``%time`` has only its own. Either is the line that the cell is at.
+    Its lines count from the first below ``%%time`` that is not blank; ``%time`` has only its own.
     """
     for site in sites:
-        if site.file not in _TIMED:
+        above, is_cell_magic = _magic_above(sites, site) if site.file in _TIMED else (None, False)
+        if above is None:
             yield site
-            continue
-        above, is_cell_magic = _magic_above(sites, site)
-        yield (
-            site
-            if above is None
-            else site._replace(file=above.file, line=above.line + (site.line if is_cell_magic else site.line - 1))
-        )
+        else:
+            before = 1 + _blank_lines(above.file, above.line) if is_cell_magic else 0
+            yield site._replace(file=above.file, line=above.line + before + site.line - 1)
+
+
+def _blank_lines(file: str, line: int) -> int:
+    """How many blank lines follow a cell magic, which IPython has made a call with all below it as a text."""
+    import ast
+    import linecache
+
+    try:
+        call = ast.parse(linecache.getline(file, line).strip(), mode="eval").body
+        body = ast.literal_eval(call.args[-1]) if isinstance(call, ast.Call) else ""
+    except (SyntaxError, ValueError, IndexError):  # it is not known any more
+        return 0
+    return next((number for number, text in enumerate(str(body).splitlines()) if text.strip()), 0)
 
 
 def _magic_above(sites: tuple[Site, ...], site: Site) -> tuple[Site | None, bool]:

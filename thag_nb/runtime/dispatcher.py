@@ -70,8 +70,7 @@ def read() -> Recording:
     In a notebook also the process's RSS over time, with a sample of now.
     """
     types = Site, SiteFigures, LinesOf
-    with unrecorded():
-        return call_sites.completed(_native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types))
+    return call_sites.completed(_native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types))
 
 
 def status() -> Status:

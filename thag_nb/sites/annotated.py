@@ -91,8 +91,10 @@ class _Annotated:
         known = lines_of(recording, record.context_id)
         self._is_explained = known is not None and known.is_explained
         self._whole = self._figures(record.peak_bytes, record.live_bytes, record.total_bytes)
-        self._peak = peak_frame(recording, record.context_id)
-        self._blocks: dict[_Block, _Lines] = {_Block(cell, ""): {} for cell in self._own_cells}
+        peak = peak_frame(recording, record.context_id)
+        self._peak = [] if peak is None else [(self._block(peak.file, peak.function), peak.line)]
+        blocks = [*(_Block(cell, "") for cell in self._own_cells), *(block for block, _ in self._peak)]
+        self._blocks: dict[_Block, _Lines] = {block: {} for block in blocks}
         self._calls: dict[int, dict[str, Figures]] = {}  # from lines of the context's own cell to other blocks
         self._without_line: dict[str, Figures] = {}
         for cost in lines(recording, record.context_id, by="stack"):
@@ -138,35 +140,32 @@ class _Annotated:
 
     def _block_rows(self, block: _Block) -> Iterator[Row]:
         lines = self._blocks[block]
-        is_own = block.file in self._own_cells
-        peak = (
-            self._peak.line
-            if self._peak is not None and self._block(self._peak.file, self._peak.function) == block
-            else 0
-        )
-        counting = {number for number, ways in lines.items() if any(self._counting(added(ways.values())))} | {peak} - {
-            0
-        }
-        source = self._typed.sources.get(block.file, ()) if is_own else ()
-        if not counting and not source:
+        counting = {number for number, ways in lines.items() if any(self._counting(added(ways.values())))}
+        counting |= {number for where, number in self._peak if where == block}
+        source_lines = len(self._typed.sources.get(block.file, ())) if block.file in self._own_cells else 0
+        if not counting and not source_lines:
             return
         name = self._name(block.file)
         yield Row("heading", f"{block.function}, in {name}" if block.function else name)
         before = 0
-        for number in self._numbers(block.file, counting, len(source)):
+        for number in self._numbers(block.file, counting, source_lines):
             if before and number > before + 1:
                 yield Row("gap", "")
             before = number
-            ways = lines.get(number, {})
-            yield Row(
-                "line",
-                self._text(block.file, number),
-                number,
-                self._counting(added(ways.values())),
-                self._largest(ways),
-                tuple(name for name, _ in self._largest(self._calls.get(number, {}) if is_own else {})),
-                number == peak,
-            )
+            yield self._line_row(block, number)
+
+    def _line_row(self, block: _Block, number: int) -> Row:
+        ways = self._blocks[block].get(number, {})
+        calls = self._calls.get(number, {}) if block.file in self._own_cells else {}
+        return Row(
+            "line",
+            self._text(block.file, number),
+            number,
+            self._counting(added(ways.values())),
+            self._largest(ways),
+            tuple(name for name, _ in self._largest(calls)),
+            (block, number) in self._peak,
+        )
 
     def _numbers(self, file: str, counting: set[int], source_lines: int) -> list[int]:
         """The lines of a block that are shown."""

@@ -152,7 +152,7 @@ def _unfolded(row: Row, columns: dict[str, int]) -> str:
     ways = [(way, figures) for way, figures in row.ways if way.through]
     if not ways:
         return ""
-    told = [f"{way.through}: {way.innermost}: {_in_words(figures, columns)}" for way, figures in ways[:_UNFOLDED]]
+    told = [f"{way.through} → {way.innermost}: {_in_words(figures, columns)}" for way, figures in ways[:_UNFOLDED]]
     if rest := ways[_UNFOLDED:]:
         told.append(f"{len(rest):,} more: {_in_words(added(figures for _, figures in rest), columns)}")
     below = "".join(f"<div>{html.escape(visible(text))}</div>" for text in told)
