@@ -3458,10 +3458,10 @@ MUTANTS = [
     Mutant(
         "the line of a peak stays that of the one before without the GIL",
         "charges.c",
-        "        context->explained->peak_site = THAG_SITE_NO_FRAME;",
+        "        context->explained->peak_site = share->high_site;",
         "        (void)context->explained;",
-        "nobody knows that line",
-        (_SITES + "test_a_peak_without_the_gil_has_no_line",),
+        "it was reached elsewhere",
+        (_SITES + "test_the_line_of_a_peak_without_the_gil_is_where_that_was_given_up_if_that_is_seen",),
     ),
     Mutant(
         "who takes over does not tell what it had",

@@ -32,9 +32,11 @@ typedef struct thag_account {
     struct thag_account *next_of_hash;  /* or of those that are unused */
     thag_part *parts;                   /* at the peak of each context that watches; and behind `part_room`, as many late ones */
     uint32_t part_room;
-    /* What threads without the GIL freed of it since that was last taken over. Whoever has the right to merge. */
+    /* What threads without the GIL did since that was last taken over. Whoever has the right to merge. */
     bool is_late;
     int64_t late_bytes;
+    int64_t late_total_bytes;
+    int64_t late_allocations;
     int64_t late_frees;
     struct thag_account *next_late;
 } thag_account;
@@ -48,6 +50,7 @@ typedef struct {
     uint32_t watcher_room;
     struct thag_context **watchers;     /* contexts whose peaks are explained: some above it and itself, outermost first */
     thag_account *accounts;             /* linked */
+    thag_account *smaller;              /* of blocks that are not told apart; NULL as long as nobody has waited */
 } thag_explained;
 
 extern THAG_HIDDEN thag_account *_Atomic thag_account_chunks[THAG_ACCOUNTS_MOST / THAG_ACCOUNT_CHUNK];

@@ -156,11 +156,10 @@ account_make(thag_context *context, uint32_t site)
     return account;
 }
 
-thag_account *
-thag_account_here(thag_context *context, const PyThreadState *tstate, size_t size)
+static thag_account *
+account_of(thag_context *context, uint32_t site)
 {
     static thag_account *last;      /* still whose it was, or given back, and then nobody's */
-    uint32_t site = size < context->explained->least_bytes ? THAG_SITE_SMALLER : thag_site_here(tstate);
     if (last == NULL || last->context != context || last->site != site) {
         thag_account *account = account_find(context, site);
         account = account == NULL ? account_make(context, site) : account;
@@ -170,6 +169,22 @@ thag_account_here(thag_context *context, const PyThreadState *tstate, size_t siz
         last = account;
     }
     return last;
+}
+
+thag_account *
+thag_account_here(thag_context *context, const PyThreadState *tstate, size_t size)
+{
+    return account_of(context, size < context->explained->least_bytes ? THAG_SITE_SMALLER : thag_site_here(tstate));
+}
+
+thag_account *
+thag_account_of_waiter(thag_context *context, const PyThreadState *tstate)
+{
+    thag_explained *explained = context->explained;
+    if (explained->least_bytes > 0 && explained->smaller == NULL) {
+        explained->smaller = account_of(context, THAG_SITE_SMALLER);
+    }
+    return account_of(context, thag_site_here(tstate));
 }
 
 /* ---- moving ---- */
@@ -244,8 +259,10 @@ thag_account_take_late(thag_account *account)
         account->parts[account->part_room + i] = (thag_part){0};
     }
     account->live_bytes += account->late_bytes;
+    account->total_bytes += account->late_total_bytes;
+    account->allocations += account->late_allocations;
     account->frees += account->late_frees;
-    account->late_bytes = account->late_frees = 0;
+    account->late_bytes = account->late_total_bytes = account->late_allocations = account->late_frees = 0;
     account->is_late = false;
 }
 

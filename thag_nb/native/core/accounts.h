@@ -28,6 +28,9 @@ void thag_accounts_inherit(thag_context *context);
 /* The account of the context, which is explained, for a block that is allocated here now; NULL if there is no room for one. GIL. */
 thag_account *thag_account_here(thag_context *context, const PyThreadState *tstate, size_t size);
 
+/* The same for what will be allocated for the context without the GIL, as long as the thread that gives it up here waits. GIL, still. */
+thag_account *thag_account_of_waiter(thag_context *context, const PyThreadState *tstate);
+
 /* It is about to move: whoever watches learns what it had at the newest peak, if that is not known yet. GIL. */
 void thag_account_tell(thag_account *account);
 
@@ -62,7 +65,7 @@ void thag_accounts_peaks(const thag_context *context, uint64_t peaks[THAG_WATCHE
 /* The movement of the context's batch is over, and all that watch have heard of it: before, their peaks were these. GIL. */
 void thag_accounts_settle(const thag_context *context, const uint64_t peaks[THAG_WATCHERS_MOST]);
 
-/* Takes over what threads without the GIL freed of it; the shares of all that watch have been taken over. GIL, and whoever has the
+/* Takes over what threads without the GIL did; the shares of all that watch have been taken over. GIL, and whoever has the
    right to merge. */
 void thag_account_take_late(thag_account *account);
 

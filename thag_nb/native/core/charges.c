@@ -449,7 +449,7 @@ share_take(thag_context *context, thag_share *share, uint64_t now_ns)
         level_shift(context, share->inclusive, now_ns);
     }
     if (context->explained != NULL && context->peak != share->peak_before) {
-        context->explained->peak_site = THAG_SITE_NO_FRAME;
+        context->explained->peak_site = share->high_site;
     }
     self_shift(context, share->self, share->sources);
     counter_add(&context->self_total_bytes, share->total_bytes);

@@ -31,6 +31,7 @@ typedef struct {
     int64_t frees;
     int64_t foreign_frees;
     uint64_t highs;                     /* how often `inclusive` was higher than ever; its number as of a peak */
+    uint32_t high_site;                 /* where it was then */
     thag_part at_parent_high;           /* of `inclusive` */
     thag_sources sources;               /* of `self` */
     thag_session_part at_session_high;  /* of `self` */

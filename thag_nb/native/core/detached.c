@@ -19,6 +19,7 @@
 #include "detached.h"
 
 #include "movement.h"
+#include "sites.h"
 
 #include <sched.h>
 #include <time.h>
@@ -45,6 +46,7 @@ static struct {
     thag_movement moved;
     thag_sources sources;       /* of what is live of `moved` */
     thag_sources at_high;       /* the same when that was highest */
+    uint32_t site;              /* where they were */
 } merging;
 
 /* ---- the right to merge ---- */
@@ -120,7 +122,10 @@ static void
 share_move(thag_share *share)
 {
     thag_movement moved = thag_movement_then(share->inclusive, merging.moved);
-    share->highs += moved.high_bytes > share->inclusive.high_bytes;
+    if (moved.high_bytes > share->inclusive.high_bytes) {
+        share->highs++;
+        share->high_site = merging.site;
+    }
     share->inclusive = moved;
 }
 
@@ -212,45 +217,84 @@ rare_apply(const thag_log_entry *entry)
     share->foreign_frees += deed == THAG_FREED_BY_STRANGER;
 }
 
-/* A block of an account, which was allocated with the GIL, was freed or shrank: as of here, those that watch have had their
-   highest moments. */
-static void
-account_apply(const thag_log_entry *entry)
+/* The entry with that number, which is a context's, and perhaps some that follow. */
+static uint64_t
+context_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until)
 {
-    moved_tell();
-    thag_account *account = thag_log_whom(entry);
+    const thag_log_entry *entry = thag_log_entry_at(log, next);
+    context_turn_to(thag_log_whom(entry));
+    if (thag_log_deed(entry) <= THAG_FREED) {
+        return run_apply(log, next, end, until);
+    }
+    rare_apply(entry);
+    return next + 1;
+}
+
+static void
+account_is_late(thag_account *account)
+{
     if (!account->is_late) {
         account->is_late = true;
         account->next_late = merging.late;
         merging.late = account;
     }
+}
+
+/* What the account had when those that watch were highest; `before` the last movement, that was so often. */
+static void
+account_parts_move(thag_account *account, const uint64_t *highs_before, int64_t bytes)
+{
     const thag_explained *explained = account->context->explained;
     for (uint32_t i = 0; i < explained->watcher_count; i++) {
-        uint64_t highs = share_change(explained->watchers[i])->highs;
-        thag_part_moves(&account->parts[account->part_room + i], highs, account->late_bytes);
+        thag_part *part = &account->parts[account->part_room + i];
+        uint64_t highs = thag_context_share(explained->watchers[i])->highs;
+        if (highs != highs_before[i]) {
+            *part = (thag_part){highs, account->late_bytes + bytes};
+        }
+        else {
+            thag_part_moves(part, highs, account->late_bytes);
+        }
     }
-    account->late_bytes += entry->live_bytes;
-    account->late_frees += thag_log_deed(entry) == THAG_ACCOUNT_FREED;
+}
+
+static void
+account_count(thag_account *account, thag_deed deed, int64_t bytes)
+{
+    bool is_allocated = deed == THAG_ACCOUNT_ALLOCATED;
+    account->late_bytes += bytes;
+    account->late_total_bytes += is_allocated ? bytes : 0;
+    account->late_allocations += is_allocated;
+    account->late_frees += deed == THAG_ACCOUNT_FREED;
+}
+
+/* An entry of an account and the one of its context behind it: a movement of their own. */
+static uint64_t
+account_apply(const thag_log *log, uint64_t next, uint64_t until)
+{
+    moved_tell();
+    const thag_log_entry *entry = thag_log_entry_at(log, next);
+    thag_account *account = thag_log_whom(entry);
+    account_is_late(account);
+    const thag_explained *explained = account->context->explained;
+    uint64_t highs[THAG_WATCHERS_MOST];
+    for (uint32_t i = 0; i < explained->watcher_count; i++) {
+        highs[i] = share_change(explained->watchers[i])->highs;
+    }
+    merging.site = account->site;
+    next = context_apply(log, next + 1, next + 2, until);
+    moved_tell();
+    merging.site = THAG_SITE_NO_FRAME;
+    account_parts_move(account, highs, entry->live_bytes);
+    account_count(account, thag_log_deed(entry), entry->live_bytes);
+    return next;
 }
 
 static uint64_t
 entries_apply(const thag_log *log, uint64_t next, uint64_t end, uint64_t until)
 {
     do {
-        const thag_log_entry *entry = thag_log_entry_at(log, next);
-        if (THAG_UNLIKELY(thag_log_deed(entry) >= THAG_ACCOUNT_FREED)) {
-            account_apply(entry);
-            next++;
-            continue;
-        }
-        context_turn_to(thag_log_whom(entry));
-        if (thag_log_deed(entry) <= THAG_FREED) {
-            next = run_apply(log, next, end, until);
-        }
-        else {
-            rare_apply(entry);
-            next++;
-        }
+        bool is_of_account = thag_log_deed(thag_log_entry_at(log, next)) >= THAG_ACCOUNT_ALLOCATED;
+        next = THAG_UNLIKELY(is_of_account) ? account_apply(log, next, until) : context_apply(log, next, end, until);
     } while (next != end && thag_log_entry_at(log, next)->time <= until);
     return next;
 }
@@ -398,7 +442,7 @@ static void
 late_forget(thag_account *account)
 {
     account->is_late = false;
-    account->late_bytes = account->late_frees = 0;
+    account->late_bytes = account->late_total_bytes = account->late_allocations = account->late_frees = 0;
 }
 
 bool

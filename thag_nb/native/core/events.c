@@ -83,10 +83,10 @@ static void
 free_log(thag_log *log, thag_charge owner, bool foreign, thag_source source)
 {
     int64_t fall = -(int64_t)owner.size;
-    thag_log_write(log, owner.context, source, foreign ? THAG_FREED_BY_STRANGER : THAG_FREED, fall);
     if (THAG_UNLIKELY(owner.account != NULL)) {
         thag_log_write(log, owner.account, source, THAG_ACCOUNT_FREED, fall);
     }
+    thag_log_write(log, owner.context, source, foreign ? THAG_FREED_BY_STRANGER : THAG_FREED, fall);
 }
 
 static void
@@ -136,6 +136,9 @@ static void
 charge_allocation(thag_charge charge, thag_source source, thag_log *log)
 {
     if (log != NULL) {
+        if (THAG_UNLIKELY(charge.account != NULL)) {
+            thag_log_write(log, charge.account, source, THAG_ACCOUNT_ALLOCATED, (int64_t)charge.size);
+        }
         thag_log_write(log, charge.context, source, THAG_ALLOCATED, (int64_t)charge.size);
     }
     else if (THAG_LIKELY(charge.context->explained == NULL)) {
@@ -146,12 +149,16 @@ charge_allocation(thag_charge charge, thag_source source, thag_log *log)
     }
 }
 
-/* How a block is charged to a context that is allocated here now: with the GIL, it is known where. */
+/* How a block is charged to a context that is allocated here now; the state as for where the context was found. */
 static thag_charge
-charge_here(thag_context *context, const PyThreadState *tstate, size_t size, const thag_log *log)
+charge_here(const thag_thread *thread, thag_context *context, const PyThreadState *tstate, size_t size, const thag_log *log)
 {
-    bool is_known = log == NULL && THAG_UNLIKELY(context->explained != NULL);
-    return (thag_charge){context, is_known ? thag_account_here(context, tstate, size) : NULL, size};
+    thag_charge charge = {context, NULL, size};
+    if (THAG_UNLIKELY(context->explained != NULL)) {
+        charge.account = log == NULL ? thag_account_here(context, tstate, size)
+                                     : thag_waiting_account(&thread->waiter, tstate, context, size);
+    }
+    return charge;
 }
 
 /* Whom an allocation is charged to while `current` is: NULL for nobody. Without the GIL, that may be a context that a reset has
@@ -213,7 +220,7 @@ allocation_record_slowly(thag_thread *thread, thag_domain domain, PyThreadState 
         return;
     }
     thag_context *context = to_be_charged(thag_current_look_up(thread, tstate));
-    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(context, tstate, size, log);
+    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(thread, context, tstate, size, log);
     if (context != NULL && record_write(block, size, slot_of(charge), thag_source_of(domain), log)) {
         charge_allocation(charge, thag_source_of(domain), log);
         thag_waiting_charged(&thread->waiter, size);
@@ -306,7 +313,7 @@ detached_look_up(thag_thread *thread, detached_flow flow)
     found.context = thag_current_detached(thread, flow.own);
     bool lasts = flow.own == NULL ? thread->native && thag_waiting_lasts(&thread->waiter)
                                   : thag_current_cache_is_valid(thread, flow.own);
-    if (flow.domain != THAG_NATIVE || found.context == NULL || !lasts) {
+    if (flow.domain != THAG_NATIVE || found.context == NULL || found.context->explained != NULL || !lasts) {
         found.version_at = NULL;
     }
     thread->shortcut = found;
@@ -324,9 +331,11 @@ detached_allocated(thag_thread *thread, detached_flow flow, void *block, size_t 
     if (flow.own == NULL) {
         thread->native = true;      /* one that Python starts only frees before it has a state */
     }
+    thag_source source = thag_source_of(flow.domain);
     thag_context *context = to_be_charged(detached_look_up(thread, flow));
-    if (THAG_LIKELY(context != NULL && record_write(block, size, context->slot, thag_source_of(flow.domain), log))) {
-        thag_log_write(log, context, thag_source_of(flow.domain), THAG_ALLOCATED, (int64_t)size);
+    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(thread, context, flow.own, size, log);
+    if (THAG_LIKELY(context != NULL && record_write(block, size, slot_of(charge), source, log))) {
+        charge_allocation(charge, source, log);
         thag_waiting_charged(&thread->waiter, size);
     }
     thag_detached_finish(log);
@@ -615,10 +624,10 @@ owner_keep(thag_charge owner, void *block, size_t size, thag_source source, thag
         thag_charge_explained_shrunk(owner, fall, source);
     }
     else {
-        thag_log_write(log, owner.context, source, THAG_SHRUNK, -(int64_t)fall);
         if (owner.account != NULL) {
             thag_log_write(log, owner.account, source, THAG_ACCOUNT_SHRUNK, -(int64_t)fall);
         }
+        thag_log_write(log, owner.context, source, THAG_SHRUNK, -(int64_t)fall);
     }
 }
 
@@ -660,7 +669,9 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
         return;
     }
     thag_context *context = outermost ? to_be_charged(current) : NULL;
-    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(context, tstate, size, claim.log);
+    bool is_attached;
+    const PyThreadState *own = claim.log == NULL ? tstate : thag_tstate_own(thag_tstate_attached(), &is_attached);
+    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(thread, context, own, size, claim.log);
     if (context != NULL && record_write(block, size, slot_of(charge), source, claim.log)) {
         owner_change(owner, charge, source, claim.log);
     }
@@ -709,7 +720,6 @@ thag_event_split(thag_domain domain, const void *block, void *part, size_t size)
     thag_owner owner = thag_owners_peek(block);
     if (owner.slot != 0) {
         thag_charge charge = charge_of(owner);
-        charge.account = log == NULL ? charge.account : NULL;
         charge.size = size;
         if (record_write(part, size, slot_of(charge), thag_source_of(domain), log)) {
             charge_allocation(charge, thag_source_of(domain), log);

@@ -613,9 +613,8 @@ heap_dlopen(const char *path, int flags)
 
 /* Whom this thread works for, if anybody waits because it does. A library's own thread does not wait for its library. */
 static thag_context *
-who_waits(thag_thread *thread)
+who_waits(thag_thread *thread, PyThreadState *tstate)
 {
-    PyThreadState *tstate = thag_tstate_attached();
     if (!thag_current_is_attached(tstate)) {
         return NULL;            /* of another interpreter */
     }
@@ -624,19 +623,31 @@ who_waits(thag_thread *thread)
     return thag_current_is_lent(thread, context) ? NULL : context;
 }
 
+static void
+waiting_begin(const void *code)
+{
+    thag_thread *thread = &thag_this_thread;
+    PyThreadState *tstate = thag_tstate_attached();
+    thag_context *context = who_waits(thread, tstate);
+    thag_account *account = NULL;
+    if (THAG_UNLIKELY(context != NULL && context->explained != NULL)) {
+        account = thag_account_of_waiter(context, tstate);
+        thread->waiter.spot = thag_spot_of(tstate);
+    }
+    thag_waiting_begin(&thread->waiter, context, account, thag_package_of(code));
+}
+
 static PyThreadState *
 heap_save_thread(void)
 {
-    thag_thread *thread = &thag_this_thread;
-    thag_waiting_begin(&thread->waiter, who_waits(thread), thag_package_of(__builtin_return_address(0)));
+    waiting_begin(__builtin_return_address(0));
     return REAL(SAVE_THREAD, PyThreadState *(*)(void))();
 }
 
 static void
 heap_release_thread(PyThreadState *tstate)
 {
-    thag_thread *thread = &thag_this_thread;
-    thag_waiting_begin(&thread->waiter, who_waits(thread), thag_package_of(__builtin_return_address(0)));
+    waiting_begin(__builtin_return_address(0));
     REAL(RELEASE_THREAD, void (*)(PyThreadState *))(tstate);
 }
 

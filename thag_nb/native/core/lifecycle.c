@@ -200,6 +200,13 @@ slot_is_named(uint32_t slot)
     context->named_by_records = true;
 }
 
+static bool
+is_unused(const thag_context *context)
+{
+    return is_dropped(context) && !context->named_by_records && atomic_load(&context->frames) == 0
+           && atomic_load(&context->holds) == 0;
+}
+
 static void
 explained_settle(void)
 {
@@ -208,17 +215,10 @@ explained_settle(void)
         if (!is_dropped(context)) {
             thag_accounts_unwatch(context, is_dropped);
         }
-        else if (!context->named_by_records) {
+        else if (is_unused(context)) {
             thag_accounts_end(context, NULL);
         }
     }
-}
-
-static bool
-is_unused(const thag_context *context)
-{
-    return is_dropped(context) && !context->named_by_records && atomic_load(&context->frames) == 0
-           && atomic_load(&context->holds) == 0;
 }
 
 static void

@@ -23,9 +23,10 @@ typedef enum {
     THAG_SHRUNK,
     THAG_GROWN,         /* a block that stays its owner's, by this much */
     THAG_TOTAL,         /* no move: what else counts as allocated of it */
-    THAG_ACCOUNT_FREED, /* these two: of an account, whose context has an entry of its own before */
+    THAG_ACCOUNT_ALLOCATED,     /* these three: of an account, and the next entry is the same of its context */
+    THAG_ACCOUNT_FREED,
     THAG_ACCOUNT_SHRUNK,
-    THAG_DEEDS = 8,     /* a power of two */
+    THAG_DEEDS = 16,    /* a power of two */
 } thag_deed;
 
 /* With the sources a power of two that divides the address of any context and account: so a word tells all three. */

@@ -503,6 +503,13 @@ thag_site_here(const PyThreadState *tstate)
     return stack_intern(count, same);
 }
 
+thag_spot
+thag_spot_of(const PyThreadState *tstate)
+{
+    const thag_pyframe *frame = thag_pyframe_top(tstate);
+    return (thag_spot){frame, frame == NULL ? NULL : thag_pyframe_instruction(frame)};
+}
+
 thag_site
 thag_site_read(uint32_t site)
 {

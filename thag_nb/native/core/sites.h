@@ -25,6 +25,14 @@ typedef struct {
 /* Where the thread that has this state, with which it is attached, is now. Nothing is allocated but pages. GIL. */
 uint32_t thag_site_here(const PyThreadState *tstate);
 
+/* Where a thread stands, by its innermost frame: as long as it is in the same call of C code, that stays the same. */
+typedef struct {
+    const void *frame, *instruction;
+} thag_spot;
+
+/* By the thread that has this state, attached with it or not. */
+thag_spot thag_spot_of(const PyThreadState *tstate);
+
 /* The stack with that number. GIL. */
 thag_site thag_site_read(uint32_t site);
 

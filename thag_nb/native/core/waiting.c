@@ -27,6 +27,7 @@ enum {
 
 typedef struct {
     thag_context *_Atomic context;      /* NULL: free */
+    thag_account *_Atomic account;      /* of the context, or NULL */
     _Atomic thag_package package;
     uint16_t outer;                     /* as `place` of the thread, before it was here */
     uint32_t wait;                      /* as `waits` of the thread, since it is here */
@@ -65,7 +66,7 @@ self_begin_anew(thag_waiter *self)
 }
 
 static void
-place_take(thag_waiter *self, thag_context *context, thag_package package)
+place_take(thag_waiter *self, thag_context *context, thag_account *account, thag_package package)
 {
     int free = place_find();
     if (free < 0) {
@@ -76,6 +77,7 @@ place_take(thag_waiter *self, thag_context *context, thag_package package)
     place->outer = self->place;
     place->wait = self->waits;
     atomic_store_explicit(&place->package, package, memory_order_relaxed);
+    atomic_store_explicit(&place->account, account, memory_order_relaxed);
     atomic_store(&place->context, context);
     thag_waiting_expire();
     self->place = (uint16_t)(free + 1);
@@ -94,13 +96,14 @@ is_placed(const thag_waiter *self, const thag_context *context, thag_package pac
 }
 
 void
-thag_waiting_begin(thag_waiter *self, thag_context *context, thag_package package)
+thag_waiting_begin(thag_waiter *self, thag_context *context, thag_account *account, thag_package package)
 {
     self_begin_anew(self);
+    self->account = account;
     bool waits = context != NULL && context != thag_contexts.root && package != THAG_STANDARD;
     self->waits++;
     if (waits && !is_placed(self, context, package)) {
-        place_take(self, context, package);
+        place_take(self, context, account, package);
     }
 }
 
@@ -127,6 +130,7 @@ thag_waiting_end(thag_waiter *self)
         place_give_up(place);
     }
     self->waits--;
+    self->account = NULL;
 }
 
 void
@@ -158,11 +162,13 @@ above_both(thag_context *one, thag_context *other)
 typedef struct {
     thag_context *above;                /* all that were found; NULL if none was */
     thag_context *one, *other;          /* two of them, if they are several */
+    thag_account *account;              /* of the only one that waits */
 } those_waiting;
 
 static void
-those_add(those_waiting *those, thag_context *context)
+those_add(those_waiting *those, thag_context *context, thag_account *account)
 {
+    those->account = those->above == NULL ? account : NULL;
     if (those->above == NULL) {
         those->above = those->one = context;
         return;
@@ -181,7 +187,8 @@ those_find(thag_package package, bool any)
         thag_context *context = atomic_load(&places[i].context);
         if (context != NULL
             && (any || atomic_load_explicit(&places[i].package, memory_order_relaxed) == package)) {
-            those_add(&those, thag_context_today(context));
+            those_add(&those, thag_context_today(context),
+                      atomic_load_explicit(&places[i].account, memory_order_relaxed));
         }
     }
     return those;
@@ -228,6 +235,7 @@ answer_find(thag_waiter *self, uint64_t version, uint32_t generation)
     self->sharing = those.other != NULL ? sharing_of(&those) : NULL;
     self->is_left_over = those.above == NULL;
     self->answer = self->is_left_over ? left_over_from(self, generation) : those.above;
+    self->account_for = !self->is_left_over ? those.account : self->answer == NULL ? NULL : self->account_for;
     self->version = version;
     self->generation = generation;
 }
@@ -242,8 +250,27 @@ thag_waiting_for(thag_waiter *self)
     }
     else if (THAG_UNLIKELY(self->is_left_over)) {
         self->answer = left_over_from(self, generation);
+        self->account_for = self->answer == NULL ? NULL : self->account_for;
     }
     return self->answer;
+}
+
+static bool
+is_there(thag_spot spot, const PyThreadState *own)
+{
+    thag_spot now = thag_spot_of(own);
+    return now.frame == spot.frame && now.instruction == spot.instruction;
+}
+
+thag_account *
+thag_waiting_account(const thag_waiter *self, const PyThreadState *own, const thag_context *context, size_t size)
+{
+    bool is_known = own != NULL && self->account != NULL && is_there(self->spot, own);
+    thag_account *account = is_known ? self->account : self->account_for;
+    if (account == NULL || account->context != context) {
+        return NULL;
+    }
+    return size < context->explained->least_bytes ? context->explained->smaller : account;
 }
 
 /* ---- what was shared ---- */

@@ -5,6 +5,7 @@
 
 #include "contexts.h"
 #include "packages.h"
+#include "sites.h"
 #include "thag.h"
 
 /* Bytes that were asked for while several contexts waited for the same package. */
@@ -27,6 +28,9 @@ typedef struct {
     thag_context *answer;       /* whom this thread works for, if it is a library's own; NULL: that cannot be told */
     thag_sharing *sharing;      /* if it works for several; else NULL */
     bool is_left_over;          /* nobody waits; the answer is of whom it worked for last */
+    thag_account *account_for;  /* of the answer, where it waits; NULL if that is not explained, or cannot be told */
+    thag_account *account;      /* the thread's own, where it gave up the GIL; NULL: not known, or nothing is explained */
+    thag_spot spot;             /* and where that is */
 } thag_waiter;
 
 /* Moves when somebody begins to wait or waits no more, when there is another foreground, and when a thread learns its package. */
@@ -70,8 +74,13 @@ thag_waiting_called_from(thag_waiter *self, const void *code)
     }
 }
 
-/* This thread, which works for `context`, is about to give up the GIL in the package. GIL, still. */
-void thag_waiting_begin(thag_waiter *self, thag_context *context, thag_package package);
+/* This thread, which works for `context`, is about to give up the GIL in the package; what is allocated meanwhile is the account's,
+   if there is one. GIL, still. */
+void thag_waiting_begin(thag_waiter *self, thag_context *context, thag_account *account, thag_package package);
+
+/* The account that a thread without the GIL is charged to, by what was told when it gave it up here or, of a library's own, by who
+   waits for it. Else NULL. Within a detached event. */
+thag_account *thag_waiting_account(const thag_waiter *self, const PyThreadState *own, const thag_context *context, size_t size);
 
 /* It has the GIL again. GIL. */
 void thag_waiting_end(thag_waiter *self);
