@@ -14,30 +14,44 @@
 
 /* ---- entering and leaving ---- */
 
-/* Where work comes from: a frame, or NULL for the root. */
-static PyObject *
-flow_enter(const thag_frame *flow)
+/* Where work comes from. */
+typedef struct {
+    thag_frame *frame;              /* owned, or NULL for the root; it refers to nothing that could lead back here */
+    thag_origin origin;
+} thag_flow;
+
+/* What undoes it. */
+typedef struct {
+    PyObject *entering;             /* owned; NULL, with an exception: nothing was done */
+    thag_origin before;
+} entered_flow;
+
+static entered_flow
+flow_enter(thag_flow flow)
 {
-    thag_context *context = flow == NULL ? thag_contexts.root : thag_context_today(flow->context);
-    return thag_current_enter(context, THAG_ENTER_ADOPTED);
+    thag_context *context = flow.frame == NULL ? thag_contexts.root : thag_context_today(flow.frame->context);
+    PyObject *entering = thag_current_enter(context, THAG_ENTER_ADOPTED);
+    thag_origin before = entering == NULL ? (thag_origin){0} : thag_sites_set_origin(flow.origin);
+    return (entered_flow){entering, before};
 }
 
 static void
-flow_leave(PyObject *entering)
+flow_leave(entered_flow entered)
 {
-    (void)thag_current_leave((thag_entering *)entering, false);
-    Py_DECREF(entering);
+    (void)thag_sites_set_origin(entered.before);
+    (void)thag_current_leave((thag_entering *)entered.entering, false);
+    Py_DECREF(entered.entering);
 }
 
 static PyObject *
-flow_call(const thag_frame *flow, PyObject *function, PyObject *const *arguments, size_t count, PyObject *names)
+flow_call(thag_flow flow, PyObject *function, PyObject *const *arguments, size_t count, PyObject *names)
 {
-    PyObject *entering = flow_enter(flow);
-    if (entering == NULL) {
+    entered_flow entered = flow_enter(flow);
+    if (entered.entering == NULL) {
         return NULL;
     }
     PyObject *result = PyObject_Vectorcall(function, arguments, count, names);
-    flow_leave(entering);
+    flow_leave(entered);
     return result;
 }
 
@@ -57,11 +71,11 @@ flow_argument(PyObject *flow, thag_frame **frame)
 
 typedef struct {
     thag_stand_in carried;          /* of a function: what the carrier is called as; of all: what is carried */
-    thag_frame *flow;               /* owned, or NULL for the root; it refers to nothing that could lead back here */
+    thag_flow flow;
 } thag_carrier;
 
 static PyObject *
-carrier_new(PyTypeObject *type, PyObject *carried, PyObject *flow)
+carrier_new(PyTypeObject *type, PyObject *carried, PyObject *flow, thag_origin origin)
 {
     thag_frame *frame;
     if (!flow_argument(flow, &frame)) {
@@ -76,7 +90,7 @@ carrier_new(PyTypeObject *type, PyObject *carried, PyObject *flow)
     }
     carrier->carried.call = NULL;
     carrier->carried.original = Py_NewRef(carried);
-    carrier->flow = frame;
+    carrier->flow = (thag_flow){frame, origin};
     return (PyObject *)carrier;
 }
 
@@ -92,7 +106,7 @@ carrier_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
     Py_DECREF(((thag_carrier *)self)->carried.original);
-    Py_XDECREF((PyObject *)((thag_carrier *)self)->flow);
+    Py_XDECREF((PyObject *)((thag_carrier *)self)->flow.frame);
     PyObject_GC_Del(self);
 }
 
@@ -137,9 +151,9 @@ static PyTypeObject function_type = {
 };
 
 static PyObject *
-function_carry(PyObject *function, PyObject *flow)
+function_carry(PyObject *function, PyObject *flow, thag_origin origin)
 {
-    PyObject *carrier = carrier_new(&function_type, function, flow);
+    PyObject *carrier = carrier_new(&function_type, function, flow, origin);
     if (carrier != NULL) {
         ((thag_carrier *)carrier)->carried.call = function_call;
         PyObject_GC_Track(carrier);
@@ -153,7 +167,7 @@ native_carrier(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize
     if (count != 2 || !PyCallable_Check(arguments[0])) {
         return PyErr_Format(PyExc_TypeError, "carrier takes a callable and a flow");
     }
-    return function_carry(arguments[0], arguments[1]);
+    return function_carry(arguments[0], arguments[1], thag_this_thread.handing_over);
 }
 
 /* ---- an iterable, and its iterator ---- */
@@ -162,12 +176,12 @@ static PyObject *
 iterator_next(PyObject *self)
 {
     const thag_carrier *carrier = (thag_carrier *)self;
-    PyObject *entering = flow_enter(carrier->flow);
-    if (entering == NULL) {
+    entered_flow entered = flow_enter(carrier->flow);
+    if (entered.entering == NULL) {
         return NULL;
     }
     PyObject *item = PyIter_Next(carrier->carried.original);
-    flow_leave(entering);
+    flow_leave(entered);
     return item;
 }
 
@@ -186,14 +200,14 @@ static PyObject *
 items_iter(PyObject *self)
 {
     const thag_carrier *items = (thag_carrier *)self;
-    PyObject *entering = flow_enter(items->flow);
-    if (entering == NULL) {
+    entered_flow entered = flow_enter(items->flow);
+    if (entered.entering == NULL) {
         return NULL;
     }
     PyObject *iterator = PyObject_GetIter(items->carried.original);
-    flow_leave(entering);
-    PyObject *flow = items->flow == NULL ? Py_None : (PyObject *)items->flow;
-    PyObject *carrier = iterator == NULL ? NULL : carrier_new(&iterator_type, iterator, flow);
+    flow_leave(entered);
+    PyObject *flow = items->flow.frame == NULL ? Py_None : (PyObject *)items->flow.frame;
+    PyObject *carrier = iterator == NULL ? NULL : carrier_new(&iterator_type, iterator, flow, items->flow.origin);
     Py_XDECREF(iterator);
     if (carrier != NULL) {
         PyObject_GC_Track(carrier);
@@ -226,7 +240,7 @@ native_carried_items(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py
     if (count != 2) {
         return PyErr_Format(PyExc_TypeError, "carried_items takes an iterable and a flow");
     }
-    PyObject *items = carrier_new(&items_type, arguments[0], arguments[1]);
+    PyObject *items = carrier_new(&items_type, arguments[0], arguments[1], thag_this_thread.handing_over);
     if (items != NULL) {
         PyObject_GC_Track(items);
     }
@@ -239,7 +253,7 @@ typedef struct {
     thag_stand_in found;            /* what the thread had as its `run`, wherever that was: for whoever looks at this one */
     PyObject *thread;               /* owned */
     PyObject *own_entry;            /* owned; what the thread had as its own `run`, or NULL: its class has it */
-    thag_frame *flow;               /* owned, or NULL for the root */
+    thag_flow flow;
 } thag_run;
 
 static PyObject *run_name;          /* "run", interned */
@@ -304,7 +318,7 @@ run_dealloc(PyObject *self)
     Py_DECREF(((thag_run *)self)->thread);
     Py_XDECREF(((thag_run *)self)->own_entry);
     Py_DECREF(((thag_run *)self)->found.original);
-    Py_XDECREF((PyObject *)((thag_run *)self)->flow);
+    Py_XDECREF((PyObject *)((thag_run *)self)->flow.frame);
     PyObject_GC_Del(self);
 }
 
@@ -314,8 +328,8 @@ run_function(PyObject *self, void *Py_UNUSED(closure))
 {
     const thag_run *run = (thag_run *)self;
     PyObject *function = PyObject_GetAttrString(run->found.original, "__func__");
-    PyObject *flow = run->flow == NULL ? Py_None : (PyObject *)run->flow;
-    PyObject *carrier = function == NULL ? NULL : function_carry(function, flow);
+    PyObject *flow = run->flow.frame == NULL ? Py_None : (PyObject *)run->flow.frame;
+    PyObject *carrier = function == NULL ? NULL : function_carry(function, flow, run->flow.origin);
     Py_XDECREF(function);
     return carrier;
 }
@@ -358,7 +372,7 @@ run_new(PyObject *thread, PyObject *own_entry, PyObject *found, thag_frame *flow
     run->thread = Py_NewRef(thread);
     run->own_entry = Py_XNewRef(own_entry);
     run->found.original = Py_NewRef(found);
-    run->flow = (thag_frame *)Py_XNewRef((PyObject *)flow);
+    run->flow = (thag_flow){(thag_frame *)Py_XNewRef((PyObject *)flow), thag_this_thread.handing_over};
     PyObject_GC_Track((PyObject *)run);
     return (PyObject *)run;
 }

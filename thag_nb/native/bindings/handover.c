@@ -41,13 +41,26 @@ prepared_call(PyObject *original, PyObject *prepared)
     return result;
 }
 
+/* Where this thread is now; nowhere unless its lines are recorded. */
+static thag_origin
+origin_here(const thag_thread *thread)
+{
+    const PyThreadState *tstate = thag_tstate_attached();
+    const thag_context *context = thag_current_cached(thread, tstate);
+    return context == NULL || context->explained == NULL ? (thag_origin){0} : thag_sites_origin_here(tstate);
+}
+
 static PyObject *
 handover_call(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
 {
     const thag_handover *handover = (thag_handover *)self;
+    thag_thread *thread = &thag_this_thread;
+    thag_origin before = thread->handing_over;
+    thread->handing_over = origin_here(thread);
     thag_uncharged_begin();
     PyObject *prepared = PyObject_Vectorcall(handover->prepare, arguments, count, names);
     thag_uncharged_end();
+    thread->handing_over = before;
     if (prepared == NULL) {
         return NULL;
     }

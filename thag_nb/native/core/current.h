@@ -34,6 +34,7 @@ typedef struct {
     uint64_t range;
     unsigned depth;                 /* > 0: inside a hooked call, or inside our own bookkeeping */
     unsigned probed;                /* bits of the domains whose hook was called while probing */
+    thag_origin handing_over;       /* where it calls what hands work over, for who prepares that */
     bool native;                    /* it was not Python that started it: it allocated before it had a thread state */
     thag_waiter waiter;             /* who waits for its library, and whether it waits */
 } thag_thread;

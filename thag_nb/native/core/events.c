@@ -149,13 +149,27 @@ charge_allocation(thag_charge charge, thag_source source, thag_log *log)
     }
 }
 
+/* Where a block is allocated for an explained context, with the GIL. A library's own thread has no line: it works for who waits. */
+static thag_account *
+account_here(thag_thread *thread, thag_context *context, const PyThreadState *tstate, size_t size)
+{
+    if (THAG_UNLIKELY(thread->native && thag_spot_of(tstate).frame == NULL)) {
+        (void)thag_waiting_for(&thread->waiter);
+        thag_account *account = thag_waiting_account(&thread->waiter, NULL, context, size);
+        if (account != NULL) {
+            return account;
+        }
+    }
+    return thag_account_here(context, tstate, size);
+}
+
 /* How a block is charged to a context that is allocated here now; the state as for where the context was found. */
 static thag_charge
-charge_here(const thag_thread *thread, thag_context *context, const PyThreadState *tstate, size_t size, const thag_log *log)
+charge_here(thag_thread *thread, thag_context *context, const PyThreadState *tstate, size_t size, const thag_log *log)
 {
     thag_charge charge = {context, NULL, size};
     if (THAG_UNLIKELY(context->explained != NULL)) {
-        charge.account = log == NULL ? thag_account_here(context, tstate, size)
+        charge.account = log == NULL ? account_here(thread, context, tstate, size)
                                      : thag_waiting_account(&thread->waiter, tstate, context, size);
     }
     return charge;
@@ -251,9 +265,9 @@ free_record_slowly(thag_thread *thread, thag_domain domain, PyThreadState *tstat
 }
 
 static void
-allocation_record_explained(thag_context *context, thag_source source, const PyThreadState *tstate, void *block, size_t size)
+allocation_record_explained(thag_thread *thread, thag_source source, const PyThreadState *tstate, void *block, size_t size)
 {
-    thag_charge charge = {context, thag_account_here(context, tstate, size), size};
+    thag_charge charge = {thread->context, account_here(thread, thread->context, tstate, size), size};
     if (record_write(block, size, slot_of(charge), source, NULL)) {
         thag_charge_explained_allocation(charge, source);
     }
@@ -270,7 +284,7 @@ attached_allocated(thag_thread *thread, thag_domain domain, PyThreadState *tstat
         allocation_record_slowly(thread, domain, tstate, block, size);
     }
     else if (THAG_UNLIKELY(current->explained != NULL)) {
-        allocation_record_explained(current, thag_source_of(domain), tstate, block, size);
+        allocation_record_explained(thread, thag_source_of(domain), tstate, block, size);
     }
     else if (THAG_LIKELY(record_write(block, size, current->slot, thag_source_of(domain), NULL))) {
         thag_charge_allocation(current, size, thag_source_of(domain));

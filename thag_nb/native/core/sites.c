@@ -349,10 +349,14 @@ static table node_table = {.hash = node_hash};
 
 /* The last stack, from the outermost frame on, and for each of them the site that it and those before it are. */
 static struct {
+    uint32_t origin;            /* the site that it is called from */
     unsigned count;
     const void *at[STACK];
     uint32_t site[STACK];
 } last;
+
+static _Thread_local thag_origin origin_of_thread;
+static uint32_t epoch = 1;
 
 /* The present one, from the innermost on. */
 static struct {
@@ -470,7 +474,7 @@ walk_deep(const thag_pyframe *frame)
 static uint32_t
 stack_intern(unsigned count, unsigned same)
 {
-    uint32_t site = same == 0 ? THAG_SITE_NO_FRAME : last.site[same - 1];
+    uint32_t site = same == 0 ? last.origin : last.site[same - 1];
     for (unsigned i = same; i < count; i++) {
         const void *at = walked.at[count - 1 - i];
         site = site_intern(site, at, walked.frames[count - 1 - i]);
@@ -485,9 +489,20 @@ stack_intern(unsigned count, unsigned same)
     return site;
 }
 
+static void
+last_begin_at(thag_origin origin)
+{
+    uint32_t site = origin.epoch == epoch ? origin.site : THAG_SITE_NO_FRAME;
+    if (THAG_UNLIKELY(last.origin != site)) {
+        last.origin = site;
+        last.count = 0;
+    }
+}
+
 uint32_t
 thag_site_here(const PyThreadState *tstate)
 {
+    last_begin_at(origin_of_thread);
     const thag_pyframe *frame = thag_pyframe_top(tstate);
     unsigned count = 0;
     while (frame != NULL && count < STACK) {
@@ -501,6 +516,20 @@ thag_site_here(const PyThreadState *tstate)
         same++;
     }
     return stack_intern(count, same);
+}
+
+thag_origin
+thag_sites_origin_here(const PyThreadState *tstate)
+{
+    return (thag_origin){thag_site_here(tstate), epoch};
+}
+
+thag_origin
+thag_sites_set_origin(thag_origin origin)
+{
+    thag_origin before = origin_of_thread;
+    origin_of_thread = origin;
+    return before;
 }
 
 thag_spot
@@ -586,6 +615,7 @@ void
 thag_sites_forget(void)
 {
     last.count = 0;
+    epoch++;
     table_unmap(&node_table);
     chunks_unmap(node_chunks, sizeof(node));
     node_count = THAG_SITES_FIRST - 1;

@@ -25,6 +25,18 @@ typedef struct {
 /* Where the thread that has this state, with which it is attached, is now. Nothing is allocated but pages. GIL. */
 uint32_t thag_site_here(const PyThreadState *tstate);
 
+/* Where work was handed over that a thread does: what is outside of the thread's own stack. */
+typedef struct {
+    uint32_t site;
+    uint32_t epoch;             /* whoever forgets all sites begins another one */
+} thag_origin;
+
+/* Work that is handed over where the thread that has this state is now. As above. */
+thag_origin thag_sites_origin_here(const PyThreadState *tstate);
+
+/* This thread does such work from now on. What it did before. GIL. */
+thag_origin thag_sites_set_origin(thag_origin origin);
+
 /* Where a thread stands, by its innermost frame: as long as it is in the same call of C code, that stays the same. */
 typedef struct {
     const void *frame, *instruction;
