@@ -758,3 +758,24 @@ def stack(recording: Recording, number: int) -> Iterator[Site]:
     while number >= 0:
         yield recording.sites[number]
         number = recording.sites[number].parent
+
+
+def test_contexts_and_accounts_have_places_of_their_own_however_many_there_are():
+    blocks, open_ones = [], []
+    with thag_nb.task("lines") as task:
+        assert _native.lines_begin(task.id, 0)
+        many = [eval(f"bytearray({number})") for number in range(1000, 3000)]
+    for number in range(25_000):
+        flow = contextvars.copy_context()
+        guard = flow.run(thag_nb.push_allocator_context, thag_nb.Allocator.TASK_AWARE, str(number))
+        open_ones.append((flow, guard))
+        if number % 500 == 0:
+            blocks.append((guard.context.id, flow.run(bytearray, 5_000)))
+    try:
+        for context_id, block in blocks:
+            assert _native.owner_of(_native.block_around(id(block))[0])[0] == context_id
+        assert {_native.owner_of(_native.block_around(id(one))[0])[0] for one in many} == {task.id}
+        assert all(counted == found for counted, found in _native.audit().values())
+    finally:
+        for flow, guard in open_ones:
+            flow.run(guard.close)

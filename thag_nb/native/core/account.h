@@ -9,8 +9,9 @@
 struct thag_context;
 
 enum {
-    THAG_ACCOUNT_BIT = 1 << 14,     /* set in the slots of accounts, and not in those of contexts */
-    THAG_ACCOUNT_CHUNK = 1 << 14,
+    THAG_ACCOUNT_SHIFT = 13,        /* of 32768 slots, contexts have the first three quarters, and accounts the last */
+    THAG_ACCOUNT_CHUNK = 1 << THAG_ACCOUNT_SHIFT,
+    THAG_ACCOUNT_BITS = 3 << THAG_ACCOUNT_SHIFT,
     THAG_ACCOUNTS_MOST = 1 << 20,
     THAG_WATCHERS_MOST = 32,
 };
@@ -58,7 +59,7 @@ extern THAG_HIDDEN thag_account *_Atomic thag_account_chunks[THAG_ACCOUNTS_MOST 
 static inline bool
 thag_slot_is_of_account(uint32_t slot)
 {
-    return THAG_UNLIKELY((slot & THAG_ACCOUNT_BIT) != 0);
+    return THAG_UNLIKELY((slot & THAG_ACCOUNT_BITS) == THAG_ACCOUNT_BITS);
 }
 
 /* The account that has this slot. Any thread that holds a block of it. */
@@ -66,7 +67,7 @@ static inline thag_account *
 thag_account_at(uint32_t slot)
 {
     assert(thag_slot_is_of_account(slot));
-    thag_account *chunk = atomic_load_explicit(&thag_account_chunks[slot >> 15], memory_order_acquire);
+    thag_account *chunk = atomic_load_explicit(&thag_account_chunks[slot >> (THAG_ACCOUNT_SHIFT + 2)], memory_order_acquire);
     return &chunk[slot & (THAG_ACCOUNT_CHUNK - 1)];
 }
 

@@ -101,7 +101,7 @@ account_cut(void)
         atomic_store(chunk, pages);
     }
     thag_account *account = atomic_load(chunk) + made % THAG_ACCOUNT_CHUNK;
-    account->slot = made / THAG_ACCOUNT_CHUNK << 15 | THAG_ACCOUNT_BIT | made % THAG_ACCOUNT_CHUNK;
+    account->slot = made / THAG_ACCOUNT_CHUNK << (THAG_ACCOUNT_SHIFT + 2) | THAG_ACCOUNT_BITS | made % THAG_ACCOUNT_CHUNK;
     mapped_bytes += sizeof(*account);
     made++;
     return account;
@@ -434,9 +434,10 @@ thag_accounts_end(thag_context *context, thag_context *heir)
 static void
 part_take_out(thag_account *account, uint32_t place, uint32_t count)
 {
-    assert(!account->is_late);
+    thag_part *late = account->parts + account->part_room;
     for (uint32_t i = place; i + 1 < count; i++) {
         account->parts[i] = account->parts[i + 1];
+        late[i] = late[i + 1];
     }
 }
 

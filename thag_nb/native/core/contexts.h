@@ -17,7 +17,7 @@ enum {
     THAG_CHUNK_SHIFT = 12,      /* slots come in chunks of 4096 */
     THAG_CHUNK_CONTEXTS = 1 << THAG_CHUNK_SHIFT,
     THAG_CHUNKS = 1 << 13,
-    THAG_SLOTS = THAG_CHUNKS << THAG_CHUNK_SHIFT,   /* half of which are for accounts (see accounts.h) */
+    THAG_SLOTS = THAG_CHUNKS << THAG_CHUNK_SHIFT,   /* a quarter of which are for accounts (see account.h) */
     THAG_CONTEXT_ALIGNMENT = 64,    /* of a record's address: what is less is free to tell something else (see logs.h) */
 };
 
