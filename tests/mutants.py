@@ -3536,14 +3536,6 @@ MUTANTS = [
         (_SITES + "test_very_deep_stacks_keep_both_ends",),
     ),
     Mutant(
-        "frames that are being set up are shown",
-        "pyframes.h",
-        "    return frame->owner != FRAME_OWNED_BY_GENERATOR\n           &&",
-        "    return frame->owner == FRAME_OWNED_BY_GENERATOR\n           &&",
-        "Python does not show them",
-        (_SITES + "test_stacks_are_those_that_tracemalloc_finds",),
-    ),
-    Mutant(
         "a site is its address, whoever calls it",
         "sites.c",
         "node_at(number)->at == at && node_at(number)->caller == caller)",
