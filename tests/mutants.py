@@ -3344,14 +3344,6 @@ MUTANTS = [
         (_SITES + "test_lines_are_charged_as_adding_up_gives",),
     ),
     Mutant(
-        "the highest moment of one batch is that of the next",
-        "accounts.c",
-        "    thag_accounts_open.movement++;\n    thag_accounts_open.high++;",
-        "    thag_accounts_open.movement++;",
-        "what an account had then is of another batch",
-        (_SITES + "test_lines_are_charged_as_adding_up_gives",),
-    ),
-    Mutant(
         "all batches are one movement to accounts",
         "accounts.c",
         "    thag_accounts_open.movement++;\n",
@@ -3541,14 +3533,6 @@ MUTANTS = [
         "node_at(number)->at == at && node_at(number)->caller == caller)",
         "node_at(number)->at == at && caller != UINT32_MAX)",
         "callers would be confused",
-        (_SITES + "test_stacks_are_those_that_tracemalloc_finds",),
-    ),
-    Mutant(
-        "the last stack is taken for this one if its outer frames are",
-        "sites.c",
-        "    last.count = count;\n    return site;",
-        "    last.count = count + (same < last.count && count < last.count);\n    return site;",
-        "what was deeper is gone",
         (_SITES + "test_stacks_are_those_that_tracemalloc_finds",),
     ),
     Mutant(

@@ -238,7 +238,6 @@ thag_accounts_settle(const thag_context *context, const uint64_t peaks[THAG_WATC
     }
     thag_accounts_open.moved = NULL;
     thag_accounts_open.movement++;
-    thag_accounts_open.high++;
 }
 
 /* What its watchers' shares had at their highest, and how far it had moved then, is known by the same numbers. */
