@@ -163,6 +163,28 @@ def test_a_reset_forgets_what_cells_are_called():
     assert {one.cells for one in call_sites.completed(_with_lines()).lines} == {()}
 
 
+@pytest.mark.usefixtures("no_cells")
+def test_whoever_knows_cells_is_asked_for_the_files_that_have_lines_and_what_was_told_is_kept():
+    def name_files(files: set[str]) -> dict[str, str]:
+        seen.append(files)
+        return {"two": f"In[{len(seen)}]"}
+
+    seen: list[set[str]] = []
+    with_lines = _with_lines(Site(-1, "one", 1, "<module>"), Site(0, "two", 2, "f"))
+    assert call_sites.completed(with_lines).cell_files == ()
+    call_sites.ask_for_names(name_files)
+    try:
+        told = [call_sites.completed(with_lines).cell_files for _ in range(2)]
+    finally:
+        call_sites.ask_no_more(name_files)
+    assert told == [(("two", "In[1]"),), (("two", "In[2]"),)]
+    assert seen == [{"one", "two"}] * 2
+    assert call_sites.completed(with_lines).cell_files == (("two", "In[2]"),)
+    assert call_sites.completed(_with_lines(Site(-1, "one", 1, "<module>"))).cell_files == ()
+    call_sites.forget()
+    assert call_sites.completed(with_lines).cell_files == ()
+
+
 def test_a_recording_without_lines_stays_as_it_is():
     without = recording((root(), b""))
     assert call_sites.completed(without) is without

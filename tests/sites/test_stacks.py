@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from handmade import CELL, PANDAS, Frames, busy, charged
 
-from thag_nb.recordings.model import Recording
+from thag_nb.recordings.model import CellFile, Recording
 from thag_nb.sites.stacks import (
     Stack,
     called_through,
@@ -123,3 +123,10 @@ def test_a_file_that_is_several_cells_is_called_as_the_contexts_own_or_the_newes
     assert names_of_files(source, 3) == {CELL: "In[3]", OTHER: "In[2]"}
     assert names_of_files(source, 4) == {CELL: "In[4]", OTHER: "In[2]"}
     assert names_of_files(source, 1) == {CELL: "In[7]", OTHER: "In[2]"}
+
+
+def test_a_file_of_a_cell_that_recorded_no_lines_is_called_as_that_cell() -> None:
+    source: Recording = charged(busy(), (3, (), 1, {}), cells=((CELL, "In[3]"),))
+    source = source._replace(cell_files=(CellFile(CELL, "In[9]"), CellFile(OTHER, "In[2]")))
+    assert names_of_files(source, 3) == {CELL: "In[3]", OTHER: "In[2]"}
+    assert names_of_files(source, 1) == {CELL: "In[9]", OTHER: "In[2]"}

@@ -201,6 +201,13 @@ class SourceLine(NamedTuple):
     text: str
 
 
+class CellFile(NamedTuple):
+    """A file that holds the code of a cell, as a `Site` has it, and what people know it as, such as ``In[3]``."""
+
+    file: str
+    name: str
+
+
 class LineCost(NamedTuple):
     """What a context, with everything below it, was charged for at one line, function, file or stack of the user's.
 
@@ -260,6 +267,7 @@ class Recording(NamedTuple):
     ``sites``, ``site_figures`` and ``lines`` are of the contexts whose lines are recorded. What the figures of a
     context and those below it do not sum up to was allocated before, or without the GIL, and has no line.
     ``source_lines`` is empty but in a recording that was saved with its source: then it is all that is known of it.
+    ``cell_files`` has, of the files of ``sites``, those that are cells: each once, with the last cell that it was.
     """
 
     contexts: tuple[ContextRecord, ...]
@@ -273,6 +281,7 @@ class Recording(NamedTuple):
     site_figures: tuple[SiteFigures, ...] = ()
     lines: tuple[LinesOf, ...] = ()
     source_lines: tuple[SourceLine, ...] = ()
+    cell_files: tuple[CellFile, ...] = ()
 
     def __repr__(self) -> str:
         """One line: how many contexts, when, and what is live."""
@@ -369,6 +378,7 @@ _ROWS: Mapping[str, type[tuple[Any, ...]]] = {
     "site_figures": SiteFigures,
     "lines": LinesOf,
     "source_lines": SourceLine,
+    "cell_files": CellFile,
 }
 
 

@@ -99,4 +99,4 @@ def cells_of(recording: Recording, context_id: int) -> dict[str, str]:
 def names_of_files(recording: Recording, context_id: int) -> dict[str, str]:
     """What files are known as: those of the context's own cell as such, others by the newest cell that has them."""
     newest = {file: name for lines in recording.lines for file, name in lines.cells}
-    return newest | cells_of(recording, context_id)
+    return newest | dict(recording.cell_files) | cells_of(recording, context_id)
