@@ -3528,6 +3528,14 @@ MUTANTS = [
         (_SITES + "test_code_is_not_kept_alive",),
     ),
     Mutant(
+        "only the first variable hides a function",
+        "sites.c",
+        "for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_localsplusnames); i++) {",
+        "for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_localsplusnames) && i < 1; i++) {",
+        "what is not to be shown would be",
+        (_SITES + "test_functions_that_ask_tools_not_to_show_them_are_marked",),
+    ),
+    Mutant(
         "the outer end of a deep stack is out of order",
         "sites.c",
         "    walked_turn(FRAMES + 1, turn);\n",

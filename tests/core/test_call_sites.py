@@ -383,6 +383,47 @@ def both() -> tuple[list[tuple[str, int, str]], list[tuple[str, int, str]]]:
     return frames_of_python(), _native.stack_here()
 
 
+def shown() -> bytearray:
+    return bytearray(10_000)
+
+
+def hidden() -> bytearray:
+    __tracebackhide__ = True
+    return bytearray(20_000)
+
+
+def hidden_when_it_is_asked(is_asked: bool) -> bytearray:
+    several, more = 0, 1
+    if is_asked:
+        __tracebackhide__ = bool(several + more)
+    return bytearray(30_000)
+
+
+def hidden_with_a_cell() -> bytearray:
+    __tracebackhide__ = True
+    return (lambda: bytearray(40_000 + __tracebackhide__))()
+
+
+def like_hidden(_tracebackhide_=0, __tracebackhide=0, __tracebackhide___=0, __tracebackhidé__=0):  # noqa: ARG001
+    return bytearray(50_000)
+
+
+def test_functions_that_ask_tools_not_to_show_them_are_marked():
+    functions = (shown, hidden, hidden_with_a_cell, like_hidden)
+    with thag_nb.task("marked") as task:
+        assert _native.lines_begin(task.id, 10_000)
+        kept = [function() for function in functions] + [hidden_when_it_is_asked(False)]
+    marked = {site.function: site.is_hidden for site in thag_nb.read().sites}
+    assert {function.__name__: marked[function.__name__] for function in (*functions, hidden_when_it_is_asked)} == {
+        "shown": False,
+        "hidden": True,
+        "hidden_with_a_cell": True,
+        "like_hidden": False,
+        "hidden_when_it_is_asked": True,
+    }
+    assert len(kept) == 5
+
+
 def test_the_frames_that_run_are_those_of_python():
     ours, theirs = both()
     assert ours == theirs
@@ -399,7 +440,7 @@ def lines_of(name: str) -> Counter[tuple[str, int, str]]:
     found: Counter[tuple[str, int, str]] = Counter()
     for row in recording.site_figures:
         if row.context_id == context_id and row.site >= 0:
-            found[recording.sites[row.site][1:]] += row.total_bytes
+            found[recording.sites[row.site][1:4]] += row.total_bytes
     return found
 
 

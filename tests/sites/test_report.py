@@ -157,6 +157,17 @@ def test_the_line_that_called_a_function_elsewhere_points_to_it() -> None:
     assert [(row.number, row.calls) for row in found if row.calls] == [(2, ("build",))]
 
 
+def test_a_function_that_is_not_to_be_shown_unfolds_from_the_line_that_called_it() -> None:
+    hidden = Site(0, CELL, 6, "checked", is_hidden=True)
+    sites = (SITES[0], hidden, Site(1, OTHER, 2, "build"))
+    source = lined((1, 40 * MIB, 0, 40 * MIB), (2, 50 * MIB, 0, 50 * MIB), peak_site=1)._replace(sites=sites)
+    found = line(source, 4)
+    assert (found.figures[0], found.calls, found.is_peak) == (40 * MIB, ("build",), True)
+    assert [way for way, _ in found.ways] == [("checked", "checked, In[3] line 6")]
+    assert line(source, 6).calls == ()
+    assert "<summary>through <code>checked</code></summary>" in lines_bundle(source, 4, TYPED)["text/html"]
+
+
 def test_a_function_elsewhere_that_does_not_count_has_no_block() -> None:
     found = rows(lined((5, KIB, KIB, KIB)))
     assert [row.text for row in found if row.kind == "heading"] == ["In[3]"]

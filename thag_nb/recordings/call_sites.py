@@ -11,6 +11,7 @@ from thag_nb.recordings.tables import Rows, is_integer
 
 _TABLES = ("sites", "site_figures", "lines", "source_lines", "cell_files")
 _NOT_ALWAYS = {"cell_files"}  # tables that are written if they have rows
+_HIDDEN = "is_hidden"  # a field of sites that is written if it is true of any
 _TEXTS = (("sites", "file"), ("sites", "function"), ("source_lines", "file"), ("cell_files", "file"))  # their numbers
 _PAIRS = (("site_figures", "at_peaks"), ("lines", "cells"))
 _LOWEST_PLACE = -3  # below 0 stand words for what no site has
@@ -27,6 +28,8 @@ def content(recording: Any, rows: Rows) -> dict[str, Any] | None:
     for table, field in _TEXTS:
         if table in section:
             section[table][field] = [_number(numbers, text) for text in section[table][field]]
+    if not any(section["sites"][_HIDDEN]):
+        del section["sites"][_HIDDEN]
     return {"texts": list(numbers), **section}
 
 
@@ -59,7 +62,7 @@ def flaw(section: object, rows: Rows, version: int) -> str | None:
         return "the texts of its call_sites are not all text"
     fits = _fits_with(len(texts))
     for table in _tables(section):
-        table_flaw = tables.flaw(table, section[table], rows[table]._fields, version, fits)
+        table_flaw = tables.flaw(table, section[table], _fields(table, section[table], rows), version, fits)
         if table_flaw is not None:
             return table_flaw
     return (
@@ -67,6 +70,13 @@ def flaw(section: object, rows: Rows, version: int) -> str | None:
         or _contexts_flaw(section["site_figures"], section["lines"])
         or _cells_flaw(section.get("cell_files", {}), texts)
     )
+
+
+def _fields(table: str, columns: object, rows: Rows) -> tuple[str, ...]:
+    """What rows of a table have in a file."""
+    fields: tuple[str, ...] = rows[table]._fields
+    is_left_out = table == "sites" and isinstance(columns, dict) and _HIDDEN not in columns
+    return tuple(field for field in fields if field != _HIDDEN) if is_left_out else fields
 
 
 def _fits_with(texts: int) -> tables.Fits:
@@ -77,7 +87,7 @@ def _fits_with(texts: int) -> tables.Fits:
             return _are_pairs(value, is_integer)
         if field == "cells":
             return _are_pairs(value, lambda text: isinstance(text, str))
-        if field == "is_explained":
+        if field in ("is_explained", _HIDDEN):
             return isinstance(value, bool)
         if field in ("text", "name"):
             return isinstance(value, str)

@@ -146,13 +146,15 @@ class Site(NamedTuple):
 
     ``parent`` is the place of its caller among the recording's ``sites``, always before its own; -1 for an outermost
     one. ``file`` and ``function`` are the code's ``co_filename`` and ``co_qualname``. A line stands there more than
-    once if several of its instructions allocated.
+    once if several of its instructions allocated. ``is_hidden`` says whether the function has a local variable called
+    ``__tracebackhide__``, whatever its value.
     """
 
     parent: int
     file: str
     line: int
     function: str
+    is_hidden: bool = False
 
 
 class SiteFigures(NamedTuple):

@@ -80,7 +80,10 @@ def annotated(recording: Recording, record: ContextRecord, sources: Sources) -> 
 class _Annotated:
     def __init__(self, recording: Recording, record: ContextRecord, sources: Sources) -> None:
         self._own_cells = list(dict.fromkeys(cells_of(recording, record.context_id).values()))
-        self._files = {name: file for file, name in names_of_files(recording, record.context_id).items()}
+        names = names_of_files(recording, record.context_id)
+        self._files = {name: file for file, name in names.items()}
+        hidden = (site for site in recording.sites if site.is_hidden)
+        self._hidden = {(names.get(site.file, site.file), site.function) for site in hidden}
         self._sources = sources
         self._text_of_file = source_of(recording)
         known = lines_of(recording, record.context_id)
@@ -104,7 +107,8 @@ class _Annotated:
         way = Way(cost.through, f"{function}, {short_file(file)} line {line}" if cost.through else "")
         ways = self._blocks.setdefault(self._block(cost.file, cost.function), {}).setdefault(cost.line, {})
         ways[way] = added([ways.get(way, NOTHING), figures])
-        callers = [line for file, line, _ in cost.stack if file in self._own_cells]
+        shown = ((file, line) for file, line, function in cost.stack if (file, function) not in self._hidden)
+        callers = [line for file, line in shown if file in self._own_cells]
         if callers and cost.file not in self._own_cells:
             calls = self._calls.setdefault(callers[-1], {})
             calls[cost.function] = added([calls.get(cost.function, NOTHING), figures])

@@ -23,7 +23,7 @@ def peak_frame(recording: Recording, context_id: int) -> Frame | None:
         return None
     cells = cells_of(recording, context_id)
     stack = stack_of(recording.sites, lines.peak_site, cells)
-    file, line, function = stack[innermost_own(stack, cells)]
+    file, line, function, _ = stack[innermost_own(stack, cells)]
     return Frame(names_of_files(recording, context_id).get(file, file), line, function_around(function))
 
 

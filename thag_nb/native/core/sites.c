@@ -251,6 +251,7 @@ typedef struct {
     PyCodeObject *code;         /* NULL: dead */
     uint32_t file, function;    /* texts */
     uint32_t newest;            /* of its nodes, linked */
+    bool is_hidden;
 } code_record;
 
 static void *code_chunks[CHUNKS];
@@ -271,6 +272,19 @@ code_hash(uint32_t number)
 
 static table code_table = {.hash = code_hash};
 
+/* Whether a local variable is called as pytest and IPython have it for functions that are not to be shown. What its value is,
+   only the frame knows, and it may not have one yet. */
+static bool
+code_is_hidden(const PyCodeObject *code)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_localsplusnames); i++) {
+        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(code->co_localsplusnames, i), "__tracebackhide__") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static uint32_t
 code_make(PyCodeObject *code)
 {
@@ -279,7 +293,8 @@ code_make(PyCodeObject *code)
     if (made == NULL) {
         return 0;
     }
-    *made = (code_record){.code = code, .file = text_intern(code->co_filename), .function = text_intern(code->co_qualname)};
+    *made = (code_record){.code = code, .file = text_intern(code->co_filename), .function = text_intern(code->co_qualname),
+                          .is_hidden = code_is_hidden(code)};
     if (keeps_alive) {
         Py_INCREF(code);
     }
@@ -515,7 +530,7 @@ thag_site_read(uint32_t site)
     const code_record *code = code_at(own->code);
     const text *file = code->file == 0 ? &unknown : texts[code->file];
     const text *function = code->function == 0 ? &unknown : texts[code->function];
-    return (thag_site){own->caller, own->line, file->data, function->data, file->bytes, function->bytes};
+    return (thag_site){own->caller, own->line, code->is_hidden, file->data, function->data, file->bytes, function->bytes};
 }
 
 /* ---- the end of code ---- */

@@ -14,10 +14,11 @@ enum {
 };
 
 /* The innermost line of a stack, and the site that the rest of it is; THAG_SITE_NO_FRAME for none. Texts are UTF-8, and may have
-   surrogates. */
+   surrogates. It is hidden if its function asks tools not to show it. */
 typedef struct {
     uint32_t caller;
     int32_t line;
+    bool is_hidden;
     const char *file, *function;
     size_t file_bytes, function_bytes;
 } thag_site;
