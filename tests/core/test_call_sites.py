@@ -468,6 +468,32 @@ def test_code_is_not_kept_alive():
     assert lines_of("made")["<mortal>", 1, "f"] >= 10_000
 
 
+def test_what_runs_when_code_dies_may_make_sites_itself():
+    """In a process of its own: it might end."""
+    python(
+        """
+        import weakref
+        import thag_nb
+        thag_nb.start()
+        MAKING = "def make(): return bytearray(100_000)\\nmade = make()"
+        kept = []
+        def again(_):
+            kept.append(thag_nb.TaskMemoryContext("again", lines=True).enter())
+            exec(compile(MAKING, "<again>", "exec"), names := {})
+            kept.append(names)
+        with thag_nb.task("first", lines=True):
+            exec(compile(MAKING, "<first>", "exec"), names := {})
+        code = weakref.ref(names["make"].__code__, again)
+        names.clear()
+        thag_nb.reset()
+        assert code() is None
+        recording = thag_nb.read()
+        live = {recording.sites[row.site][1:4]: row.live_bytes for row in recording.site_figures if row.site >= 0}
+        assert live["<again>", 1, "make"] >= 100_000, live
+        """
+    )
+
+
 def sink(depth: int) -> bytearray:
     return bytearray(50_000) if depth == 0 else sink(depth - 1)
 

@@ -590,6 +590,16 @@ thag_sites_release_codes(void)
     }
 }
 
+/* The last reference to code may go, and then other code runs, which may make sites: nothing of the old ones is left by then. */
+static void
+codes_drop(void **chunks, uint32_t count)
+{
+    for (uint32_t i = 1; keeps_alive && i <= count; i++) {
+        Py_XDECREF(((code_record *)chunks[i / CHUNK] + i % CHUNK)->code);
+    }
+    chunks_unmap(chunks, sizeof(code_record));
+}
+
 void
 thag_sites_forget(void)
 {
@@ -597,19 +607,18 @@ thag_sites_forget(void)
     table_unmap(&node_table);
     chunks_unmap(node_chunks, sizeof(node));
     node_count = THAG_SITES_FIRST - 1;
-    /* The last reference to code may go, and then other code runs. */
-    while (keeps_alive && code_count > 0) {
-        PyCodeObject *code = code_at(code_count--)->code;
-        Py_XDECREF(code);
-    }
     table_unmap(&code_table);
-    chunks_unmap(code_chunks, sizeof(code_record));
-    code_count = 0;
     for (; text_count > 0; text_count--) {
         const text *gone = texts[text_count];
         thag_slab_give_back((void *)(uintptr_t)gone, sizeof(text) + gone->bytes);
     }
     table_unmap(&text_table);
+    void *chunks[CHUNKS];
+    uint32_t count = code_count;
+    memcpy(chunks, code_chunks, sizeof(chunks));
+    memset(code_chunks, 0, sizeof(code_chunks));
+    code_count = 0;
+    codes_drop(chunks, count);
 }
 
 uint32_t

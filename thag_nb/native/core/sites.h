@@ -36,7 +36,7 @@ bool thag_sites_prepare(void);
 /* Lets go of code that is kept alive and that nobody else has. Code of anybody's may run. GIL. */
 void thag_sites_release_codes(void);
 
-/* Forgets all of them. Nobody may know any number. GIL. */
+/* Forgets all of them. Nobody may know any number. Code of anybody's may run. GIL. */
 void thag_sites_forget(void);
 
 /* How many there are, how often one could not be told apart, and how many bytes are mapped. GIL. */
