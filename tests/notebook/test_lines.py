@@ -302,6 +302,20 @@ def test_a_function_is_called_by_the_newest_cell_that_made_it_and_still_so_when_
     assert recorded(code) == ["In[2]", after_it_ran_again, "In[6]", "In[6]", "In[6]"]
 
 
+def test_a_function_that_was_deleted_is_gone_when_the_next_cell_ends():
+    assert recorded("""
+        import weakref
+        typed(LOAD)
+        around = []
+        code = weakref.ref(shell.user_ns["build"].__code__, lambda _: around.append(current()))
+        typed("2")
+        kept = code() is not None
+        typed("del build")
+        typed("3")
+        said([kept, code() is None, "system" in around, len(around)])
+    """) == [True, True, False, 1]
+
+
 def test_nothing_is_left_behind():
     code = """
         typed("%%thag_task load --lines\\nkept = allocate(MIB)")

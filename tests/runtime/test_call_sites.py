@@ -2,6 +2,8 @@
 
 import asyncio
 import pickle
+import weakref
+from typing import Any
 
 import pytest
 from handmade import context, recording, root
@@ -121,6 +123,20 @@ def test_other_lines_are_refused(make, lines):
 def test_a_scope_sent_elsewhere_records_the_same_lines(lines):
     scope = thag_nb.task("sent", lines=lines)
     assert pickle.loads(pickle.dumps(scope)).least_bytes == scope.least_bytes
+
+
+@pytest.mark.usefixtures("dispatcher")
+@pytest.mark.parametrize("let_go", [thag_nb.reset, thag_nb.stop])
+def test_code_that_nobody_else_has_is_let_go_outside_of_bookkeeping(let_go):
+    around: list[str] = []
+    with thag_nb.task("open", lines=True):
+        names: dict[str, Any] = {}
+        exec("def build(): return bytearray(100_000)\nbuild()", names)
+        code = weakref.ref(names["build"].__code__, lambda _: around.append(thag_nb.current_context().name))
+        names.clear()
+        let_go()
+        assert code() is None
+    assert around == ["open"]
 
 
 def _with_lines(*sites: Site, cell: str = "In[3]") -> Recording:

@@ -163,6 +163,7 @@ class Cells:
                 self._sending.flush()
         finally:  # a stream may fail, and somebody may interrupt the waiting for it
             self._finish(running, execution)
+        call_sites.release_code()
 
     def _finish(self, running: list[_Cell], execution: ExecutionInfo | None) -> None:
         to_report = self._close_down_to(running, execution)
