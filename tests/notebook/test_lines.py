@@ -127,6 +127,7 @@ def test_a_function_from_what_a_cell_ran_in_turn_is_not_shown_with_the_source_of
     """
     rows = told(code)
     assert rows[:3] == ["In[3]", "1 %%thag_task load --lines", "2 kept = build(MIB) → build"]
+    assert "build, in In[1] nested" in rows
     assert any(row.endswith("return allocate(n) ← peak") for row in rows)
     assert not any("other" in row for row in rows)
 
@@ -268,6 +269,19 @@ def test_a_function_of_a_cell_that_recorded_no_lines_is_of_that_cell_wherever_it
     inside, called = [["In[1]", 3]], [["In[2]", 2]]
     whole = [["In[1]", 0]]
     assert found == [inside, whole, whole, called, inside, called + inside, True, True, ["peak at line 3 of In[1]"]]
+
+
+def test_a_function_of_what_a_cell_ran_in_turn_is_called_so_until_a_cell_has_that_text():
+    code = """
+        shell.compile.get_code_name = lambda raw, _code, _number: f"/tmp/ipykernel_5/{sum(map(ord, raw))}.py"
+        names = []
+        for cell in ("%%capture caught\\n" + BUILD.replace("build", "made"), BUILD.replace("build", "made")):
+            typed(cell)
+            typed(LOAD.replace("build", "made"))
+            names.append(large()[0])
+        said(names)
+    """
+    assert recorded(code) == [["In[2] nested", 3], ["In[4]", 3]]
 
 
 def test_the_cell_that_runs_is_called_so_in_it():

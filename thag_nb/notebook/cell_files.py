@@ -37,9 +37,14 @@ class CellFiles:
         called = self._shell.compile.format_code_name
         if not name.endswith(NESTED):
             return sorted(file for file in files if called(file) == ("Cell", name) and self._is_code_of(source, file))
-        own = sorted(file for file in files if called(file) is not None and self._is_code_of(source, file))
-        self._nested |= dict.fromkeys(own, name)
-        return own
+        self.remember(source, name)
+        return sorted(file for file in files if called(file) is not None and self._is_code_of(source, file))
+
+    def remember(self, source: str, name: str) -> None:
+        """Keep what a cell is called that another one runs in turn, as long as that one runs."""
+        file = self._file_of(source, self._shell.execution_count)
+        if file is not None:
+            self._nested[file] = name
 
     def names(self, files: Iterable[str]) -> dict[str, str]:
         """What people know those of the files as that are known to be cells, such as ``In[3]``."""
@@ -59,25 +64,23 @@ class CellFiles:
         return [] if history is None else history.input_hist_raw
 
     def _name(self, file: str, raw: list[str]) -> str:
-        if file in self._nested:
-            return self._nested[file]
         called = self._shell.compile.format_code_name(file)
-        if called is None:
-            return ""
-        number = _number(called[1])
+        number = 0 if called is None else _number(called[1])
         is_known = 0 < number < len(raw) and self._is_code_of(raw[number], file)
-        return called[1] if is_known else ""
+        return called[1] if called is not None and is_known else self._nested.get(file, "")
 
     def _would_be_called(self, source: str, file: str) -> bool:
         """Whether IPython would call the code of a cell so that has this source."""
         called = self._shell.compile.format_code_name(file)
-        if called is None:
-            return False
+        return called is not None and self._file_of(source, _number(called[1])) == file
+
+    def _file_of(self, source: str, number: int) -> str | None:
+        """What IPython calls the code of a cell of this source and number; None if it could not run."""
         try:
             code = self._shell.transform_cell(source)
-        except SyntaxError:  # as IPython found, which has run nothing of it
-            return False
-        return self._shell.compile.get_code_name(source, code, _number(called[1])) == file
+        except SyntaxError:
+            return None
+        return self._shell.compile.get_code_name(source, code, number)
 
 
 def _number(name: str) -> int:

@@ -158,6 +158,7 @@ class Cells:
         try:
             with untracked():
                 self._remember(running, result)
+                self._name_nested(running, execution)
                 if _have_asked(running):
                     dispatcher.read()  # the last moment to name the files of what has ended
                 self._sending.flush()
@@ -190,6 +191,14 @@ class Cells:
             return
         guards = (cell.guard for cell in running if cell.execution is execution)
         self._runs.extend(_Run(guard.context.id, execution.cell_id) for guard in guards if guard is not None)
+
+    def _name_nested(self, running: list[_Cell], execution: ExecutionInfo | None) -> None:
+        """Keep what a cell is called that another one ran in turn, for functions that it has left."""
+        for cell in running:
+            if cell.execution is execution and execution is not None and cell.guard is not None:
+                name = cell.guard.context.name
+                if name.endswith(NESTED):
+                    self._files.remember(execution.raw_cell or "", name)
 
     def _name_files(self, files: set[str]) -> dict[str, str]:
         """What people know those of the files as that are cells; those of the cells that run here are theirs as well.
