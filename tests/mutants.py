@@ -3520,6 +3520,22 @@ MUTANTS = [
         (_SITES + "test_code_is_not_kept_alive",),
     ),
     Mutant(
+        "what is made while code dies is forgotten with it",
+        "sites.c",
+        "    codes_drop(chunks, count);\n}\n",
+        "    codes_drop(chunks, count);\n    code_count = 0;\n    chunks_unmap(code_chunks, sizeof(code_record));\n}\n",
+        "sites would be of code that is not there",
+        (_SITES + "test_what_runs_when_code_dies_may_make_sites_itself",),
+    ),
+    Mutant(
+        "only the first variable hides a function",
+        "sites.c",
+        "for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_localsplusnames); i++) {",
+        "for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_localsplusnames) && i < 1; i++) {",
+        "what is not to be shown would be",
+        (_SITES + "test_functions_that_ask_tools_not_to_show_them_are_marked",),
+    ),
+    Mutant(
         "the outer end of a deep stack is out of order",
         "sites.c",
         "    walked_turn(FRAMES + 1, turn);\n",

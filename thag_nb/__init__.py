@@ -330,6 +330,8 @@ def lines(wanted: Wanted, by: By = "line", *, recording: Recording | None = None
       at the cell, or at what asyncio's event loop calls.
 
     Where none of your own code is on a stack, that is the outermost line of an installed package, or the innermost one.
+    A function of yours that has a local variable called ``__tracebackhide__``, whatever its value, counts as one of a
+    library: what it allocates is told of the line that called it, and it stands in ``through``.
     `wanted` is a name, an id or a context: of a name the newest. Lines are recorded of tasks that ask for it, as
     ``task("load", lines=True)`` does. Raises `UnknownContextError`, `NoLinesError`, `ChoiceError` if `by` is something
     else, and `NotARecordingError`.

@@ -420,9 +420,8 @@ def test_work_that_is_handed_over_goes_on_where_that_was_done():
             asyncio.run(asyncio.to_thread(in_a_pool, 4))
             kept = pool.submit(in_a_pool, 5).result()
             seen: list[Any] = []
-            pool._work_queue.put(
-                SimpleNamespace(run=lambda: seen.append(_native.stack_here()))
-            )  # which nobody hands over
+            # Nobody hands that over.
+            pool._work_queue.put(SimpleNamespace(run=lambda: seen.append(_native.stack_here())))
             pool.submit(len, ()).result()
         assert seen[0][-1][2] == "Thread._bootstrap"
     recording = thag_nb.read()
@@ -434,6 +433,47 @@ def test_work_that_is_handed_over_goes_on_where_that_was_done():
     for functions in stacks:
         assert functions.index("Thread._bootstrap") < functions.index(name)
     del kept
+
+
+def shown() -> bytearray:
+    return bytearray(10_000)
+
+
+def hidden() -> bytearray:
+    __tracebackhide__ = True
+    return bytearray(20_000)
+
+
+def hidden_when_it_is_asked(is_asked: bool) -> bytearray:
+    several, more = 0, 1
+    if is_asked:
+        __tracebackhide__ = bool(several + more)
+    return bytearray(30_000)
+
+
+def hidden_with_a_cell() -> bytearray:
+    __tracebackhide__ = True
+    return (lambda: bytearray(40_000 + __tracebackhide__))()
+
+
+def like_hidden(_tracebackhide_=0, __tracebackhide=0, __tracebackhide___=0, __tracebackhidé__=0):  # noqa: ARG001
+    return bytearray(50_000)
+
+
+def test_functions_that_ask_tools_not_to_show_them_are_marked():
+    functions = (shown, hidden, hidden_with_a_cell, like_hidden)
+    with thag_nb.task("marked") as task:
+        assert _native.lines_begin(task.id, 10_000)
+        kept = [function() for function in functions] + [hidden_when_it_is_asked(False)]
+    marked = {site.function: site.is_hidden for site in thag_nb.read().sites}
+    assert {function.__name__: marked[function.__name__] for function in (*functions, hidden_when_it_is_asked)} == {
+        "shown": False,
+        "hidden": True,
+        "hidden_with_a_cell": True,
+        "like_hidden": False,
+        "hidden_when_it_is_asked": True,
+    }
+    assert len(kept) == 5
 
 
 def test_the_frames_that_run_are_those_of_python():
@@ -452,7 +492,7 @@ def lines_of(name: str) -> Counter[tuple[str, int, str]]:
     found: Counter[tuple[str, int, str]] = Counter()
     for row in recording.site_figures:
         if row.context_id == context_id and row.site >= 0:
-            found[recording.sites[row.site][1:]] += row.total_bytes
+            found[recording.sites[row.site][1:4]] += row.total_bytes
     return found
 
 
@@ -478,6 +518,32 @@ def test_code_is_not_kept_alive():
     _native.lines_release()  # before 3.12, nobody tells that it dies
     assert code() is None
     assert lines_of("made")["<mortal>", 1, "f"] >= 10_000
+
+
+def test_what_runs_when_code_dies_may_make_sites_itself():
+    """In a process of its own: it might end."""
+    python(
+        """
+        import weakref
+        import thag_nb
+        thag_nb.start()
+        MAKING = "def make(): return bytearray(100_000)\\nmade = make()"
+        kept = []
+        def again(_):
+            kept.append(thag_nb.TaskMemoryContext("again", lines=True).enter())
+            exec(compile(MAKING, "<again>", "exec"), names := {})
+            kept.append(names)
+        with thag_nb.task("first", lines=True):
+            exec(compile(MAKING, "<first>", "exec"), names := {})
+        code = weakref.ref(names["make"].__code__, again)
+        names.clear()
+        thag_nb.reset()
+        assert code() is None
+        recording = thag_nb.read()
+        live = {recording.sites[row.site][1:4]: row.live_bytes for row in recording.site_figures if row.site >= 0}
+        assert live["<again>", 1, "make"] >= 100_000, live
+        """
+    )
 
 
 def sink(depth: int) -> bytearray:

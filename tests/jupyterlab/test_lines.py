@@ -14,7 +14,6 @@ import pytest
 from handmade import MIB, context, recording, root
 
 from thag_nb.recordings.model import LinesOf, Site, SiteFigures
-from thag_nb.sites.annotated import Typed
 from thag_nb.sites.report import lines_bundle
 
 MISSING = [package for package in ("playwright", "jupyterlab") if find_spec(package) is None]
@@ -42,7 +41,7 @@ def bundle() -> dict[str, str]:
     )
     lines = (LinesOf(3, 0, 2, True, (("cell", "In[1]"),)),)
     session = recording((root(), b""), (record, b""))._replace(sites=sites, site_figures=figures, lines=lines)
-    return lines_bundle(session, 3, Typed({}, {"In[1]": SOURCE}))
+    return lines_bundle(session, 3, {"In[1]": SOURCE})
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["light", "dark"])

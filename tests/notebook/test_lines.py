@@ -127,6 +127,7 @@ def test_a_function_from_what_a_cell_ran_in_turn_is_not_shown_with_the_source_of
     """
     rows = told(code)
     assert rows[:3] == ["In[3]", "1 %%thag_task load --lines", "2 kept = build(MIB) → build"]
+    assert "build, in In[1] nested" in rows
     assert any(row.endswith("return allocate(n) ← peak") for row in rows)
     assert not any("other" in row for row in rows)
 
@@ -221,6 +222,112 @@ def test_lines_that_nobody_recorded_are_asked_for_in_vain(line, words):
 def test_a_cell_is_called_so_after_a_reset_in_it():
     text = told("""said(typed("%%thag_task load --lines\\nkept = allocate(MIB)\\n%thag_reset"))""")
     assert "peak at line 2" in text
+
+
+ROWS = """
+    SIZE = 1 << 20
+    def typed(source):
+        import contextlib, io
+        with contextlib.redirect_stdout(io.StringIO()):
+            return run(source, store_history=True)
+    def large(by="line", recording=None):
+        "File and line of those rows that are of a large block."
+        frame = thag_nb.lines("load", by, recording=recording)
+        frame = frame[(frame.file != "") & (frame.total_bytes >= SIZE)]
+        return list(zip(frame.file, map(int, frame.line)))
+    def said(value):
+        print(json.dumps(value))
+    shell.user_ns["large"] = large
+    BUILD = "SIZE = 1 << 20\\ndef build():\\n    return bytearray(SIZE)"
+    typed(BUILD)
+    LOAD = "%thag_task -q load --lines\\nis_none = build() is None"
+"""
+
+
+def recorded(code: str) -> Any:
+    """What `code` says beside a shell in which In[1] has a function that allocates, and no lines are recorded yet."""
+    return last_line(in_shell(textwrap.dedent(ROWS) + textwrap.dedent(code)))
+
+
+def test_a_function_of_a_cell_that_recorded_no_lines_is_of_that_cell_wherever_it_is_shown(tmp_path):
+    path = tmp_path / "run.json"
+    found = recorded(f"""
+        from thag_nb.recordings.model import Recording
+        from thag_nb.sites.peak import peak_lines
+        typed(LOAD)
+        recording = thag_nb.read()
+        recording.save({str(path)!r})
+        stack = thag_nb.lines("load", "stack")["stack"].iloc[0]
+        said([
+            large(), large("function"), large("file"), large("cell"), large(recording=Recording.load({str(path)!r})),
+            [place[:2] for place in stack],
+            "In[1] line 3" in thag_nb.flame("load").alt,
+            "build (In[1]:3)" in thag_nb.collapsed_stacks("load"),
+            list(peak_lines(recording).values()),
+        ])
+    """)
+    inside, called = [["In[1]", 3]], [["In[2]", 2]]
+    whole = [["In[1]", 0]]
+    assert found == [inside, whole, whole, called, inside, called + inside, True, True, ["peak at line 3 of In[1]"]]
+
+
+def test_a_function_of_what_a_cell_ran_in_turn_is_called_so_until_a_cell_has_that_text():
+    code = """
+        shell.compile.get_code_name = lambda raw, _code, _number: f"/tmp/ipykernel_5/{sum(map(ord, raw))}.py"
+        names = []
+        for cell in ("%%capture caught\\n" + BUILD.replace("build", "made"), BUILD.replace("build", "made")):
+            typed(cell)
+            typed(LOAD.replace("build", "made"))
+            names.append(large()[0])
+        said(names)
+    """
+    assert recorded(code) == [["In[2] nested", 3], ["In[4]", 3]]
+
+
+def test_the_cell_that_runs_is_called_so_in_it():
+    assert recorded("""
+        typed(LOAD + "\\nlines, cells = large(), large('cell')")
+        said([("In[1]", 3) in shell.user_ns["lines"], ("In[2]", 2) in shell.user_ns["cells"]])
+    """) == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("get_code_name", "after_it_ran_again"),
+    [
+        ("shell.compile.get_code_name", "In[2]"),  # each run has a file of its own
+        ("lambda raw, _code, _number: f'/tmp/ipykernel_5/{sum(map(ord, raw))}.py'", "In[6]"),
+    ],
+    ids=["terminal", "kernel"],
+)
+def test_a_function_is_called_by_the_newest_cell_that_made_it_and_still_so_when_all_has_ended(
+    get_code_name, after_it_ran_again
+):
+    code = f"""
+        shell.compile.get_code_name = {get_code_name}
+        typed(BUILD)
+        typed("1")
+        typed(LOAD)
+        names = []
+        for cell in ("1", BUILD, LOAD, "%reset -f", "%unload_ext thag_nb"):
+            typed(cell)
+            names.append(large()[0][0])
+        said(names)
+    """
+    assert recorded(code) == ["In[2]", after_it_ran_again, "In[6]", "In[6]", "In[6]"]
+
+
+def test_a_function_that_was_deleted_is_gone_when_the_next_cell_ends():
+    assert recorded("""
+        import weakref
+        typed(LOAD)
+        around = []
+        code = weakref.ref(shell.user_ns["build"].__code__, lambda _: around.append(current()))
+        typed("2")
+        kept = code() is not None
+        typed("del build")
+        typed("3")
+        said([kept, code() is None, "system" in around, len(around)])
+    """) == [True, True, False, 1]
 
 
 def test_nothing_is_left_behind():

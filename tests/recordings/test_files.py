@@ -26,7 +26,7 @@ from thag_nb import ContextRecord, Mark, Recording, ResidentSize
 from thag_nb.errors import NotARecordingError, RecordingFileError
 from thag_nb.recordings import files
 from thag_nb.recordings.frames import contexts_frame, timeline_frame
-from thag_nb.recordings.model import LinesOf, Site, SiteFigures, SourceLine
+from thag_nb.recordings.model import CellFile, LinesOf, Site, SiteFigures, SourceLine
 from thag_nb.units import clean_name
 
 LARGEST = 2**63 - 1
@@ -133,9 +133,11 @@ recordings = st.builds(
     integers,
     st.lists(marks, max_size=3).map(sorted).map(tuple),
     st.lists(st.builds(ResidentSize, integers, never_negative), max_size=3).map(sorted).map(tuple),
-    st.lists(st.builds(Site, st.just(-1), texts, never_negative, texts), max_size=3).map(_in_each_other),
+    st.lists(st.builds(Site, st.just(-1), texts, never_negative, texts, st.booleans()), max_size=3).map(_in_each_other),
     st.lists(figures_at, max_size=3, unique_by=itemgetter(0, 1)).map(tuple),
     st.lists(lines_of, max_size=3, unique_by=itemgetter(0)).map(tuple),
+    st.just(()),
+    st.lists(st.builds(CellFile, texts, names.map(clean_name)), max_size=3, unique_by=itemgetter(0)).map(tuple),
 )
 
 
@@ -312,6 +314,22 @@ def test_call_sites_are_a_part_of_their_own_as_documented(tmp_path: Path) -> Non
         },
         "source_lines": {"file": [], "line": [], "text": []},
     }
+
+
+def test_which_sites_are_hidden_is_told_where_any_is(tmp_path: Path) -> None:
+    sites = lined().sites
+    assert "is_hidden" not in content_of(lined(), tmp_path / "run.json")["call_sites"]["sites"]
+    source = lined()._replace(sites=(sites[0], sites[1]._replace(is_hidden=True), *sites[2:]))
+    hidden = content_of(source, tmp_path / "run.json")["call_sites"]["sites"]["is_hidden"]
+    assert hidden == [False, True] + [False] * (len(sites) - 2)
+    assert Recording.load(tmp_path / "run.json") == source
+
+
+def test_files_of_cells_are_told_where_there_are_any(tmp_path: Path) -> None:
+    source = lined()._replace(cell_files=(CellFile(CELL, "In[2]"), CellFile("/tmp/other.py", "In[1]")))
+    section = content_of(source, tmp_path / "run.json")["call_sites"]
+    assert section["cell_files"] == {"file": [0, len(section["texts"]) - 1], "name": ["In[2]", "In[1]"]}
+    assert Recording.load(tmp_path / "run.json").cell_files == source.cell_files
 
 
 def test_a_recording_without_lines_has_no_part_for_them(tmp_path: Path) -> None:
@@ -626,6 +644,19 @@ FLAWS_OF_SITES = {
         "at_peaks of context 4 are not those of itself and of older ones, each once",
     ),
     "lines twice": (change(f"{SITES}.lines.context_id.1", 4), "lines of context 4 occur 2 times"),
+    "hidden by 1": (change(f"{SITES}.sites.is_hidden", [1] * 5), "a value of is_hidden in its sites is 1"),
+    "a cell a number": (
+        change(f"{SITES}.cell_files", {"file": [0], "name": [5]}),
+        "a value of name in its cell_files is 5",
+    ),
+    "a cell in no file": (
+        change(f"{SITES}.cell_files", {"file": [9], "name": ["In[1]"]}),
+        "a value of file in its cell_files is 9",
+    ),
+    "a cell's file twice": (
+        change(f"{SITES}.cell_files", {"file": [0, 0], "name": ["In[1]", "In[2]"]}),
+        f"the file {CELL!r} occurs 2 times in its cell_files",
+    ),
     "figures twice": (change(f"{SITES}.site_figures.site.1", 2), "figures of context 4 at site 2 occur 2 times"),
 }
 

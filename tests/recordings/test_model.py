@@ -10,6 +10,7 @@ from thag_nb.recordings.model import (
     NO_FRAME,
     NOT_TOLD_APART,
     SMALLER,
+    CellFile,
     ContextRecord,
     LinesOf,
     Mark,
@@ -62,13 +63,14 @@ def test_the_fields_of_marks_samples_and_recordings_are_the_contract_in_order() 
     assert Mark._fields == ("time_ns", "context_id", "name", "kind", "duration_ns")
     assert ResidentSize._fields == ("time_ns", "resident_bytes")
     totals = ("taken_ns", "overhead_bytes", "dropped")
-    of_sites = ("sites", "site_figures", "lines", "source_lines")
+    of_sites = ("sites", "site_figures", "lines", "source_lines", "cell_files")
     assert Recording._fields == ("contexts", "timelines", *totals, "marks", "resident", *of_sites)
     figures = ("live_bytes", "total_bytes", "allocations", "frees")
-    assert Site._fields == ("parent", "file", "line", "function")
+    assert Site._fields == ("parent", "file", "line", "function", "is_hidden")
     assert SiteFigures._fields == ("context_id", "site", *figures, "at_peaks")
     assert LinesOf._fields == ("context_id", "least_bytes", "peak_site", "is_explained", "cells")
     assert SourceLine._fields == ("file", "line", "text")
+    assert CellFile._fields == ("file", "name")
     assert len({NO_FRAME, SMALLER, NOT_TOLD_APART, 0}) == 4
 
 

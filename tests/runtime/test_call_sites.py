@@ -2,6 +2,8 @@
 
 import asyncio
 import pickle
+import weakref
+from typing import Any
 
 import pytest
 from handmade import context, recording, root
@@ -123,6 +125,20 @@ def test_a_scope_sent_elsewhere_records_the_same_lines(lines):
     assert pickle.loads(pickle.dumps(scope)).least_bytes == scope.least_bytes
 
 
+@pytest.mark.usefixtures("dispatcher")
+@pytest.mark.parametrize("let_go", [thag_nb.reset, thag_nb.stop])
+def test_code_that_nobody_else_has_is_let_go_outside_of_bookkeeping(let_go):
+    around: list[str] = []
+    with thag_nb.task("open", lines=True):
+        names: dict[str, Any] = {}
+        exec("def build(): return bytearray(100_000)\nbuild()", names)
+        code = weakref.ref(names["build"].__code__, lambda _: around.append(thag_nb.current_context().name))
+        names.clear()
+        let_go()
+        assert code() is None
+    assert around == ["open"]
+
+
 def _with_lines(*sites: Site, cell: str = "In[3]") -> Recording:
     of_session = recording(
         (root(), b""),
@@ -161,6 +177,28 @@ def test_a_reset_forgets_what_cells_are_called():
     call_sites.name_cells(5, [("<ipython-input>", "In[3]")])
     thag_nb.reset()
     assert {one.cells for one in call_sites.completed(_with_lines()).lines} == {()}
+
+
+@pytest.mark.usefixtures("no_cells")
+def test_whoever_knows_cells_is_asked_for_the_files_that_have_lines_and_what_was_told_is_kept():
+    def name_files(files: set[str]) -> dict[str, str]:
+        seen.append(files)
+        return {"two": f"In[{len(seen)}]"}
+
+    seen: list[set[str]] = []
+    with_lines = _with_lines(Site(-1, "one", 1, "<module>"), Site(0, "two", 2, "f"))
+    assert call_sites.completed(with_lines).cell_files == ()
+    call_sites.ask_for_names(name_files)
+    try:
+        told = [call_sites.completed(with_lines).cell_files for _ in range(2)]
+    finally:
+        call_sites.ask_no_more(name_files)
+    assert told == [(("two", "In[1]"),), (("two", "In[2]"),)]
+    assert seen == [{"one", "two"}] * 2
+    assert call_sites.completed(with_lines).cell_files == (("two", "In[2]"),)
+    assert call_sites.completed(_with_lines(Site(-1, "one", 1, "<module>"))).cell_files == ()
+    call_sites.forget()
+    assert call_sites.completed(with_lines).cell_files == ()
 
 
 def test_a_recording_without_lines_stays_as_it_is():

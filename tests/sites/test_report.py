@@ -11,8 +11,8 @@ from handmade import KIB, MIB, context, recording, root
 from thag_nb.errors import UnknownContextError
 from thag_nb.mimebundle import NO_MATHJAX
 from thag_nb.palette import styles
-from thag_nb.recordings.model import NO_FRAME, SMALLER, LinesOf, Recording, Site, SiteFigures
-from thag_nb.sites.annotated import Row, Typed, annotated
+from thag_nb.recordings.model import NO_FRAME, SMALLER, CellFile, LinesOf, Recording, Site, SiteFigures
+from thag_nb.sites.annotated import Row, Sources, annotated
 from thag_nb.sites.peak import peak_lines, peak_words
 from thag_nb.sites.report import lines_bundle
 
@@ -29,7 +29,7 @@ SOURCE = [
     "small = 1",
 ]
 OTHER_SOURCE = ["def build(n):", "    frame = make(n)", "    return frame", "", "unused = 0"]
-TYPED = Typed({OTHER: "In[2]"}, {"In[3]": SOURCE, "In[2]": OTHER_SOURCE})
+TYPED = {"In[3]": SOURCE, "In[2]": OTHER_SOURCE}
 
 SITES = (
     Site(-1, CELL, 4, "<module>"),  # 0
@@ -59,7 +59,7 @@ def lined(*figures: Figures, peak_site: int = 2, peak: int = 100 * MIB, **fields
         (context(4, "load", parent_id=3, **costs), b""),
     )
     sums = tuple(SiteFigures(4, site, live, total, 1, 0, ((4, at_peak),)) for site, at_peak, live, total in figures)
-    return session._replace(sites=SITES, site_figures=sums, lines=(lines,))
+    return session._replace(sites=SITES, site_figures=sums, lines=(lines,), cell_files=(CellFile(OTHER, "In[2]"),))
 
 
 def usual() -> Recording:
@@ -73,7 +73,7 @@ def usual() -> Recording:
     )
 
 
-def rows(source: Recording, typed: Typed = TYPED) -> list[Row]:
+def rows(source: Recording, typed: Sources = TYPED) -> list[Row]:
     return annotated(source, source.find("load"), typed)
 
 
@@ -157,6 +157,17 @@ def test_the_line_that_called_a_function_elsewhere_points_to_it() -> None:
     assert [(row.number, row.calls) for row in found if row.calls] == [(2, ("build",))]
 
 
+def test_a_function_that_is_not_to_be_shown_unfolds_from_the_line_that_called_it() -> None:
+    hidden = Site(0, CELL, 6, "checked", is_hidden=True)
+    sites = (SITES[0], hidden, Site(1, OTHER, 2, "build"))
+    source = lined((1, 40 * MIB, 0, 40 * MIB), (2, 50 * MIB, 0, 50 * MIB), peak_site=1)._replace(sites=sites)
+    found = line(source, 4)
+    assert (found.figures[0], found.calls, found.is_peak) == (40 * MIB, ("build",), True)
+    assert [way for way, _ in found.ways] == [("checked", "checked, In[3] line 6")]
+    assert line(source, 6).calls == ()
+    assert "<summary>through <code>checked</code></summary>" in lines_bundle(source, 4, TYPED)["text/html"]
+
+
 def test_a_function_elsewhere_that_does_not_count_has_no_block() -> None:
     found = rows(lined((5, KIB, KIB, KIB)))
     assert [row.text for row in found if row.kind == "heading"] == ["In[3]"]
@@ -177,17 +188,17 @@ def test_a_gap_is_shown_between_lines_that_are_far_apart(tmp_path: Any) -> None:
     ]
     assert [row.number for row in block if row.is_peak] == [5]
     assert re.search(r"^ +⋮$", lines_bundle(source, 4, TYPED)["text/plain"], re.MULTILINE)
-    assert peak_words(source, 4, {}) == "peak at line 5 of tools.py"
+    assert peak_words(source, 4) == "peak at line 5 of tools.py"
 
 
 def test_a_long_cell_is_shown_where_it_counts() -> None:
-    typed = TYPED._replace(sources={"In[3]": [f"line_{number} = 1" for number in range(1, 500)]})
+    typed = {"In[3]": [f"line_{number} = 1" for number in range(1, 500)]}
     numbers = [row.number for row in rows(usual(), typed) if row.kind == "line"]
     assert numbers[:5] == [3, 4, 5, 6, 2]  # line 3 is a neighbour, line 2 another block's
 
 
 def test_without_the_source_of_the_cell_its_lines_have_figures() -> None:
-    found = rows(usual(), Typed({}, {}))
+    found = rows(usual()._replace(cell_files=()), {})
     assert [row.text for row in found if row.kind == "heading"] == ["In[3]", f"build, in {OTHER}"]
     assert [(row.number, row.text) for row in found if row.kind == "line"] == [(4, ""), (5, ""), (2, "")]
 
@@ -227,7 +238,7 @@ def test_what_untrusted_notebooks_strip_is_not_used() -> None:
 
 
 def test_source_is_text_and_no_formula() -> None:
-    typed = TYPED._replace(sources={"In[3]": ["<b>&amp;</b>", "\tx = '$1$'", "", 'y = "<script>"']})
+    typed = {"In[3]": ["<b>&amp;</b>", "\tx = '$1$'", "", 'y = "<script>"']}
     html = lines_bundle(usual(), 4, typed)["text/html"]
     assert html.startswith(f'<div class="{NO_MATHJAX}">')
     assert "&lt;b&gt;&amp;amp;&lt;/b&gt;" in html
@@ -237,7 +248,7 @@ def test_source_is_text_and_no_formula() -> None:
 
 
 def test_long_source_is_cut_in_text_alone() -> None:
-    typed = TYPED._replace(sources={"In[3]": ["", "", "", "x" * 200]})
+    typed = {"In[3]": ["", "", "", "x" * 200]}
     bundle = lines_bundle(usual(), 4, typed)
     assert f"{'x' * 71}…  (through merge)" in bundle["text/plain"]
     assert "x" * 200 in bundle["text/html"]
@@ -276,9 +287,9 @@ def test_a_context_without_lines_says_so() -> None:
 )
 def test_the_peak_is_told_by_its_line(site: int, words: str) -> None:
     source = lined(peak_site=site)
-    assert peak_words(source, 4, TYPED.names) == words
-    assert peak_lines(source, TYPED.names) == ({4: words} if words else {})
-    assert peak_words(source, 3, TYPED.names) == ""
+    assert peak_words(source, 4) == words
+    assert peak_lines(source) == ({4: words} if words else {})
+    assert peak_words(source, 3) == ""
 
 
 def test_the_line_of_the_peak_is_shown_even_if_it_holds_nothing() -> None:

@@ -100,6 +100,18 @@ def test_a_comprehension_is_a_line_of_its_function() -> None:
     assert brief(lines(source, 3)) == [(MINE, 7, "load", "", 9)]
 
 
+def test_a_function_that_is_not_to_be_shown_is_told_of_the_line_that_called_it() -> None:
+    checked = (MINE, 20, "checked")
+    source = of_load((((CELL, 2, "<module>"), (MINE, 7, "load"), checked, *READ), 9), cells=((CELL, "In[3]"),))
+    sites = tuple(site._replace(is_hidden=site.function == "checked") for site in source.sites)
+    source = source._replace(sites=sites)
+    assert brief(lines(source, 3)) == [(MINE, 7, "load", "checked", 9)]
+    assert brief(lines(source, 3, "function")) == [(MINE, 0, "load", "checked", 9)]
+    assert brief(lines(source, 3, "cell")) == [("In[3]", 2, "<module>", "checked", 9)]
+    (row,) = lines(source, 3, "stack")
+    assert row.stack[1:] == ((MINE, 7, "load"), checked, *READ)
+
+
 def test_source_is_the_text_of_the_line_where_a_row_has_one(tmp_path: Path) -> None:
     file = str(tmp_path / "load.py")
     Path(file).write_text("def load():\n    return [0] * 9  # here\n")

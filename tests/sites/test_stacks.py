@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from handmade import CELL, PANDAS, Frames, busy, charged
 
-from thag_nb.recordings.model import Recording
+from thag_nb.recordings.model import CellFile, Recording
 from thag_nb.sites.stacks import (
+    Frame,
     Stack,
     called_through,
     function_around,
@@ -36,26 +39,31 @@ def stack(*frames: tuple[str, int, str], cells: tuple[str, ...] = ()) -> Stack:
 
 def own(choose: object, frames: Frames, cells: tuple[str, ...] = ()) -> tuple[str, int, str]:
     made = stack(*frames, cells=cells)
-    return tuple(made[choose(made, cells)])  # type: ignore[operator]
+    return plain(made)[choose(made, cells)]  # type: ignore[operator]
+
+
+def plain(made: Stack) -> Frames:
+    """Without whether functions are to be shown."""
+    return tuple((file, line, function) for file, line, function, _ in made)
 
 
 def test_a_stack_is_told_from_the_outermost_frame() -> None:
     frames = ((MINE, 3, "main"), (MINE, 7, "load"), FRAME)
-    assert stack(*frames) == frames
+    assert plain(stack(*frames)) == frames
 
 
 def test_a_stack_of_a_cell_begins_there() -> None:
-    assert stack(*KERNEL, (CELL, 2, "<module>"), (CELL, 9, "f"), cells=(CELL,)) == (
+    assert plain(stack(*KERNEL, (CELL, 2, "<module>"), (CELL, 9, "f"), cells=(CELL,))) == (
         (CELL, 2, "<module>"),
         (CELL, 9, "f"),
     )
 
 
 def test_a_stack_under_an_event_loop_begins_at_what_it_calls_back() -> None:
-    assert stack((MINE, 3, "main"), *LOOP, (MINE, 7, "load"), FRAME) == ((MINE, 7, "load"), FRAME)
-    assert stack(*LOOP, (MINE, 7, "load"), *LOOP, (MINE, 8, "inner")) == ((MINE, 8, "inner"),)
-    assert stack(*LOOP) == LOOP  # or nothing would be left of it
-    assert stack((MINE, 3, "Handle._run"), (MINE, 4, "f"))[0] == (MINE, 3, "Handle._run")
+    assert plain(stack((MINE, 3, "main"), *LOOP, (MINE, 7, "load"), FRAME)) == ((MINE, 7, "load"), FRAME)
+    assert plain(stack(*LOOP, (MINE, 7, "load"), *LOOP, (MINE, 8, "inner"))) == ((MINE, 8, "inner"),)
+    assert plain(stack(*LOOP)) == LOOP  # or nothing would be left of it
+    assert plain(stack((MINE, 3, "Handle._run"), (MINE, 4, "f")))[0] == (MINE, 3, "Handle._run")
 
 
 def test_a_loop_that_a_cell_runs_is_part_of_it() -> None:
@@ -91,6 +99,37 @@ def test_a_cell_is_own_whatever_its_file_is_called() -> None:
     assert own(innermost_own, ((MINE, 1, "main"), ("<cell>", 2, "f"), FRAME), cells=("<cell>",)) == ("<cell>", 2, "f")
 
 
+CHECKED = Frame(MINE, 20, "checked", is_hidden=True)
+
+
+def test_a_function_that_is_not_to_be_shown_counts_as_one_of_a_library() -> None:
+    made = (Frame(CELL, 2, "<module>"), Frame(MINE, 7, "load"), CHECKED, Frame(*FRAME))
+    assert innermost_own(made, ()) == 1
+    assert innermost_own((*made[:3], Frame(MINE, 30, "rows")), ()) == 3
+    assert called_through(made, 1) == "checked"
+    assert called_through(made, 2) == "merge"
+
+
+def test_by_cell_a_function_that_is_not_to_be_shown_does_not_count_either() -> None:
+    hidden = Frame(CELL, 9, "checked", is_hidden=True)
+    assert outermost_own((hidden, Frame(CELL, 2, "f"), Frame(MINE, 7, "load")), (CELL,)) == 1
+    assert outermost_own((hidden, Frame(MINE, 7, "load")), (CELL,)) == 1
+    assert outermost_own((CHECKED, Frame(MINE, 7, "load")), ()) == 1
+
+
+@pytest.mark.parametrize("choose", [innermost_own, outermost_own])
+def test_where_no_function_is_to_be_shown_they_count_after_all(choose: Any) -> None:
+    assert choose((Frame(*THREAD[0]), CHECKED, Frame(*FRAME)), ()) == 1
+
+
+def test_a_comprehension_in_a_function_that_is_not_to_be_shown_is_part_of_it() -> None:
+    for part in ("checked.<locals>.<listcomp>", "checked.<locals>.<genexpr>"):
+        assert innermost_own((Frame(MINE, 7, "load"), CHECKED, Frame(MINE, 21, part)), ()) == 0
+    for other in ("other.<locals>.<listcomp>", "checked", "checked.<locals>.inner"):
+        assert innermost_own((Frame(MINE, 7, "load"), CHECKED, Frame(MINE, 21, other)), ()) == 2
+    assert innermost_own((Frame(MINE, 7, "load"), Frame(MINE, 21, "load.<locals>.<listcomp>")), ()) == 1
+
+
 def test_through_is_the_first_function_of_a_library_that_was_called() -> None:
     assert called_through(stack((MINE, 7, "load"), FRAME, JOIN), 0) == "merge"
     assert called_through(stack((CELL, 2, "<module>"), (MINE, 7, "load"), JOIN), 0) == "join"
@@ -123,3 +162,10 @@ def test_a_file_that_is_several_cells_is_called_as_the_contexts_own_or_the_newes
     assert names_of_files(source, 3) == {CELL: "In[3]", OTHER: "In[2]"}
     assert names_of_files(source, 4) == {CELL: "In[4]", OTHER: "In[2]"}
     assert names_of_files(source, 1) == {CELL: "In[7]", OTHER: "In[2]"}
+
+
+def test_a_file_of_a_cell_that_recorded_no_lines_is_called_as_that_cell() -> None:
+    source: Recording = charged(busy(), (3, (), 1, {}), cells=((CELL, "In[3]"),))
+    source = source._replace(cell_files=(CellFile(CELL, "In[9]"), CellFile(OTHER, "In[2]")))
+    assert names_of_files(source, 3) == {CELL: "In[3]", OTHER: "In[2]"}
+    assert names_of_files(source, 1) == {CELL: "In[9]", OTHER: "In[2]"}

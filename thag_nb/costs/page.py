@@ -64,7 +64,7 @@ def page(recording: Recording | None = None, progress: walk.Progress | None = No
     """The HTML of a recording, or of this process as of now: then with who still holds what, and the status."""
     source = dispatcher.read() if recording is None else recording
     shown = beside.as_of_now() if recording is None else beside.NOTHING
-    bundle = costs_bundle(source, figure=True, beside=shown, peaks=peak_lines(source, {}))
+    bundle = costs_bundle(source, figure=True, beside=shown, peaks=peak_lines(source))
     view = bundle.get("text/html", "<p>Nothing was recorded.</p>")
     sections = [("What each cell and task cost", view)]
     if recording is None:

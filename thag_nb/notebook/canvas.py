@@ -45,6 +45,6 @@ class DashboardCanvas(_Canvas):
 
     def show(self, recording: Recording, beside: Beside = NOTHING) -> None:
         """Show what each cell and task cost, and, of now, what is `beside` that."""
-        view, payload = costs_view(recording, beside, peak_lines(recording, {}))
+        view, payload = costs_view(recording, beside, peak_lines(recording))
         with self.hold_sync():
             self.view, self.payload = view, payload

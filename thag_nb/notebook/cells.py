@@ -9,7 +9,6 @@ each thread, and whatever was left open above a cell that ends is closed with it
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import threading
 from collections import deque
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from IPython.core.interactiveshell import InteractiveShell
 
 from thag_nb.errors import NoCellError
+from thag_nb.notebook.cell_files import NESTED, CellFiles
 from thag_nb.notebook.sending import Sending
 from thag_nb.runtime import call_sites, dispatcher, hooks
 from thag_nb.runtime.contexts import (
@@ -30,7 +30,6 @@ from thag_nb.runtime.contexts import (
 )
 from thag_nb.runtime.rss import Sampler
 from thag_nb.runtime.tasks import untracked
-from thag_nb.sites.annotated import Typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -39,9 +38,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
     from thag_nb.recordings.model import Recording
+    from thag_nb.sites.annotated import Sources
 
-_NESTED = " nested"
-_NUMBERED = re.compile(r"In\[(\d+)\]")
 _RUN_CELL = InteractiveShell.run_cell_async.__code__
 _RUNS = 4096  # that are remembered, the last ones
 
@@ -102,12 +100,13 @@ class Cells:
         self._sampler = Sampler()
         self._sending = Sending(shell)
         self._runs: deque[_Run] = deque(maxlen=_RUNS)
-        self._nested: dict[str, str] = {}  # what a file is called with the code that a cell ran in turn
+        self._files = CellFiles(shell)
 
     def attach(self) -> None:
         """Listen to IPython's events."""
         self._sampler.start()
         self._sending.attach()
+        call_sites.ask_for_names(self._name_files)
         self._shell.events.register("pre_run_cell", self.begin)
         self._shell.events.register("post_run_cell", self.end)
 
@@ -123,6 +122,7 @@ class Cells:
                 to_report += cell.to_report
         self._sampler.stop()
         self._sending.detach()
+        call_sites.ask_no_more(self._name_files)
         return to_report
 
     def begin(self, execution: ExecutionInfo) -> None:
@@ -158,10 +158,13 @@ class Cells:
         try:
             with untracked():
                 self._remember(running, result)
-                self.name_files()
+                self._name_nested(running, execution)
+                if _have_asked(running):
+                    dispatcher.read()  # the last moment to name the files of what has ended
                 self._sending.flush()
         finally:  # a stream may fail, and somebody may interrupt the waiting for it
             self._finish(running, execution)
+        call_sites.release_code()
 
     def _finish(self, running: list[_Cell], execution: ExecutionInfo | None) -> None:
         to_report = self._close_down_to(running, execution)
@@ -189,63 +192,31 @@ class Cells:
         guards = (cell.guard for cell in running if cell.execution is execution)
         self._runs.extend(_Run(guard.context.id, execution.cell_id) for guard in guards if guard is not None)
 
-    def name_files(self) -> None:
-        """Tell which files hold the code of the cells that run here, if lines were asked for in them.
+    def _name_nested(self, running: list[_Cell], execution: ExecutionInfo | None) -> None:
+        """Keep what a cell is called that another one ran in turn, for functions that it has left."""
+        for cell in running:
+            if cell.execution is execution and execution is not None and cell.guard is not None:
+                name = cell.guard.context.name
+                if name.endswith(NESTED):
+                    self._files.remember(execution.raw_cell or "", name)
 
-        IPython says what it calls a file: by the newest cell that ran this text, which while it runs is this one.
+    def _name_files(self, files: set[str]) -> dict[str, str]:
+        """What people know those of the files as that are cells; those of the cells that run here are theirs as well.
+
+        Which these are is looked for if lines were asked for in them.
         """
         running = self._of_this_thread()
-        if not running or running[0].asked == call_sites.asked():
-            return
-        files = {site.file for site in dispatcher.read().sites}
-        for cell in running:
-            if cell.guard is not None and cell.execution is not None:
-                context = cell.guard.context
-                own = sorted(self._files_of(cell.execution, context.name, files))
-                call_sites.name_cells(context.id, [(file, context.name) for file in own])
+        if _have_asked(running):
+            for cell in running:
+                if cell.guard is not None and cell.execution is not None:
+                    context = cell.guard.context
+                    own = self._files.own(cell.execution.raw_cell or "", context.name, files)
+                    call_sites.name_cells(context.id, [(file, context.name) for file in own])
+        return self._files.names(files)
 
-    def _files_of(self, execution: ExecutionInfo, name: str, files: set[str]) -> set[str]:
-        """Those of the files that hold the code of a cell that runs."""
-        source, called = execution.raw_cell or "", self._shell.compile.format_code_name
-        own = {file for file in files if self._is_code_of(source, file)}
-        if not name.endswith(_NESTED):
-            return {file for file in own if called(file) == ("Cell", name)}
-        self._nested |= dict.fromkeys(own, name)  # which IPython calls by the number of another cell
-        return own
-
-    def _is_code_of(self, source: str, file: str) -> bool:
-        """Whether IPython would call the code of a cell so that has this source."""
-        called = self._shell.compile.format_code_name(file)
-        if called is None:
-            return False
-        try:
-            code = self._shell.transform_cell(source)
-        except SyntaxError:  # as IPython found, which has run nothing of it
-            return False
-        return self._shell.compile.get_code_name(source, code, _number(called[1])) == file
-
-    def typed(self, recording: Recording) -> Typed:
-        """What is known of the cells whose lines are recorded, and of others with functions that they called."""
-        history = self._shell.history_manager
-        raw = [] if history is None else history.input_hist_raw
-        names = {file: name for file in {site.file for site in recording.sites} if (name := self._cell_of(file, raw))}
-        own = {name for lines in recording.lines for _, name in lines.cells}
-        numbers = {name: number for name in {*names.values(), *own} if 0 < (number := _number(name)) < len(raw)}
-        return Typed(names, {name: _counted_lines(raw[number]) for name, number in numbers.items()})
-
-    def _cell_of(self, file: str, raw: list[str]) -> str:
-        """What the cell is called that a file is the code of; empty if that is not known.
-
-        `raw` has what was typed in each. What a cell ran in turn, with %%capture or %run, has the number of another.
-        """
-        if file in self._nested:
-            return self._nested[file]
-        called = self._shell.compile.format_code_name(file)
-        if called is None:
-            return ""
-        number = _number(called[1])
-        is_known = 0 < number < len(raw) and self._is_code_of(raw[number], file)
-        return called[1] if is_known else ""
+    def sources(self, recording: Recording) -> Sources:
+        """What was typed in the cells of a recording, as far as it is known."""
+        return self._files.sources(recording)
 
     def run_before(self, recording: Recording, context_id: int) -> int | None:
         """The context of the last run of the same cell before this one, if both are recorded and known to be the same.
@@ -338,7 +309,7 @@ class Cells:
     def _name(self, execution: ExecutionInfo | None, outer: ContextGuard | None) -> str:
         """``In[n]`` as in the notebook; what a cell runs in turn has no number of its own there."""
         if outer is not None and execution is not None and not execution.store_history:
-            return outer.context.name if outer.context.name.endswith(_NESTED) else f"{outer.context.name}{_NESTED}"
+            return outer.context.name if outer.context.name.endswith(NESTED) else f"{outer.context.name}{NESTED}"
         number = _execution_count()
         return f"In[{self._shell.execution_count if number is None else number}]"
 
@@ -354,17 +325,9 @@ class Cells:
         return any(cell.execution is execution or cell.guard is None for cell in running)
 
 
-def _number(name: str) -> int:
-    """That of a cell, such as 3 of ``In[3]``; 0 of what a cell ran in turn."""
-    found = _NUMBERED.fullmatch(name)
-    return int(found[1]) if found else 0
-
-
-def _counted_lines(source: str) -> list[str]:
-    """The lines of a cell from the first that is not blank, from which IPython counts, to the last that is not."""
-    lines = source.rstrip().splitlines()
-    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    return lines[first:]
+def _have_asked(running: list[_Cell]) -> bool:
+    """Whether lines were asked for since the outermost of these cells began."""
+    return bool(running) and running[0].asked != call_sites.asked()
 
 
 def _runner() -> asyncio.Task[Any] | None:

@@ -140,7 +140,7 @@ class ThagNb(Magics):
         self._refuse_arguments("thag", line)
         with untracked():
             recording = dispatcher.read()
-            peaks = peak_lines(recording, self.cells.typed(recording).names)
+            peaks = peak_lines(recording)
             now = beside.as_of_now()
             display(costs_bundle(recording, figure=self._shows_pictures(), beside=now, peaks=peaks), raw=True)
 
@@ -153,7 +153,6 @@ class ThagNb(Magics):
         """Show what each line of a task or cell allocated that recorded its lines, beside its source."""
         name = self._expanded(" ".join(self._options(self.thag_lines, line).name), local_ns)
         with untracked():
-            self.cells.name_files()
             recording = dispatcher.read()
             record = recording.find(name or _newest_with_lines(recording))
             if lines_of(recording, record.context_id) is None:
@@ -378,18 +377,15 @@ class ThagNb(Magics):
         except (Exception, KeyboardInterrupt) as error:  # whoever presses Stop now means the cell, which has ended
             if not figure:
                 raise
-            typed = self.cells.typed(recording)
-            line = summary_line(recording.find(context.id), peak_words(recording, context.id, typed.names))
+            line = summary_line(recording.find(context.id), peak_words(recording, context.id))
             return {"text/plain": f"{line}\nThe picture could not be drawn: {type(error).__name__} {error}".rstrip()}
 
     def _with_lines(self, recording: Recording, context_id: int, *, figure: bool) -> Bundle:
         """What one task cost, and below it the source of its cell with its lines if they are known."""
         if lines_of(recording, context_id) is None:
             return task_bundle(recording, context_id, figure=figure)
-        typed = self.cells.typed(recording)
-        peak_at = peak_words(recording, context_id, typed.names)
-        above = task_bundle(recording, context_id, figure=figure, peak_at=peak_at)
-        return stacked(above, lines_bundle(recording, context_id, typed))
+        above = task_bundle(recording, context_id, figure=figure, peak_at=peak_words(recording, context_id))
+        return stacked(above, lines_bundle(recording, context_id, self.cells.sources(recording)))
 
     def _is_last(self, magic: str, instead: str) -> bool:
         """Whether nothing in the running cell follows the magic that is running; then it is told what to do."""

@@ -44,7 +44,7 @@ class Dashboard(ipywidgets.VBox):
                 handle.update(self._bundle(), raw=True)
 
     def _bundle(self) -> Bundle:
-        peaks = peak_lines(self._recording, {})
+        peaks = peak_lines(self._recording)
         return costs_bundle(self._recording, figure=True, beside=self._beside(), peaks=peaks)
 
     def _beside(self) -> beside.Beside:

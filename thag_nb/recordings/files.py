@@ -26,12 +26,14 @@ A recording that knows lines has ``call_sites`` as well; any other has no such p
      "sites": {"parent": [-1, 0], "file": [0, 0], "line": [12, 7], "function": [2, 1]},
      "site_figures": {"context_id": [3], "site": [1], ..., "at_peaks": [[[3, 4096], [1, 0]]]},
      "lines": {"context_id": [3], ..., "cells": [[["/tmp/ipykernel_5/1.py", "In[3]"]]]},
-     "source_lines": {"file": [0], "line": [7], "text": ["    rows = list(read())"]}}
+     "source_lines": {"file": [0], "line": [7], "text": ["    rows = list(read())"]},
+     "cell_files": {"file": [0], "name": ["In[2]"]}}
 
-Its tables have a list for each field of `Site`, `SiteFigures`, `LinesOf` and `SourceLine`; a ``file``, and the
-``function`` of a site, is the place of a text among ``texts``. ``source_lines`` has rows only if somebody asked for the
-text of lines to be saved. A ``parent`` comes before its site; ``site`` and ``peak_site`` are places among the sites, or
--1 to -3. A context has its lines once, and figures once at a site; ``at_peaks`` names the context itself and older
+Its tables have a list for each field of `Site`, `SiteFigures`, `LinesOf`, `SourceLine` and `CellFile`; a ``file``, and
+the ``function`` of a site, is the place of a text among ``texts``. ``source_lines`` has rows only if somebody asked for
+the text of lines to be saved. ``cell_files`` has each file once, and is left out if it has none; ``is_hidden`` is left
+out if it is true of no site. A ``parent`` comes before its site; ``site`` and ``peak_site`` are places among the sites,
+or -1 to -3. A context has its lines once, and figures once at a site; ``at_peaks`` names the context itself and older
 ones, each once. No ``line`` and no ``least_bytes`` is below 0.
 
 Version 1 had neither ``marks`` nor ``resident``: it is read as a recording that has none. Those before 3 do not

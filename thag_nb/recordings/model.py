@@ -146,13 +146,15 @@ class Site(NamedTuple):
 
     ``parent`` is the place of its caller among the recording's ``sites``, always before its own; -1 for an outermost
     one. ``file`` and ``function`` are the code's ``co_filename`` and ``co_qualname``. A line stands there more than
-    once if several of its instructions allocated.
+    once if several of its instructions allocated. ``is_hidden`` says whether the function has a local variable called
+    ``__tracebackhide__``, whatever its value.
     """
 
     parent: int
     file: str
     line: int
     function: str
+    is_hidden: bool = False
 
 
 class SiteFigures(NamedTuple):
@@ -199,6 +201,13 @@ class SourceLine(NamedTuple):
     file: str
     line: int
     text: str
+
+
+class CellFile(NamedTuple):
+    """A file that holds the code of a cell, as a `Site` has it, and what people know it as, such as ``In[3]``."""
+
+    file: str
+    name: str
 
 
 class LineCost(NamedTuple):
@@ -260,6 +269,7 @@ class Recording(NamedTuple):
     ``sites``, ``site_figures`` and ``lines`` are of the contexts whose lines are recorded. What the figures of a
     context and those below it do not sum up to was allocated before, or without the GIL, and has no line.
     ``source_lines`` is empty but in a recording that was saved with its source: then it is all that is known of it.
+    ``cell_files`` has, of the files of ``sites``, those that are cells: each once, with the last cell that it was.
     """
 
     contexts: tuple[ContextRecord, ...]
@@ -273,6 +283,7 @@ class Recording(NamedTuple):
     site_figures: tuple[SiteFigures, ...] = ()
     lines: tuple[LinesOf, ...] = ()
     source_lines: tuple[SourceLine, ...] = ()
+    cell_files: tuple[CellFile, ...] = ()
 
     def __repr__(self) -> str:
         """One line: how many contexts, when, and what is live."""
@@ -369,6 +380,7 @@ _ROWS: Mapping[str, type[tuple[Any, ...]]] = {
     "site_figures": SiteFigures,
     "lines": LinesOf,
     "source_lines": SourceLine,
+    "cell_files": CellFile,
 }
 
 

@@ -59,7 +59,7 @@ def source_of(recording: Any) -> Callable[[str, int], str]:
     A recording that was saved with its source is asked alone; of any other, files are read as they are by now.
     """
     saved: dict[tuple[str, int], str] = {(line.file, line.line): line.text for line in recording.source_lines}
-    cells = {file for lines in recording.lines for file, _ in lines.cells}
+    cells = {file for pairs in (recording.cell_files, *(one.cells for one in recording.lines)) for file, _ in pairs}
     checked: set[str] = set()
 
     def text(file: str, line: int) -> str:

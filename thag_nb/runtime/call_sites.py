@@ -1,4 +1,4 @@
-"""Call sites: for which contexts the lines that allocate are recorded, and which cell these lines are of."""
+"""Call sites: for which contexts the lines that allocate are recorded, and which cells these lines are of."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from operator import index
 from thag_nb import _native
 from thag_nb.errors import LinesError
 from thag_nb.light_typing import TYPE_CHECKING
+from thag_nb.recordings.model import CellFile
 from thag_nb.runtime.contexts import unrecorded
 from thag_nb.units import bytes_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
     from thag_nb.recordings.model import LinesOf, Recording, Site
 
     Lines = bool | int | str
+    NameFiles = Callable[[set[str]], Mapping[str, str]]
 
 _ABOVE_ALL = 1 << 63  # no allocation is as large
 
@@ -35,6 +37,10 @@ class _Asked:
 
 # Since the last reset, by the context of a cell: the files of its code, each with what people know it as.
 _cells: dict[int, tuple[tuple[str, str], ...]] = {}
+
+# Since the last reset, the files of any cell, with what people know them as by now; and who knows that.
+_files: dict[str, str] = {}
+_asked_for_names: list[NameFiles] = []
 
 
 def least_bytes(lines: Lines) -> int | None:
@@ -100,24 +106,53 @@ def asked() -> int:
 def name_cells(context_id: int, cells: Iterable[tuple[str, str]]) -> None:
     """Keep, until a reset, what people know the files as that hold the code of the cell with this context."""
     _cells[context_id] = tuple(cells)
+    _files.update(_cells[context_id])
+
+
+def ask_for_names(name_files: NameFiles) -> None:
+    """Ask whenever lines are read, from now on: of these files, those of cells, with what people know them as."""
+    _asked_for_names.append(name_files)
+
+
+def ask_no_more(name_files: NameFiles) -> None:
+    """Ask no longer. What was told is kept until a reset."""
+    _asked_for_names.remove(name_files)
+
+
+def release_code() -> None:
+    """Let code die that is kept alive for its lines alone, as before Python 3.12 nobody would tell that it dies.
+
+    Code of anybody's may run then: not for us to be charged to nobody.
+    """
+    _native.lines_release()
 
 
 def forget() -> None:
     """Keep nothing of what cells are called."""
     _cells.clear()
+    _files.clear()
 
 
 def completed(recording: Recording) -> Recording:
-    """The same with what the native core cannot know: the cell of each context, and where timed code stands in it.
+    """The same with what the native core cannot know: which files are cells, and where timed code stands in them.
 
     That is charged to nobody.
     """
     if not recording.lines:
         return recording
     with unrecorded():
+        sites = tuple(_placed(recording.sites))
+        cell_files = tuple(_cells_among({site.file for site in sites}))
         parents = {record.context_id: record.parent_id for record in recording.contexts}
         lines = tuple(one._replace(cells=_cells_around(one, parents)) for one in recording.lines)
-        return recording._replace(sites=tuple(_placed(recording.sites)), lines=lines)
+        return recording._replace(sites=sites, lines=lines, cell_files=cell_files)
+
+
+def _cells_among(files: set[str]) -> Iterator[CellFile]:
+    """Those of the files that are known to be cells."""
+    for name_files in tuple(_asked_for_names):
+        _files.update(name_files(files))
+    return (CellFile(file, _files[file]) for file in sorted(files & _files.keys()))
 
 
 def _cells_around(lines: LinesOf, parents: dict[int, int]) -> tuple[tuple[str, str], ...]:

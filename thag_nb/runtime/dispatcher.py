@@ -51,6 +51,7 @@ def stop() -> None:
     """
     propagation.remove()
     hooks.stop()
+    call_sites.release_code()
 
 
 def reset() -> None:
@@ -62,6 +63,7 @@ def reset() -> None:
     call_sites.forget()
     marks.forget()
     rss.forget()
+    call_sites.release_code()
 
 
 def read() -> Recording:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from thag_nb.recordings.model import ContextRecord, LineCost, Recording
 from thag_nb.recordings.own_code import source_of
@@ -15,12 +15,7 @@ LITTLE = 100  # what is less than one part in so many of a column stands in it w
 _NEIGHBOURS = 1  # lines above and below one that counts, where not all are shown
 _WHOLE_LINES = 120  # of a cell that is shown as a whole
 
-
-class Typed(NamedTuple):
-    """What is known of cells: what their files are called, such as ``In[3]``, and by that name the lines of each."""
-
-    names: Mapping[str, str]
-    sources: Mapping[str, Sequence[str]]
+Sources: TypeAlias = Mapping[str, Sequence[str]]  # the lines of cells as they were typed, by names such as ``In[3]``
 
 
 class Figures(NamedTuple):
@@ -73,20 +68,23 @@ def added(several: Iterable[Figures]) -> Figures:
     return Figures(*map(sum, zip(NOTHING, *several, strict=True)))
 
 
-def annotated(recording: Recording, record: ContextRecord, typed: Typed) -> list[Row]:
+def annotated(recording: Recording, record: ContextRecord, sources: Sources) -> list[Row]:
     """The cell of a context whose lines are recorded, then functions elsewhere, then what has no line, then the whole.
 
-    In each column, what is above the last row adds up to that row: it is what the context cost. The text of files that
-    are no cells is read.
+    In each column, what is above the last row adds up to that row: it is what the context cost. The text of what
+    is not among the sources is read.
     """
-    return _Annotated(recording, record, typed).rows()
+    return _Annotated(recording, record, sources).rows()
 
 
 class _Annotated:
-    def __init__(self, recording: Recording, record: ContextRecord, typed: Typed) -> None:
+    def __init__(self, recording: Recording, record: ContextRecord, sources: Sources) -> None:
         self._own_cells = list(dict.fromkeys(cells_of(recording, record.context_id).values()))
-        self._files = {name: file for file, name in names_of_files(recording, record.context_id).items()}
-        self._typed = typed
+        names = names_of_files(recording, record.context_id)
+        self._files = {name: file for file, name in names.items()}
+        hidden = (site for site in recording.sites if site.is_hidden)
+        self._hidden = {(names.get(site.file, site.file), site.function) for site in hidden}
+        self._sources = sources
         self._text_of_file = source_of(recording)
         known = lines_of(recording, record.context_id)
         self._is_explained = known is not None and known.is_explained
@@ -106,10 +104,11 @@ class _Annotated:
             self._without_line[cost.function] = figures
             return
         file, line, function = cost.stack[-1]
-        way = Way(cost.through, f"{function}, {short_file(self._name(file))} line {line}" if cost.through else "")
+        way = Way(cost.through, f"{function}, {short_file(file)} line {line}" if cost.through else "")
         ways = self._blocks.setdefault(self._block(cost.file, cost.function), {}).setdefault(cost.line, {})
         ways[way] = added([ways.get(way, NOTHING), figures])
-        callers = [line for file, line, _ in cost.stack if file in self._own_cells]
+        shown = ((file, line) for file, line, function in cost.stack if (file, function) not in self._hidden)
+        callers = [line for file, line in shown if file in self._own_cells]
         if callers and cost.file not in self._own_cells:
             calls = self._calls.setdefault(callers[-1], {})
             calls[cost.function] = added([calls.get(cost.function, NOTHING), figures])
@@ -121,10 +120,6 @@ class _Annotated:
     def _block(self, file: str, function: str) -> _Block:
         is_shown_whole = file in self._own_cells or function == "<module>"
         return _Block(file, "" if is_shown_whole else function)
-
-    def _name(self, file: str) -> str:
-        """What people know a file as: that of the context's own cell is called so already."""
-        return self._typed.names.get(file, file)
 
     def rows(self) -> list[Row]:
         sums = {block: added(added(ways.values()) for ways in lines.values()) for block, lines in self._blocks.items()}
@@ -142,11 +137,10 @@ class _Annotated:
         lines = self._blocks[block]
         counting = {number for number, ways in lines.items() if any(self._counting(added(ways.values())))}
         counting |= {number for where, number in self._peak if where == block}
-        source_lines = len(self._typed.sources.get(block.file, ())) if block.file in self._own_cells else 0
+        source_lines = len(self._sources.get(block.file, ())) if block.file in self._own_cells else 0
         if not counting and not source_lines:
             return
-        name = self._name(block.file)
-        yield Row("heading", f"{block.function}, in {name}" if block.function else name)
+        yield Row("heading", f"{block.function}, in {block.file}" if block.function else block.file)
         before = 0
         for number in self._numbers(block.file, counting, source_lines):
             if before and number > before + 1:
@@ -176,7 +170,7 @@ class _Annotated:
         return sorted(number for number in around if number in counting or self._text(file, number).strip())
 
     def _text(self, file: str, number: int) -> str:
-        source = self._typed.sources.get(self._name(file))
+        source = self._sources.get(file)
         if source is None:
             return self._text_of_file(self._files.get(file, file), number) if number > 0 else ""
         return source[number - 1] if 0 < number <= len(source) else ""

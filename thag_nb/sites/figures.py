@@ -41,6 +41,6 @@ def frames_of(row: LineCost) -> tuple[Frame, ...]:
 
 def in_words(frame: Frame) -> str:
     """``read (load.py:7)``."""
-    file, line, function = frame
+    file, line, function, _ = frame
     place = file.rpartition("/")[2] + (f":{line}" if line else "")
     return f"{function} ({place})" if place else function

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import PurePath
 
 from thag_nb.recordings.model import LinesOf, Recording
@@ -24,26 +23,22 @@ def peak_frame(recording: Recording, context_id: int) -> Frame | None:
         return None
     cells = cells_of(recording, context_id)
     stack = stack_of(recording.sites, lines.peak_site, cells)
-    file, line, function = stack[innermost_own(stack, cells)]
+    file, line, function, _ = stack[innermost_own(stack, cells)]
     return Frame(names_of_files(recording, context_id).get(file, file), line, function_around(function))
 
 
-def peak_words(recording: Recording, context_id: int, names: Mapping[str, str]) -> str:
-    """``peak at line 7``, with the cell or file if that is not the context's own; empty if it is not known.
-
-    `names` are what people know other files as.
-    """
+def peak_words(recording: Recording, context_id: int) -> str:
+    """``peak at line 7``, with the cell or file if that is not the context's own; empty if it is not known."""
     frame = peak_frame(recording, context_id)
     if frame is None:
         return ""
     is_in_own_cell = frame.file in cells_of(recording, context_id).values()
-    file = short_file(names.get(frame.file, frame.file))
-    return f"peak at line {frame.line}" + ("" if is_in_own_cell else f" of {file}")
+    return f"peak at line {frame.line}" + ("" if is_in_own_cell else f" of {short_file(frame.file)}")
 
 
-def peak_lines(recording: Recording, names: Mapping[str, str]) -> dict[int, str]:
+def peak_lines(recording: Recording) -> dict[int, str]:
     """`peak_words` of all contexts whose lines are recorded, by their ids, but for those of which it is not known."""
-    words = {lines.context_id: peak_words(recording, lines.context_id, names) for lines in recording.lines}
+    words = {lines.context_id: peak_words(recording, lines.context_id) for lines in recording.lines}
     return {context_id: text for context_id, text in words.items() if text}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from thag_nb.mimebundle import Bundle, output, text_table
 from thag_nb.palette import ROOT, styles
 from thag_nb.recordings.model import ContextRecord, LinesOf, Recording, work_names
-from thag_nb.sites.annotated import Figures, Row, Typed, added, annotated
+from thag_nb.sites.annotated import Figures, Row, Sources, added, annotated
 from thag_nb.sites.peak import lines_of, peak_words
 from thag_nb.sites.stacks import function_around
 from thag_nb.units import cut, format_bytes, visible
@@ -31,18 +31,18 @@ _BAR = "height: 3px; margin-top: 1px; width: {share:.1f}%; background-color: {co
 _NOTE = "font-size: 90%; opacity: 0.8"
 
 
-def lines_bundle(recording: Recording, context_id: int, typed: Typed) -> Bundle:
+def lines_bundle(recording: Recording, context_id: int, sources: Sources) -> Bundle:
     """The source of a context's cell with what each line cost beside it, and all else that adds up to the context.
 
-    The text of files that are no cells is read. Raises `UnknownContextError`.
+    The text of what is not among the sources is read. Raises `UnknownContextError`.
     """
     record = recording.find(context_id)
     lines = lines_of(recording, context_id)
     if lines is None:
         return {"text/plain": f"{cut(record.name, _NAME_LETTERS)} · its lines were not recorded"}
-    rows = annotated(recording, record, typed)
+    rows = annotated(recording, record, sources)
     columns = _columns(record, lines)
-    notes = _notes(recording, lines, typed)
+    notes = _notes(recording, lines)
     colour = styles(work_names(recording)).get(record.name, ROOT).line
     below = "".join(f'<div style="{_NOTE}">{html.escape(note)}</div>' for note in notes)
     return {
@@ -61,9 +61,9 @@ def _columns(record: ContextRecord, lines: LinesOf) -> dict[str, int]:
     return columns
 
 
-def _notes(recording: Recording, lines: LinesOf, typed: Typed) -> list[str]:
+def _notes(recording: Recording, lines: LinesOf) -> list[str]:
     notes = []
-    if words := peak_words(recording, lines.context_id, typed.names):
+    if words := peak_words(recording, lines.context_id):
         function = function_around(recording.sites[lines.peak_site].function)
         inside = "" if function == "<module>" else f", in {function}"
         notes.append(f"{words[0].upper()}{words[1:]}{inside}.")

@@ -154,7 +154,7 @@ def _places(recording: Recording, context_id: int, by: By) -> Callable[[int], Pl
             return Place(Frame("", 0, words[site]), "", ())
         stack = stack_of(recording.sites, site, cells)
         depth = choose(stack, cells)
-        file, line, function = stack[depth]
+        file, line, function, _ = stack[depth]
         return Place(Frame(file, line, function_around(function)), called_through(stack, depth), stack)
 
     return place_of
@@ -162,7 +162,7 @@ def _places(recording: Recording, context_id: int, by: By) -> Callable[[int], Pl
 
 def _key(place: Place, by: By) -> object:
     """What sites of one row have in common."""
-    file, line, function = place.frame
+    file, line, function, _ = place.frame
     return {"line": (file, line), "cell": (file, line), "function": (file, function), "file": file}.get(by, place.stack)
 
 
@@ -175,7 +175,7 @@ def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Ch
     has_line, has_stack = by in ("line", "cell", "stack"), by == "stack"
     for charges in folded:
         largest, _ = max(charges, key=itemgetter(1))
-        file, line, function = largest.frame
+        file, line, function, _ = largest.frame
         yield LineCost(
             record.context_id,
             record.name,
@@ -190,7 +190,7 @@ def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Ch
 
 
 def _shown(stack: Stack, names: dict[str, str]) -> tuple[tuple[str, int, str], ...]:
-    return tuple((names.get(file, file), line, function) for file, line, function in stack)
+    return tuple((names.get(file, file), line, function) for file, line, function, _ in stack)
 
 
 def _one_of(functions: set[str]) -> str:

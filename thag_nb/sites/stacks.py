@@ -16,11 +16,12 @@ _EVENTS = "asyncio/events.py"
 
 
 class Frame(NamedTuple):
-    """A line of a function that runs."""
+    """A line of a function that runs, and whether that function asks tools not to show it."""
 
     file: str
     line: int
     function: str
+    is_hidden: bool = False
 
 
 Stack = tuple[Frame, ...]  # the outermost first
@@ -33,8 +34,8 @@ def stack_of(sites: tuple[Site, ...], place: int, cells: Container[str]) -> Stac
     """
     frames = []
     while place >= 0:
-        place, file, line, function = sites[place]
-        frames.append(Frame(file, line, function))
+        place, file, line, function, is_hidden = sites[place]
+        frames.append(Frame(file, line, function, is_hidden))
     return _from_its_base(tuple(reversed(frames)), cells)
 
 
@@ -51,7 +52,7 @@ def _calls_back(frame: Frame) -> bool:
 
 
 def innermost_own(stack: Stack, cells: Container[str]) -> int:
-    """Which frame of a stack is the innermost of the user's own code.
+    """Which frame of a stack is the innermost of the user's own code, but for functions that are not to be shown.
 
     Without any, it is the outermost of an installed package, such as what somebody gave to a thread, or the innermost.
     """
@@ -61,16 +62,29 @@ def innermost_own(stack: Stack, cells: Container[str]) -> int:
 
 def outermost_own(stack: Stack, cells: Container[str]) -> int:
     """Which frame of a stack is the outermost in one of the cells, or of the user's own code if none is."""
-    own = [depth for depth, frame in enumerate(stack) if frame.file in cells] or _own(stack, cells)
-    return own[0] if own else _without_own(stack)
+    own = _own(stack, cells)
+    in_cells = [depth for depth in own if stack[depth].file in cells]
+    return (in_cells or own)[0] if own else _without_own(stack)
 
 
 def _own(stack: Stack, cells: Container[str]) -> list[int]:
+    own = _written_by_user(stack, cells)
+    return [depth for depth in own if not _is_hidden(stack, depth)] or own
+
+
+def _written_by_user(stack: Stack, cells: Container[str]) -> list[int]:
     own = [depth for depth, frame in enumerate(stack) if frame.file in cells or is_own(frame.file)]
     if own or not stack or is_library(stack[0].file):
         return own
     # Made by a program, or what `python -c` was given: the user's if all began in it.
     return [depth for depth, frame in enumerate(stack) if frame.file == stack[0].file]
+
+
+def _is_hidden(stack: Stack, depth: int) -> bool:
+    """Whether a function asks tools not to show it, or is a comprehension in one that does."""
+    frame = stack[depth]
+    around = depth > 0 and function_around(frame.function) == stack[depth - 1].function != frame.function
+    return frame.is_hidden or (around and stack[depth - 1].is_hidden)
 
 
 def _without_own(stack: Stack) -> int:
@@ -79,8 +93,11 @@ def _without_own(stack: Stack) -> int:
 
 
 def called_through(stack: Stack, depth: int) -> str:
-    """The outermost function of a library that was called from a frame, or ``import``; empty if there is none."""
-    library = next((frame for frame in stack[depth + 1 :] if is_library(frame.file)), None)
+    """The outermost function of a library that was called from a frame, or ``import``; empty if there is none.
+
+    A function that is not to be shown counts as one of a library.
+    """
+    library = next((frame for frame in stack[depth + 1 :] if frame.is_hidden or is_library(frame.file)), None)
     if library is None:
         return ""
     return "import" if library.file.startswith(_IMPORTING) else library.function
@@ -99,4 +116,4 @@ def cells_of(recording: Recording, context_id: int) -> dict[str, str]:
 def names_of_files(recording: Recording, context_id: int) -> dict[str, str]:
     """What files are known as: those of the context's own cell as such, others by the newest cell that has them."""
     newest = {file: name for lines in recording.lines for file, name in lines.cells}
-    return newest | cells_of(recording, context_id)
+    return newest | dict(recording.cell_files) | cells_of(recording, context_id)

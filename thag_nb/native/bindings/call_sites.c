@@ -122,8 +122,9 @@ static PyObject *
 site_make(PyObject *type, const site_list *list, uint32_t number)
 {
     thag_site site = thag_site_read(number);
-    return thag_named_tuple(type, Py_BuildValue("lNiN", site_in(list, site.caller), text_of(site.file, site.file_bytes),
-                                                (int)site.line, text_of(site.function, site.function_bytes)));
+    return thag_named_tuple(type, Py_BuildValue("lNiNO", site_in(list, site.caller), text_of(site.file, site.file_bytes),
+                                                (int)site.line, text_of(site.function, site.function_bytes),
+                                                site.is_hidden ? Py_True : Py_False));
 }
 
 static bool

@@ -192,7 +192,7 @@ recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks,
     if (records != NULL && timelines != NULL && records_add(records, timelines, record_type, taken_ns)) {
         PyObject *sites = thag_call_sites_read(site_types);      /* as of the same moment */
         PyObject *fields = sites == NULL ? NULL : Py_BuildValue(
-            "NOLnLOOOOO()", PyList_AsTuple(records), timelines, thag_since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
+            "NOLnLOOOOO()()", PyList_AsTuple(records), timelines, thag_since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
             (long long)thag_load(&thag_events.dropped), marks, resident, PyTuple_GET_ITEM(sites, 0),
             PyTuple_GET_ITEM(sites, 1), PyTuple_GET_ITEM(sites, 2));
         Py_XDECREF(sites);

@@ -251,6 +251,7 @@ typedef struct {
     PyCodeObject *code;         /* NULL: dead */
     uint32_t file, function;    /* texts */
     uint32_t newest;            /* of its nodes, linked */
+    bool is_hidden;
 } code_record;
 
 static void *code_chunks[CHUNKS];
@@ -271,6 +272,19 @@ code_hash(uint32_t number)
 
 static table code_table = {.hash = code_hash};
 
+/* Whether a local variable is called as pytest and IPython have it for functions that are not to be shown. What its value is,
+   only the frame knows, and it may not have one yet. */
+static bool
+code_is_hidden(const PyCodeObject *code)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_localsplusnames); i++) {
+        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(code->co_localsplusnames, i), "__tracebackhide__") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static uint32_t
 code_make(PyCodeObject *code)
 {
@@ -279,7 +293,8 @@ code_make(PyCodeObject *code)
     if (made == NULL) {
         return 0;
     }
-    *made = (code_record){.code = code, .file = text_intern(code->co_filename), .function = text_intern(code->co_qualname)};
+    *made = (code_record){.code = code, .file = text_intern(code->co_filename), .function = text_intern(code->co_qualname),
+                          .is_hidden = code_is_hidden(code)};
     if (keeps_alive) {
         Py_INCREF(code);
     }
@@ -551,7 +566,7 @@ thag_site_read(uint32_t site)
     const code_record *code = code_at(own->code);
     const text *file = code->file == 0 ? &unknown : texts[code->file];
     const text *function = code->function == 0 ? &unknown : texts[code->function];
-    return (thag_site){own->caller, own->line, file->data, function->data, file->bytes, function->bytes};
+    return (thag_site){own->caller, own->line, code->is_hidden, file->data, function->data, file->bytes, function->bytes};
 }
 
 /* ---- the end of code ---- */
@@ -611,6 +626,16 @@ thag_sites_release_codes(void)
     }
 }
 
+/* The last reference to code may go, and then other code runs, which may make sites: nothing of the old ones is left by then. */
+static void
+codes_drop(void **chunks, uint32_t count)
+{
+    for (uint32_t i = 1; keeps_alive && i <= count; i++) {
+        Py_XDECREF(((code_record *)chunks[i / CHUNK] + i % CHUNK)->code);
+    }
+    chunks_unmap(chunks, sizeof(code_record));
+}
+
 void
 thag_sites_forget(void)
 {
@@ -619,19 +644,18 @@ thag_sites_forget(void)
     table_unmap(&node_table);
     chunks_unmap(node_chunks, sizeof(node));
     node_count = THAG_SITES_FIRST - 1;
-    /* The last reference to code may go, and then other code runs. */
-    while (keeps_alive && code_count > 0) {
-        PyCodeObject *code = code_at(code_count--)->code;
-        Py_XDECREF(code);
-    }
     table_unmap(&code_table);
-    chunks_unmap(code_chunks, sizeof(code_record));
-    code_count = 0;
     for (; text_count > 0; text_count--) {
         const text *gone = texts[text_count];
         thag_slab_give_back((void *)(uintptr_t)gone, sizeof(text) + gone->bytes);
     }
     table_unmap(&text_table);
+    void *chunks[CHUNKS];
+    uint32_t count = code_count;
+    memcpy(chunks, code_chunks, sizeof(chunks));
+    memset(code_chunks, 0, sizeof(code_chunks));
+    code_count = 0;
+    codes_drop(chunks, count);
 }
 
 uint32_t

@@ -14,10 +14,11 @@ enum {
 };
 
 /* The innermost line of a stack, and the site that the rest of it is; THAG_SITE_NO_FRAME for none. Texts are UTF-8, and may have
-   surrogates. */
+   surrogates. It is hidden if its function asks tools not to show it. */
 typedef struct {
     uint32_t caller;
     int32_t line;
+    bool is_hidden;
     const char *file, *function;
     size_t file_bytes, function_bytes;
 } thag_site;
@@ -55,7 +56,7 @@ bool thag_sites_prepare(void);
 /* Lets go of code that is kept alive and that nobody else has. Code of anybody's may run. GIL. */
 void thag_sites_release_codes(void);
 
-/* Forgets all of them. Nobody may know any number. GIL. */
+/* Forgets all of them. Nobody may know any number. Code of anybody's may run. GIL. */
 void thag_sites_forget(void);
 
 /* How many there are, how often one could not be told apart, and how many bytes are mapped. GIL. */
