@@ -51,10 +51,11 @@ native_lines_release(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
 /* ---- reading them ---- */
 
-/* Where the sites that are told of stand in the list that is made: 1 for the first, 0 for others. */
+/* The sites that are told of, callers first, and where each of them stands in the list that is made: 1 for the first, 0 for others. */
 typedef struct {
     uint32_t *places;
-    uint32_t end;
+    uint32_t *sites;
+    uint32_t count;
 } site_list;
 
 /* What a recording calls a site. */
@@ -64,17 +65,24 @@ site_in(const site_list *list, uint32_t site)
     return site < THAG_SITES_FIRST ? -1 - (long)site : (long)list->places[site] - 1;
 }
 
+/* Those of the stack that are not there yet: counted from the site outwards, and then put from the outermost one on. */
 static void
-sites_want(const site_list *list, uint32_t site)
+sites_want(site_list *list, uint32_t site)
 {
-    while (site >= THAG_SITES_FIRST && list->places[site] == 0) {
-        list->places[site] = 1;
-        site = thag_site_read(site).caller;
+    uint32_t missing = 0;
+    for (uint32_t i = site; i >= THAG_SITES_FIRST && list->places[i] == 0; i = thag_site_read(i).caller) {
+        missing++;
+    }
+    list->count += missing;
+    for (uint32_t i = site, place = list->count; missing > 0; missing--, place--) {
+        list->places[i] = place;
+        list->sites[place - 1] = i;
+        i = thag_site_read(i).caller;
     }
 }
 
 static void
-context_wants_sites(const thag_context *context, const site_list *list)
+context_wants_sites(const thag_context *context, site_list *list)
 {
     if (context->explained == NULL) {
         return;
@@ -85,20 +93,23 @@ context_wants_sites(const thag_context *context, const site_list *list)
     }
 }
 
+static void
+site_list_free(site_list *list)
+{
+    free(list->places);
+    free(list->sites);
+}
+
 static bool
 site_list_make(site_list *list)
 {
-    list->end = THAG_SITES_FIRST + thag_sites_count();
-    list->places = calloc(list->end, sizeof(*list->places));
-    if (list->places == NULL) {
+    list->places = calloc(thag_sites_end(), sizeof(*list->places));
+    list->sites = calloc(thag_sites_end(), sizeof(*list->sites));
+    if (list->places == NULL || list->sites == NULL) {
         return PyErr_NoMemory(), false;
     }
     for (uint32_t i = 0; i < thag_contexts.count; i++) {
         context_wants_sites(thag_contexts.by_age[i], list);
-    }
-    uint32_t place = 0;
-    for (uint32_t site = THAG_SITES_FIRST; site < list->end; site++) {
-        list->places[site] = list->places[site] == 0 ? 0 : ++place;
     }
     return true;
 }
@@ -131,8 +142,8 @@ static bool
 sites_add(PyObject *sites, PyObject *type, const site_list *list)
 {
     bool added = true;
-    for (uint32_t site = THAG_SITES_FIRST; added && site < list->end; site++) {
-        added = list->places[site] == 0 || list_add(sites, site_make(type, list, site));
+    for (uint32_t i = 0; added && i < list->count; i++) {
+        added = list_add(sites, site_make(type, list, list->sites[i]));
     }
     return added;
 }
@@ -221,7 +232,7 @@ thag_call_sites_read(PyObject *types)
     if (made && thag_explained_count() > 0) {
         made = site_list_make(&list) && sites_add(sites, PyTuple_GET_ITEM(types, 0), &list)
                && contexts_add(types, figures, lines, &list);
-        free(list.places);
+        site_list_free(&list);
     }
     return tuples_of(sites, figures, lines, made);
 }

@@ -22,6 +22,7 @@ typedef struct thag_account {
     uint32_t slot;
     uint32_t site;
     int64_t live_bytes;
+    int64_t blocks;                     /* live ones */
     int64_t total_bytes;
     int64_t allocations;
     int64_t frees;

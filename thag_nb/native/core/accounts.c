@@ -258,6 +258,7 @@ thag_account_take_late(thag_account *account)
         account->parts[account->part_room + i] = (thag_part){0};
     }
     account->live_bytes += account->late_bytes;
+    account->blocks += account->late_allocations - account->late_frees;
     account->total_bytes += account->late_total_bytes;
     account->allocations += account->late_allocations;
     account->frees += account->late_frees;
@@ -372,7 +373,7 @@ thag_accounts_forget_live(thag_context *context)
     thag_account *account = context->explained == NULL ? NULL : context->explained->accounts;
     for (; account != NULL; account = account->next_of_context) {
         thag_account_tell(account);
-        account->live_bytes = 0;
+        account->live_bytes = account->blocks = 0;
     }
 }
 
@@ -402,6 +403,48 @@ account_pass_on(const thag_account *account, thag_account *heir)
             heir->parts[i].bytes += bytes;
         }
     }
+}
+
+bool
+thag_accounts_are_many(void)
+{
+    return in_use > THAG_ACCOUNTS_MOST / 4 * 3 || thag_sites_are_many();
+}
+
+void
+thag_accounts_thin(thag_context *context)
+{
+    thag_account **link = context->explained == NULL ? NULL : &context->explained->accounts;
+    while (link != NULL && *link != NULL) {
+        thag_account *account = *link;
+        if (account->blocks != 0 || account == context->explained->smaller) {
+            link = &account->next_of_context;
+            continue;
+        }
+        *link = account->next_of_context;
+        account_unlink(account);
+        account_give_back(account);
+    }
+}
+
+void
+thag_accounts_sweep_sites(void)
+{
+    if (explained_count == 0) {
+        thag_sites_forget();
+        return;
+    }
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        const thag_explained *explained = thag_contexts.by_age[i]->explained;
+        const thag_account *account = explained == NULL ? NULL : explained->accounts;
+        if (explained != NULL) {
+            thag_site_keep(explained->peak_site);
+        }
+        for (; account != NULL; account = account->next_of_context) {
+            thag_site_keep(account->site);
+        }
+    }
+    thag_sites_sweep();
 }
 
 void

@@ -84,6 +84,15 @@ void thag_accounts_forget_live(thag_context *context);
    what they counted. GIL. */
 void thag_accounts_end(thag_context *context, thag_context *heir);
 
+/* Those that have no live block are forgotten, with what they counted. The context has ended, and nobody waits who works for it. GIL. */
+void thag_accounts_thin(thag_context *context);
+
+/* Forgets sites that no account is of. Code of anybody's may run. GIL. */
+void thag_accounts_sweep_sites(void);
+
+/* True if there is little room for more. GIL. */
+bool thag_accounts_are_many(void);
+
 /* Contexts that were dropped watch no longer. GIL. */
 void thag_accounts_unwatch(thag_context *context, bool (*is_dropped)(const thag_context *context));
 

@@ -619,6 +619,7 @@ static void
 account_allocated(thag_account *account, size_t size)
 {
     account->live_bytes += (int64_t)size;
+    account->blocks++;
     account->total_bytes += (int64_t)size;
     account->allocations++;
 }
@@ -627,6 +628,7 @@ static void
 account_freed(thag_account *account, size_t size)
 {
     account->live_bytes -= (int64_t)size;
+    account->blocks--;
     account->frees++;
 }
 

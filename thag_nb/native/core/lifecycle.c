@@ -249,9 +249,7 @@ thag_lifecycle_reset(void)
     survivors_restart();
     thag_contexts_expire_caches();
     dropped_forget();
-    if (thag_explained_count() == 0) {
-        thag_sites_forget();
-    }
+    thag_accounts_sweep_sites();
 }
 
 /* ---- given back ---- */
@@ -323,21 +321,65 @@ is_given_back(const thag_context *context)
     return context->given_back;
 }
 
+/* True if who begins an event from here on finds nothing that nothing points to. */
+static bool
+nobody_is_within(void)
+{
+    uint64_t begun = thag_detached_count();
+    thag_contexts_expire_caches();
+    bool is_so = thag_detached_is_quiet(begun) && thag_charges_catch_up();
+    thag_batch_close();
+    return is_so;
+}
+
+static bool
+is_over(const thag_context *context)
+{
+    return context->explained != NULL && context->ended && !is_dropped(context) && atomic_load(&context->holds) == 0
+           && atomic_load(&context->frames) == 0;
+}
+
+/* The older half of those that are over lose the lines of which nothing is live. */
+static void
+old_lines_forget(void)
+{
+    uint32_t over = 0, thinned = 0;
+    for (uint32_t i = 0; i < thag_contexts.count; i++) {
+        over += is_over(thag_contexts.by_age[i]);
+    }
+    for (uint32_t i = 0; i < thag_contexts.count && thinned < (over + 1) / 2; i++) {
+        if (is_over(thag_contexts.by_age[i])) {
+            thag_accounts_thin(thag_contexts.by_age[i]);
+            thinned++;
+        }
+    }
+    thag_accounts_sweep_sites();
+}
+
+static void
+lines_make_room(void)
+{
+    static uint64_t next_look_id;
+    if (thag_contexts.next_id >= next_look_id && thag_accounts_are_many()) {
+        next_look_id = thag_contexts.next_id + SOON;
+        if (nobody_is_within()) {
+            old_lines_forget();
+        }
+    }
+}
+
 void
 thag_lifecycle_make_room(void)
 {
     static uint64_t next_look_id = KEPT;
+    lines_make_room();
     if (thag_contexts.next_id < next_look_id || thag_contexts.count <= KEPT) {
         return;
     }
-    uint64_t begun = thag_detached_count();
-    thag_contexts_expire_caches();
-    if (!thag_detached_is_quiet(begun) || !thag_charges_catch_up()) {
+    if (!nobody_is_within()) {
         next_look_id = thag_contexts.next_id + SOON;
         return;
     }
-    /* Who begins from here on finds none of those that nothing points to. */
-    thag_batch_close();
     old_give_back();
     thag_contexts_reclaim(is_given_back);
     next_look_id = thag_contexts.next_id + (thag_contexts.count > 8 * OFTEN ? thag_contexts.count / 8 : OFTEN);
@@ -415,6 +457,7 @@ owner_count(uint32_t slot, size_t size, void *found)
     thag_account *account = thag_context_account(slot);
     if (account != NULL) {
         account->live_bytes += (int64_t)size;
+        account->blocks++;
     }
     of_owner->self_bytes += (int64_t)size;
     of_owner->blocks++;

@@ -103,15 +103,18 @@ table_add(table *in, uint32_t number)
     in->used++;
 }
 
+/* It may not be there, if there was no memory. */
 static void
 table_take_out(const table *from, uint32_t number)
 {
-    size_t i = from->hash(number) & from->mask;
-    while (from->numbers[i] != number) {
-        assert(from->numbers[i] != 0);
+    size_t i = from->numbers == NULL ? 0 : from->hash(number) & from->mask;
+    while (from->numbers != NULL && from->numbers[i] != 0) {
+        if (from->numbers[i] == number) {
+            from->numbers[i] = TAKEN_OUT;
+            return;
+        }
         i = (i + 1) & from->mask;
     }
-    from->numbers[i] = TAKEN_OUT;
 }
 
 static uint64_t
@@ -129,7 +132,8 @@ typedef struct {
     char data[];
 } text;
 
-static const text *texts[THAG_SITES_MOST];      /* [0]: unknown */
+enum { TEXTS_MOST = 1 << 18 };
+static const text *texts[TEXTS_MOST];   /* [0]: unknown */
 static uint32_t text_count;
 
 static uint64_t
@@ -188,7 +192,7 @@ bytes_hash(const char *bytes, size_t count)
 static uint32_t
 text_make(const char *data, size_t bytes, uint64_t hash)
 {
-    text *made = text_count + 1 == THAG_SITES_MOST ? NULL : thag_slab_take(sizeof(text) + bytes);
+    text *made = text_count + 1 == TEXTS_MOST ? NULL : thag_slab_take(sizeof(text) + bytes);
     if (made == NULL) {
         return 0;
     }
@@ -250,12 +254,14 @@ chunks_unmap(void **chunks, size_t record_bytes)
 typedef struct {
     PyCodeObject *code;         /* NULL: dead */
     uint32_t file, function;    /* texts */
-    uint32_t newest;            /* of its nodes, linked */
+    uint32_t newest;            /* of its nodes, linked; of an unused record, the next of those */
     bool is_hidden;
+    bool is_unused;
 } code_record;
 
 static void *code_chunks[CHUNKS];
 static uint32_t code_count;
+static uint32_t unused_code;    /* linked; 0: none */
 static bool keeps_alive;        /* nobody tells of code that dies */
 
 static code_record *
@@ -285,21 +291,34 @@ code_is_hidden(const PyCodeObject *code)
     return false;
 }
 
+/* The number of a record that is not used; 0 if there is none. */
+static uint32_t
+code_take(void)
+{
+    uint32_t number = unused_code;
+    if (number != 0) {
+        unused_code = code_at(number)->newest;
+    }
+    else if (code_count + 1 < THAG_SITES_MOST && chunk_record(code_chunks, code_count + 1, sizeof(code_record)) != NULL) {
+        number = ++code_count;
+    }
+    return number;
+}
+
 static uint32_t
 code_make(PyCodeObject *code)
 {
-    code_record *made = code_count + 1 == THAG_SITES_MOST ? NULL
-                                                          : chunk_record(code_chunks, code_count + 1, sizeof(code_record));
-    if (made == NULL) {
+    uint32_t number = code_take();
+    if (number == 0) {
         return 0;
     }
-    *made = (code_record){.code = code, .file = text_intern(code->co_filename), .function = text_intern(code->co_qualname),
-                          .is_hidden = code_is_hidden(code)};
+    *code_at(number) = (code_record){.code = code, .file = text_intern(code->co_filename),
+                                     .function = text_intern(code->co_qualname), .is_hidden = code_is_hidden(code)};
     if (keeps_alive) {
         Py_INCREF(code);
     }
-    table_add(&code_table, ++code_count);
-    return code_count;
+    table_add(&code_table, number);
+    return number;
 }
 
 /* The number of a code that is alive; 0 if it has none. */
@@ -335,11 +354,14 @@ typedef struct {
     uint32_t site;
     uint32_t code;              /* 0: what the interpreter puts between frames */
     int32_t line;
-    uint32_t next_of_code;
+    uint32_t next_of_code;      /* of an unused one, the next of those */
+    bool is_kept;               /* as long as others are swept */
 } node;
 
 static void *node_chunks[CHUNKS];
 static uint32_t node_count = THAG_SITES_FIRST - 1;
+static uint32_t unused_node;    /* linked; 0: none */
+static uint32_t unused_nodes;
 static int64_t dropped;
 
 static node *
@@ -381,24 +403,33 @@ static struct {
 
 static const char left_out;     /* its address is where the frames are that a very deep stack does not keep */
 
-static node *
-node_make(uint32_t caller, const void *at)
+/* The number of one that is not used; 0 if there is none. */
+static uint32_t
+node_take(void)
 {
-    node *made = NULL;
-    if (node_count + 1 < THAG_SITES_MOST && table_has_room(&node_table)) {
-        made = chunk_record(node_chunks, node_count + 1, sizeof(node));
+    uint32_t number = unused_node;
+    if (number != 0) {
+        unused_node = node_at(number)->next_of_code;
+        unused_nodes--;
     }
-    if (made == NULL) {
-        dropped++;
-        return NULL;
+    else if (node_count + 1 < THAG_SITES_MOST && chunk_record(node_chunks, node_count + 1, sizeof(node)) != NULL) {
+        number = ++node_count;
     }
-    *made = (node){.at = at, .caller = caller, .site = ++node_count, .line = 0};
-    return made;
+    return number;
+}
+
+static void
+node_give_back(uint32_t number)
+{
+    *node_at(number) = (node){.next_of_code = unused_node};
+    unused_node = number;
+    unused_nodes++;
 }
 
 static bool
-node_describe(node *made, const thag_pyframe *frame)
+node_describe(uint32_t number, const thag_pyframe *frame)
 {
+    node *made = node_at(number);
     PyCodeObject *code = thag_pyframe_code(frame);
     if (code == NULL) {
         made->site = made->caller;
@@ -412,24 +443,24 @@ node_describe(node *made, const thag_pyframe *frame)
     }
     made->line = thag_pyframe_line(frame, code);
     made->next_of_code = code_at(made->code)->newest;
-    code_at(made->code)->newest = node_count;
+    code_at(made->code)->newest = number;
     return true;
 }
 
 THAG_COLD static uint32_t
 site_make(uint32_t caller, const void *at, const thag_pyframe *frame)
 {
-    node *made = node_make(caller, at);
-    if (made == NULL) {
-        return THAG_SITE_TOO_MANY;
+    uint32_t number = table_has_room(&node_table) ? node_take() : 0;
+    if (number != 0) {
+        *node_at(number) = (node){.at = at, .caller = caller, .site = number};
+        if (frame == NULL || node_describe(number, frame)) {
+            table_add(&node_table, number);
+            return node_at(number)->site;
+        }
+        node_give_back(number);
     }
-    if (frame != NULL && !node_describe(made, frame)) {
-        node_count--;
-        dropped++;
-        return THAG_SITE_TOO_MANY;
-    }
-    table_add(&node_table, node_count);
-    return made->site;
+    dropped++;
+    return THAG_SITE_TOO_MANY;
 }
 
 static uint32_t
@@ -580,7 +611,6 @@ code_forget(uint32_t number)
     }
     table_take_out(&code_table, number);
     dead->code = NULL;
-    dead->newest = 0;
     last.count = 0;
 }
 
@@ -626,6 +656,80 @@ thag_sites_release_codes(void)
     }
 }
 
+/* ---- sweeping ---- */
+
+void
+thag_site_keep(uint32_t site)
+{
+    while (site >= THAG_SITES_FIRST && !node_at(site)->is_kept) {
+        node_at(site)->is_kept = true;
+        site = node_at(site)->caller;
+    }
+}
+
+/* One that stays is found again, if its code lives. */
+static void
+node_stay(uint32_t number)
+{
+    node *kept = node_at(number);
+    code_record *code = kept->code == 0 ? NULL : code_at(kept->code);
+    kept->is_kept = false;
+    if (code != NULL) {
+        kept->next_of_code = code->newest;
+        code->newest = number;
+    }
+    if ((code == NULL || code->code != NULL) && table_has_room(&node_table)) {
+        table_add(&node_table, number);
+    }
+}
+
+static void
+nodes_sweep(void)
+{
+    for (uint32_t i = 1; i <= code_count; i++) {
+        code_at(i)->newest = code_at(i)->is_unused ? code_at(i)->newest : 0;
+    }
+    table_unmap(&node_table);
+    for (uint32_t number = THAG_SITES_FIRST; number <= node_count; number++) {
+        if (node_at(number)->is_kept) {
+            node_stay(number);
+        }
+        else if (node_at(number)->at != NULL) {
+            node_give_back(number);
+        }
+    }
+}
+
+/* Code that no site is of any more. The reference that was the last may be ours: then it goes when nothing is half done. */
+static void
+codes_sweep(void)
+{
+    for (uint32_t i = 1; i <= code_count; i++) {
+        code_record *record = code_at(i);
+        if (record->is_unused || record->newest != 0) {
+            continue;
+        }
+        PyCodeObject *code = record->code;
+        if (code != NULL) {
+            table_take_out(&code_table, i);
+        }
+        *record = (code_record){.newest = unused_code, .is_unused = true};
+        unused_code = i;
+        if (keeps_alive) {
+            Py_XDECREF(code);
+        }
+    }
+}
+
+void
+thag_sites_sweep(void)
+{
+    last.count = 0;
+    epoch++;
+    nodes_sweep();
+    codes_sweep();
+}
+
 /* The last reference to code may go, and then other code runs, which may make sites: nothing of the old ones is left by then. */
 static void
 codes_drop(void **chunks, uint32_t count)
@@ -644,6 +748,7 @@ thag_sites_forget(void)
     table_unmap(&node_table);
     chunks_unmap(node_chunks, sizeof(node));
     node_count = THAG_SITES_FIRST - 1;
+    unused_node = unused_nodes = unused_code = 0;
     table_unmap(&code_table);
     for (; text_count > 0; text_count--) {
         const text *gone = texts[text_count];
@@ -659,9 +764,15 @@ thag_sites_forget(void)
 }
 
 uint32_t
-thag_sites_count(void)
+thag_sites_end(void)
 {
-    return node_count + 1 - THAG_SITES_FIRST;
+    return node_count + 1;
+}
+
+bool
+thag_sites_are_many(void)
+{
+    return node_count - unused_nodes > THAG_SITES_MOST / 4 * 3;
 }
 
 int64_t

@@ -10,7 +10,7 @@ enum {
     THAG_SITE_SMALLER,          /* smaller than what is told apart */
     THAG_SITE_TOO_MANY,         /* there was no room to tell it apart */
     THAG_SITES_FIRST,           /* the numbers of stacks */
-    THAG_SITES_MOST = 1 << 18,
+    THAG_SITES_MOST = 1 << 20,
 };
 
 /* The innermost line of a stack, and the site that the rest of it is; THAG_SITE_NO_FRAME for none. Texts are UTF-8, and may have
@@ -56,11 +56,19 @@ bool thag_sites_prepare(void);
 /* Lets go of code that is kept alive and that nobody else has. Code of anybody's may run. GIL. */
 void thag_sites_release_codes(void);
 
+/* This site stays, with those that it is called from, when the others are swept. GIL. */
+void thag_site_keep(uint32_t site);
+
+/* Forgets those that nobody has kept. Nobody may know their numbers. Code of anybody's may run. GIL. */
+void thag_sites_sweep(void);
+
 /* Forgets all of them. Nobody may know any number. Code of anybody's may run. GIL. */
 void thag_sites_forget(void);
 
-/* How many there are, how often one could not be told apart, and how many bytes are mapped. GIL. */
-uint32_t thag_sites_count(void);
+/* One more than the largest number; whether there is little room for more; how often one could not be told apart; and how many bytes
+   are mapped. GIL. */
+uint32_t thag_sites_end(void);
+bool thag_sites_are_many(void);
 int64_t thag_sites_dropped(void);
 size_t thag_sites_mapped(void);
 
