@@ -111,7 +111,8 @@ class Held(NamedTuple):
 
     ``name`` is the context's, ``under`` the same behind the names of the tasks that it is part of. ``released_by`` is
     the line that frees at least nine tenths of ``held_bytes``, empty where none is known, ``shared_with`` are other
-    holders that reach into the same bytes, and ``alone_bytes`` are those that nobody else reaches.
+    holders that reach into the same bytes, and ``alone_bytes`` are those that nobody else reaches. ``allocated_at``
+    tells in words the lines that most of it was allocated in, empty if the lines of the context are not recorded.
     """
 
     context_id: int
@@ -123,6 +124,7 @@ class Held(NamedTuple):
     shared_with: tuple[str, ...]
     alone_bytes: int
     under: str
+    allocated_at: str = ""
 
 
 class Difference(NamedTuple):

@@ -73,7 +73,7 @@ def lines(recording: Recording, wanted: Wanted, by: By = "line") -> tuple[LineCo
         raise ChoiceError("by", by, BY)
     record = recording.find(wanted)
     known = _lines_of(recording, record)
-    place_of = _places(recording, known.context_id, by)
+    place_of = places(recording, known.context_id, by)
     folded: dict[object, list[_Charge]] = {}
     for site, figures in _charged(recording, record, known).items():
         place = place_of(site)
@@ -93,7 +93,7 @@ def place_of_peak(recording: Recording, wanted: Wanted) -> LineCost | None:
     known = _lines_of(recording, record)
     if known.peak_site < 0:
         return None
-    frame = _places(recording, record.context_id, "line")(known.peak_site).frame
+    frame = places(recording, record.context_id, "line")(known.peak_site).frame
     file = names_of_files(recording, record.context_id).get(frame.file, frame.file)
     return next((row for row in lines(recording, wanted) if (row.file, row.line) == (file, frame.line)), None)
 
@@ -136,7 +136,7 @@ def _sum(several: Iterable[Figures]) -> Figures:
 # Places
 
 
-def _places(recording: Recording, context_id: int, by: By) -> Callable[[int], Place]:
+def places(recording: Recording, context_id: int, by: By) -> Callable[[int], Place]:
     """What tells the place of a site: its frame that counts, or in words what has none."""
     cells = cells_of(recording, context_id)
     choose = outermost_own if by == "cell" else innermost_own
@@ -183,7 +183,7 @@ def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Ch
             line if has_line else 0,
             "" if by == "file" and file else function,
             source(file, line).strip() if has_line else "",
-            _one_of({place.through for place, _ in charges}),
+            one_of({place.through for place, _ in charges}),
             *_sum(figures for _, figures in charges),
             _shown(largest.stack, names) if has_stack else (),
         )
@@ -193,6 +193,7 @@ def _shown(stack: Stack, names: dict[str, str]) -> tuple[tuple[str, int, str], .
     return tuple((names.get(file, file), line, function) for file, line, function in stack)
 
 
-def _one_of(functions: set[str]) -> str:
+def one_of(functions: set[str]) -> str:
+    """The one function among these, `SEVERAL` if there are more, and nothing if there is none."""
     several = sorted(functions - {""})
     return several[0] if len(several) == 1 else SEVERAL if several else ""
