@@ -181,6 +181,8 @@ def test_figures_of_sites_that_do_not_fit_what_was_found_are_not_told() -> None:
     """Other threads may free something between the walk and the reading."""
     with thag_nb.task("load", lines=True):
         block = bytearray(100_000)
+        other = bytearray(50_000)
+    assert other
     recording, numbers = dispatcher.read_numbered()
     given: list[dict[int, int]] = []
 
@@ -205,9 +207,12 @@ def _live(recording: Recording, place: int) -> int:
 def test_the_workspace_of_a_library_is_not_told_apart_from_what_nobody_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     with thag_nb.task("load", lines=True):
         block = bytearray(100_000)
-    monkeypatch.setattr(walk, "workspaces", lambda: {of("load").context_id: 1000})
-    where = told("load", {})
-    assert len(block) == 100_000
+        with thag_nb.task("parse"):
+            larger = bytearray(200_000)
+        thag_nb.reset()  # from now on it is not known where the larger one was allocated
+        monkeypatch.setattr(walk, "workspaces", lambda: {of("load").context_id: 1000})
+        where = told("load", {})
+    assert len(block) < len(larger)
     assert where["(OpenBLAS, to work in)"] == where["(unexplained)"] == "not known where"
 
 

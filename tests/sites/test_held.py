@@ -77,6 +77,10 @@ def test_what_has_no_line_says_so() -> None:
     assert said((NOT_TOLD_APART, MIB)) == "not told apart"
 
 
+def test_less_than_nothing_is_not_known_where() -> None:
+    assert AllocatedAt(of_load(HERE))(3, -5, {}) == "not known where"  # other threads freed it meanwhile
+
+
 def test_a_context_without_lines_says_nothing() -> None:
     assert AllocatedAt(busy())(4, MIB, {}) == ""
 

@@ -177,7 +177,6 @@ class ThagNb(Magics):
         name = self._expanded(" ".join(options.name), local_ns)
         user_ns = self._shell.user_ns
         with untracked(), Progress(notebook=self._shows_pictures()) as progress:
-            self.cells.name_files()
             held = walk.find(
                 name or None,
                 collect=options.collect,
