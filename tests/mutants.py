@@ -82,6 +82,7 @@ _TIMELINE = "tests/core/test_timeline.py::"
 _FOREIGN = "tests/holders/test_foreign.py::"
 _TRIAL = "tests/holders/test_release.py::"
 _WALK = "tests/holders/test_walk.py::"
+_AT = "tests/holders/test_allocated_at.py::"
 _CONTEXTS = "tests/runtime/test_contexts.py::"
 _PROPAGATION = "tests/runtime/test_propagation.py::"
 _STARTED = "tests/runtime/test_dispatcher.py::"
@@ -2143,6 +2144,57 @@ MUTANTS = [
         "    if (visit->asked_for != follow->holder || true) {",
         "who decides about it is asked once for each holder",
         (_WALK + "test_a_walk_visits_each_object_once_and_gives_them_in_pieces",),
+    ),
+    Mutant(
+        "bytes of two call sites that are summed up at one place",
+        "heap/walk.c",
+        " || at->site != block->site",
+        "",
+        "each is told with its own bytes",
+        (_AT + "test_more_sites_than_are_summed_up_at_a_time_lose_no_byte",),
+    ),
+    Mutant(
+        "bytes that make room for another call site's",
+        "heap/walk.c",
+        "        follow_report(follow, at);\n",
+        "",
+        "they are told before",
+        (_AT + "test_more_sites_than_are_summed_up_at_a_time_lose_no_byte",),
+    ),
+    Mutant(
+        "bytes at the first place when a walk pauses",
+        "heap/walk.c",
+        "    for (int i = 0; i < PORTIONS; i++) {",
+        "    for (int i = 1; i < PORTIONS; i++) {",
+        "all are told by then",
+        (_AT + "test_more_sites_than_are_summed_up_at_a_time_lose_no_byte",),
+    ),
+    Mutant(
+        "a block without an account was allocated where no Python ran",
+        "lifecycle.c",
+        "        .site = account == NULL ? THAG_SITE_UNKNOWN : account->site,",
+        "        .site = account == NULL ? THAG_SITE_NO_FRAME : account->site,",
+        "nobody knows where that was",
+        (
+            _AT + "test_numbers_of_what_is_no_stack_are_those_of_recordings",
+            _AT + "test_what_a_context_took_over_at_a_reset_is_not_known_where",
+        ),
+    ),
+    Mutant(
+        "what is no stack has a number like one",
+        "bindings/call_sites.c",
+        "? 0 : site < THAG_SITES_FIRST ? -1 - (long)site : (long)site;",
+        "? 0 : (long)site;",
+        "it is told as in recordings",
+        (_AT + "test_numbers_of_what_is_no_stack_are_those_of_recordings",),
+    ),
+    Mutant(
+        "a recording has its sites by the numbers of others",
+        "bindings/call_sites.c",
+        "PyLong_FromLong(thag_site_number(list->sites[i]))",
+        "PyLong_FromLong(thag_site_number(list->sites[i]) + 1)",
+        "it is told by them where a block was allocated",
+        (_AT + "test_a_walk_tells_for_each_site_what_the_recording_has_of_it",),
     ),
     Mutant(
         "the lane goes on when the flow changes",

@@ -282,7 +282,9 @@ def retained(
     the context's self live bytes hang on it; ``released_by``, a line that frees at least nine tenths of ``held_bytes``
     when it is executed, empty where none is known; ``shared_with``, other holders of more than a hundredth of the same
     bytes, which stay until those let go as well (not looked for where a holder has less than 1 KiB); ``alone_bytes``,
-    those of ``held_bytes`` that nobody else reaches; ``under``, the names of the tasks down to this context. Each block
+    those of ``held_bytes`` that nobody else reaches; ``under``, the names of the tasks down to this context;
+    ``allocated_at``, in words the one to three lines that most of ``held_bytes`` were allocated in, as `lines` has
+    them, and how much in each where it is not one alone; empty if the context's lines were not recorded. Each block
     counts once, for the first who holds it in the order of the kinds, and the rows of a context add up to its self live
     bytes:
 
@@ -307,9 +309,10 @@ def retained(
     """
     from thag_nb.holders import walk
     from thag_nb.recordings import frames
+    from thag_nb.sites.held import AllocatedAt
 
     with untracked():
-        held = walk.find(wanted, collect=collect, namespace=namespace, self_only=self_only)
+        held = walk.find(wanted, collect=collect, namespace=namespace, self_only=self_only, where=AllocatedAt)
         return frames.retained_frame(held)
 
 

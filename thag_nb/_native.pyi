@@ -304,12 +304,14 @@ def read(
     marks: tuple[object, ...],
     resident: tuple[object, ...],
     site_types: tuple[type[tuple[object, ...]], type[tuple[object, ...]], type[tuple[object, ...]]],
+    site_numbers: list[int] = ...,
     /,
 ) -> RecordingType:
     """All contexts as of one moment, in the order of their ids: the fields of `Recording`, of `ContextRecord`.
 
     Timelines are rows of five native 64-bit integers: start, low, high, live, self live. `marks` and `resident` are
-    taken along as they are. The types of sites are `Site`, `SiteFigures` and `LinesOf`. No Python code runs.
+    taken along as they are. The types of sites are `Site`, `SiteFigures` and `LinesOf`; to `site_numbers` is added what
+    `Walk.follow` calls each `Site`. No Python code runs.
     """
 
 def lines_begin(context_id: int, least_bytes: int, /) -> bool:
@@ -400,13 +402,18 @@ class Walk:
         Objects of exactly the `foreign` ones are special: only their library can look into them. See `hold`.
         """
 
-    def follow(self, holder: int, roots: list[Any], pending: list[Any], /) -> tuple[dict[int, int], list[Any]]:
+    def follow(
+        self, holder: int, roots: list[Any], pending: list[Any], /
+    ) -> tuple[dict[tuple[int, int], int], list[Any]]:
         """Visit, on behalf of a holder, its `roots`, what is `pending`, and all that these hold and nobody visited yet.
 
         One call only visits so many; what is left is then in `pending`, for the next. Returned are the recorded bytes
-        that the visited objects are made of, by the id of their context, and special objects that were not gone on
-        from, each once for a holder: classes, functions, modules, frames, tracebacks and caches, which may be `pending`
-        next.
+        that the visited objects are made of, by the id of their context and the number of the call site where they were
+        allocated, and special objects that were not gone on from, each once for a holder: classes, functions, modules,
+        frames, tracebacks and caches, which may be `pending` next.
+
+        A number is 0 if the context records no lines or nobody could tell, and less for what is no stack, as in
+        `SiteFigures`. It means the same as long as the context is known by its id.
 
         An object is made of the block it lies in and the buffers that are its alone. Beside what `gc.get_referents`
         tells, an array holds its base, its dtype and its elements, a dict its keys that are text, code its parts, and a

@@ -57,6 +57,15 @@ def test_a_page_of_now_also_says_who_holds_what_and_the_status() -> None:
     assert "<p>state: recording; hooks: raw on top" in text
 
 
+def test_a_page_says_where_what_is_held_was_allocated() -> None:
+    names: dict[str, object] = {"thag_nb": thag_nb}
+    exec(compile("with thag_nb.task('load', lines=True):\n    kept = bytearray(1 << 20)", "own.py", "exec"), names)
+    text = page.page()
+    assert names["kept"]
+    assert ">allocated at</th>" in text
+    assert ">own.py line 2</td>" in text
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 def test_a_page_says_what_is_seen_of_native_memory() -> None:
     thag_nb.start(native=True)

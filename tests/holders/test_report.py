@@ -9,10 +9,18 @@ MIB = 1 << 20
 
 
 def held(
-    context_id, name="a", holder="x", held_bytes=MIB, released_by="", kind="variable", shared_with=(), alone_bytes=None
+    context_id,
+    name="a",
+    holder="x",
+    held_bytes=MIB,
+    released_by="",
+    kind="variable",
+    shared_with=(),
+    alone_bytes=None,
+    allocated_at="",
 ):
     alone_bytes = held_bytes if alone_bytes is None else alone_bytes
-    return Held(context_id, name, holder, kind, held_bytes, released_by, shared_with, alone_bytes, name)
+    return Held(context_id, name, holder, kind, held_bytes, released_by, shared_with, alone_bytes, name, allocated_at)
 
 
 def lines(*rows: Held) -> list[str]:
@@ -110,6 +118,16 @@ def test_what_a_holder_frees_alone_is_told_where_its_line_names_others():
     assert words(lines(*rows)[0]) == ["context", "holder", "held", "share", "alone", "released by", "also held by"]
     assert words(lines(*rows)[2]) == ["df", "8.0 MiB", "89%", "1.0 MiB", "del df, merged", "merged"]
     assert words(lines(*rows)[3]) == ["y", "1.0 MiB", "11%"]
+
+
+def test_where_it_was_allocated_is_a_column_where_anybody_knows():
+    rows = [held(3, "a", "df", 3 * MIB, "del df", allocated_at="In[3] line 4 through <lambda>"), held(4, "b", "y")]
+    assert words(lines(*rows)[0]) == ["context", "holder", "held", "share", "allocated at", "released by"]
+    assert words(lines(*rows)[2]) == ["df", "3.0 MiB", "100%", "In[3] line 4 through <lambda>", "del df"]
+    assert words(lines(*rows)[4]) == ["y", "1.0 MiB", "100%"]
+    shown = retained_bundle(tuple(rows))["text/html"]
+    assert 'overflow-wrap: anywhere">In[3] line 4 through &lt;lambda&gt;</td>' in shown
+    assert "allocated at" not in "\n".join(lines(*rows[1:]))
 
 
 def test_a_task_stands_behind_those_that_it_is_part_of():

@@ -531,7 +531,7 @@ def test_all_contexts_that_have_ended_and_hold_something_are_told():
 
 def test_the_frame_has_its_columns_and_types_without_rows():
     frame = frames.retained_frame(())
-    columns = "context_id name holder kind held_bytes released_by shared_with alone_bytes under"
+    columns = "context_id name holder kind held_bytes released_by shared_with alone_bytes under allocated_at"
     assert " ".join(frame.columns) == columns
     assert str(frame.held_bytes.dtype) == str(frame.context_id.dtype) == "int64"
 

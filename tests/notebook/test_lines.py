@@ -11,11 +11,13 @@ import told as support
 from shells import in_shell, last_line
 
 TOLD = """
-    import contextlib, io
     sys.path.append({folder!r})
     import told
     told.install()
     shell.user_ns |= {"allocate": told.allocate, "MIB": 1 << 20}
+"""
+LISTENING = """
+    import contextlib, io
     def typed(source):
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown):
@@ -35,6 +37,7 @@ def told(code: str) -> Any:
     return last_line(
         in_shell(
             textwrap.dedent(TOLD).replace("{folder!r}", repr(str(Path(support.__file__).parent)))
+            + textwrap.dedent(LISTENING)
             + textwrap.dedent(code)
         )
     )
@@ -337,3 +340,24 @@ def test_nothing_is_left_behind():
         said([name for name in shell.magics_manager.magics["line"] if name.startswith("thag")])
     """
     assert told(code) == []
+
+
+def test_what_is_held_is_told_with_where_it_was_allocated():
+    code = """
+        typed("MIB = 1 << 20\\ndef build(n):\\n    return bytearray(n * MIB)")
+        run("%config ThagNb.lines = True")
+        text = typed("%%thag_task load\\nkept = bytearray(20 * MIB)\\nleft = build(40)\\n%thag_retained load")
+        again = typed("%thag_retained load")
+        table = thag_nb.retained("load", namespace=shell.user_ns).set_index("holder").allocated_at
+        rows = [[" ".join(row.split()) for row in shown.splitlines() if " del " in row] for shown in (text, again)]
+        said([rows, again.splitlines()[0].split("  "), [table["kept"], table["left"]]])
+    """
+    (during, after), head, table = last_line(in_shell(textwrap.dedent(LISTENING) + textwrap.dedent(code)))
+    assert during == after
+    assert after == [
+        "left 40.0 MiB 67% In[1] line 3 del left",
+        "kept 20.0 MiB 33% In[2] line 2 del kept",
+    ]
+    assert "allocated at" in head
+    assert table[0] == "In[2] line 2"
+    assert table[1].endswith(" line 3")

@@ -169,8 +169,10 @@ def test_comparison_keeps_every_bit_beside_missing_figures() -> None:
 
 
 def test_a_name_that_cannot_be_encoded_is_written_so_that_it_can() -> None:
-    rows = (Held(3, "load", "caf\udce9", "variable", 5, "", ("half \ud83d", "x"), 0, "load"),)
+    where = "caf\udce9.py line 2"
+    rows = (Held(3, "load", "caf\udce9", "variable", 5, "", ("half \ud83d", "x"), 0, "load", where),)
     frame = retained_frame(rows)
+    assert frame.loc[0, "allocated_at"] == r"caf\udce9.py line 2"
     assert frame.loc[0, "holder"] == r"caf\udce9"
     assert frame.loc[0, "shared_with"] == r"half \ud83d, x"
 

@@ -15,6 +15,7 @@ from thag_nb.mimebundle import NO_MATHJAX
 from thag_nb.recordings import files
 from thag_nb.recordings.model import Recording
 from thag_nb.runtime import dispatcher
+from thag_nb.sites.held import AllocatedAt
 from thag_nb.sites.peak import peak_lines
 
 _MARK = "<!doctype html>\n<!-- thag_nb report -->\n"
@@ -84,7 +85,7 @@ def _is_page(head: bytes) -> bool:
 
 
 def _holders(progress: walk.Progress | None) -> str:
-    bundle = retained_bundle(walk.find(progress=progress))
+    bundle = retained_bundle(walk.find(progress=progress, where=AllocatedAt))
     return bundle.get("text/html") or f"<p>{html.escape(bundle['text/plain'])}</p>"
 
 

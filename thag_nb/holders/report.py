@@ -9,11 +9,11 @@ from thag_nb.mimebundle import Bundle, html_table, output, text_table
 from thag_nb.recordings.model import Held
 from thag_nb.units import format_bytes
 
-_COLUMNS = ("context", "holder", "held", "share", "alone", "released by", "also held by")
-_LEFT = ("context", "holder", "released by", "also held by")
-_WRAPPED = ("holder", "released by", "also held by")
+_COLUMNS = ("context", "holder", "held", "share", "alone", "allocated at", "released by", "also held by")
+_LEFT = ("context", "holder", "allocated at", "released by", "also held by")
+_WRAPPED = ("holder", "allocated at", "released by", "also held by")
 _CODE = ("released by",)
-_OPTIONAL = ("alone", "also held by")  # where there is something to say
+_OPTIONAL = ("alone", "allocated at", "also held by")  # where there is something to say
 _LITTLE = 100  # a context or holder of less than one part in so many is summed up with others
 _CONTEXTS_AT_LEAST, _CONTEXTS_AT_MOST = 3, 12
 _HOLDERS = 6  # of one context
@@ -31,6 +31,7 @@ class _Line(NamedTuple):
     released_by: str = ""
     shared_with: tuple[str, ...] = ()
     alone_bytes: int = 0
+    allocated_at: str = ""
 
 
 def retained_bundle(held: tuple[Held, ...]) -> Bundle:
@@ -106,7 +107,7 @@ def _lines(held: list[Held]) -> list[_Line]:
     """The holders, but libraries as one: nobody lets go of them."""
     libraries = [row for row in held if row.kind == "module" and "." not in row.holder]
     lines = [
-        _Line(row.holder, row.held_bytes, 1, row.released_by, row.shared_with, row.alone_bytes)
+        _Line(row.holder, row.held_bytes, 1, row.released_by, row.shared_with, row.alone_bytes, row.allocated_at)
         for row in held
         if row not in libraries
     ]
@@ -128,7 +129,14 @@ def _line_row(line: _Line, total: int) -> tuple[str, ...]:
     is_shared = line.released_by and line.alone_bytes < _ENOUGH * line.held_bytes
     alone = format_bytes(line.alone_bytes) if is_shared else ""
     return _row(
-        "", line.name, format_bytes(line.held_bytes), _share(line.held_bytes, total), alone, line.released_by, also
+        "",
+        line.name,
+        format_bytes(line.held_bytes),
+        _share(line.held_bytes, total),
+        alone,
+        line.allocated_at,
+        line.released_by,
+        also,
     )
 
 
@@ -138,10 +146,11 @@ def _row(
     held: str = "",
     share: str = "",
     alone: str = "",
+    allocated_at: str = "",
     released_by: str = "",
     also_held_by: str = "",
 ) -> tuple[str, ...]:
-    return context, holder, held, share, alone, released_by, also_held_by
+    return context, holder, held, share, alone, allocated_at, released_by, also_held_by
 
 
 def _share(part_bytes: int, total_bytes: int) -> str:

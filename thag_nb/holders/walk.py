@@ -14,7 +14,8 @@ from __future__ import annotations
 import functools
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
@@ -26,10 +27,21 @@ from thag_nb.holders.lines import Caches, Line
 from thag_nb.holders.modules import Modules, is_dunder, package_of, type_name, type_package
 from thag_nb.holders.release import UNKNOWN, Group, GroupKind, Release
 from thag_nb.holders.roots import ERRORS, Holder, Namespace, behind, is_of_shell, with_article
-from thag_nb.recordings.model import ContextRecord, Held, Recording, Wanted, is_work
-from thag_nb.runtime.dispatcher import read, workspaces
+from thag_nb.recordings.model import (
+    NO_FRAME,
+    NOT_TOLD_APART,
+    SMALLER,
+    ContextRecord,
+    Held,
+    Recording,
+    Wanted,
+    is_work,
+)
+from thag_nb.runtime.dispatcher import read, read_numbered, workspaces
 
 Progress = Callable[[int], object]
+# Of a recording: says in words where so many bytes of a context were allocated, of which it is known at which sites.
+Where = Callable[[Recording], Callable[[int, int, Mapping[int, int]], str]]
 
 UNEXPLAINED = Holder("(unexplained)", "unexplained")
 _WORKSPACE = Holder("(OpenBLAS, to work in)", "object")
@@ -43,13 +55,14 @@ def find(
     namespace: dict[str, Any] | None = None,
     self_only: bool = False,
     progress: Progress | None = None,
+    where: Where | None = None,
 ) -> tuple[Held, ...]:
     """What every ended context, or the wanted one, still holds: contexts oldest first, the largest holder leading.
 
     With the wanted one comes what was started under it, unless `self_only`. The rows of a context add up to its self
     live bytes; the last of them is what could not be explained. See `thag_nb.retained`. `progress` is called now and
-    then with the number of objects looked at so far. To be called untracked. Raises `UnknownContextError`,
-    `NamespaceError`.
+    then with the number of objects looked at so far. `where` says for a row in which lines its bytes were allocated.
+    To be called untracked. Raises `UnknownContextError`, `NamespaceError`.
     """
     user = Namespace(namespace)
     _chosen(read(), wanted, self_only)  # before anything is collected
@@ -58,7 +71,8 @@ def find(
     with _collector_off():
         for _ in range(_TRIES):
             walk = _Walk(user, progress)
-            rows, consistent = _rows(_chosen(read(), wanted, self_only), walk)
+            recording, numbers = read_numbered()
+            rows, consistent = _rows(_chosen(recording, wanted, self_only), walk, _Sites(recording, numbers, where))
             if consistent:  # else other threads have freed something between the walk and the reading
                 break
     return rows
@@ -99,23 +113,55 @@ def _paths(recording: Recording, tops: tuple[ContextRecord, ...]) -> dict[int, s
     return paths
 
 
-def _rows(chosen: list[tuple[ContextRecord, str]], walk: _Walk) -> tuple[tuple[Held, ...], bool]:
+class _Sites:
+    """Where blocks were allocated: a walk has their sites by numbers, and a recording by places."""
+
+    def __init__(self, recording: Recording, numbers: list[int], where: Where | None) -> None:
+        self._words = None if where is None else where(recording)
+        self._places = {place: place for place in (NO_FRAME, SMALLER, NOT_TOLD_APART)}
+        self._places |= {number: place for place, number in enumerate(numbers)}
+        self._live: dict[int, dict[int, int]] = {}
+        for row in recording.site_figures:
+            self._live.setdefault(row.context_id, {})[row.site] = row.live_bytes
+
+    def words(self, context_id: int, held_bytes: int, by_number: Mapping[int, int]) -> str:
+        """Where so many bytes of a context were allocated, these of them at known sites; empty if nobody asked."""
+        return "" if self._words is None else self._words(context_id, held_bytes, self._by_place(by_number))
+
+    def words_of_rest(self, context_id: int, rest_bytes: int, found: Iterable[Mapping[int, int]]) -> str:
+        """The same of what is left when this was found of a context."""
+        left = Counter(self._live.get(context_id))
+        for by_number in found:
+            left.subtract(self._by_place(by_number))
+        is_sure = min(left.values(), default=0) >= 0 and left.total() <= rest_bytes
+        return "" if self._words is None else self._words(context_id, rest_bytes, +left if is_sure else {})
+
+    def _by_place(self, by_number: Mapping[int, int]) -> dict[int, int]:
+        return {self._places[number]: size for number, size in by_number.items() if number in self._places}
+
+
+def _rows(chosen: list[tuple[ContextRecord, str]], walk: _Walk, sites: _Sites) -> tuple[tuple[Held, ...], bool]:
     """The rows, and whether no context has less live bytes than were found."""
     rows: list[Held] = []
     consistent = True
     of_openblas = workspaces()
     for record, under in chosen:
-        found = [
-            (sums[record.context_id], number) for number, sums in enumerate(walk.sums) if record.context_id in sums
-        ]
-        explained = [walk.row(number, held_bytes, record, under) for held_bytes, number in found]
-        if record.context_id in of_openblas:
-            explained.append(_row(record, under, _WORKSPACE, of_openblas[record.context_id]))
+        context_id = record.context_id
+        found = {number: sums[context_id] for number, sums in enumerate(walk.sums) if context_id in sums}
+        explained = [walk.row(number, record, under, sites) for number in found]
+        workspace_bytes = of_openblas.get(context_id, 0)
+        if workspace_bytes:
+            where = sites.words(context_id, workspace_bytes, {})
+            explained.append(_row(record, under, _WORKSPACE, workspace_bytes, where))
         rows += sorted(explained, key=lambda row: -row.held_bytes)
         unexplained = record.self_live_bytes - sum(row.held_bytes for row in explained)
         consistent &= unexplained >= 0
         if unexplained:  # less than nothing, if other threads never leave off
-            rows.append(_row(record, under, UNEXPLAINED, unexplained))
+            if workspace_bytes:  # of sites that are not known
+                where = sites.words(context_id, unexplained, {})
+            else:
+                where = sites.words_of_rest(context_id, unexplained, found.values())
+            rows.append(_row(record, under, UNEXPLAINED, unexplained, where))
     return tuple(rows), consistent
 
 
@@ -124,6 +170,7 @@ def _row(
     under: str,
     holder: Holder,
     held_bytes: int,
+    allocated_at: str,
     released_by: str = "",
     shared_with: tuple[str, ...] = (),
     alone_bytes: int = 0,
@@ -138,6 +185,7 @@ def _row(
         shared_with,
         alone_bytes,
         under,
+        allocated_at,
     )
 
 
@@ -159,14 +207,14 @@ _LRU_CACHE: type = type(functools.lru_cache(len))
 
 
 class _Walk:
-    """Visits everything once. `sums` has for each of `holders` the bytes by context."""
+    """Visits everything once. `sums` has for each of `holders` the bytes by context and number of a site."""
 
     def __init__(self, user: Namespace, progress: Progress | None) -> None:
         self._asked = Asked()
         self._walk = _native.Walk(kinds.known(), self._asked.types)
         self._walk.include(gc.get_objects())  # what is made from now on is the walk's own
         self.holders: list[Holder] = []
-        self.sums: list[dict[int, int]] = []
+        self.sums: list[dict[int, dict[int, int]]] = []
         self._user = user
         self._progress = progress
         self._modules = Modules(user.names)
@@ -196,14 +244,17 @@ class _Walk:
             ):
                 kept.clear()
 
-    def row(self, number: int, held_bytes: int, record: ContextRecord, under: str) -> Held:
+    def row(self, number: int, record: ContextRecord, under: str, sites: _Sites) -> Held:
         """What is told of a holder and a context."""
         context_id = record.context_id
+        by_site = self.sums[number][context_id]
+        held_bytes = sum(by_site.values())
         return _row(
             record,
             under,
             self.holders[number],
             held_bytes,
+            sites.words(context_id, held_bytes, by_site),
             self._release.line(number, context_id, held_bytes),
             self._release.sharing(number, context_id, held_bytes),
             self._release.alone_bytes(number, context_id),
@@ -320,8 +371,9 @@ class _Walk:
         pending = [] if passed is None else passed
         while objects or pending:
             held, special = self._walk.follow(number, objects, pending)
-            for context_id, held_bytes in held.items():
-                sums[context_id] = sums.get(context_id, 0) + held_bytes
+            for (context_id, site), held_bytes in held.items():
+                by_site = sums.setdefault(context_id, {})
+                by_site[site] = by_site.get(site, 0) + held_bytes
             objects = []
             pending += [thing for thing in special if self._is_passed(thing, number, objects)]
             if self._progress is not None:

@@ -44,6 +44,7 @@ from thag_nb.recordings.model import ContextRecord, Recording
 from thag_nb.runtime import call_sites, dispatcher, marks, native_memory
 from thag_nb.runtime.contexts import AllocatorContext
 from thag_nb.runtime.tasks import task, untracked
+from thag_nb.sites.held import AllocatedAt
 from thag_nb.sites.peak import lines_of, peak_lines, peak_words
 from thag_nb.sites.report import lines_bundle
 from thag_nb.units import cut, visible
@@ -167,7 +168,10 @@ class ThagNb(Magics):
     @needs_local_scope
     @line_magic
     def thag_retained(self, line: str, local_ns: Names = None) -> None:
-        """Show who still holds what a task or cell allocated, and the line that would let go."""
+        """Show who still holds what a task or cell allocated, and the line that would let go.
+
+        Where lines were recorded, it also says in which of them most of it was allocated.
+        """
         options = self._options(self.thag_retained, line)
         name = self._expanded(" ".join(options.name), local_ns)
         user_ns = self._shell.user_ns
@@ -178,6 +182,7 @@ class ThagNb(Magics):
                 namespace=user_ns,
                 self_only=options.self_only,
                 progress=progress,
+                where=AllocatedAt,
             )
             progress.replace(retained_bundle(held))
 

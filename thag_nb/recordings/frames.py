@@ -70,7 +70,7 @@ def retained_frame(held: Iterable[Held]) -> DataFrame:
     rows = tuple(held)
     columns: dict[str, object] = {
         column: _texts(getattr(row, column) for row in rows)
-        for column in ("name", "holder", "kind", "released_by", "under")
+        for column in ("name", "holder", "kind", "released_by", "under", "allocated_at")
     }
     numbers = ("context_id", "held_bytes", "alone_bytes")
     columns |= {column: _integers(getattr(row, column) for row in rows) for column in numbers}

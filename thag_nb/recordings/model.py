@@ -111,7 +111,8 @@ class Held(NamedTuple):
 
     ``name`` is the context's, ``under`` the same behind the names of the tasks that it is part of. ``released_by`` is
     the line that frees at least nine tenths of ``held_bytes``, empty where none is known, ``shared_with`` are other
-    holders that reach into the same bytes, and ``alone_bytes`` are those that nobody else reaches.
+    holders that reach into the same bytes, and ``alone_bytes`` are those that nobody else reaches. ``allocated_at``
+    tells in words the lines that most of it was allocated in, empty if the lines of the context are not recorded.
     """
 
     context_id: int
@@ -123,6 +124,7 @@ class Held(NamedTuple):
     shared_with: tuple[str, ...]
     alone_bytes: int
     under: str
+    allocated_at: str = ""
 
 
 class Difference(NamedTuple):
@@ -145,9 +147,8 @@ class Site(NamedTuple):
     """A line of a function that allocated, or that called what did: with its callers, a call site, which is a stack.
 
     ``parent`` is the place of its caller among the recording's ``sites``, always before its own; -1 for an outermost
-    one. ``file`` and ``function`` are the code's ``co_filename`` and ``co_qualname``. A line stands there more than
-    once if several of its instructions allocated. ``is_hidden`` says whether the function has a local variable called
-    ``__tracebackhide__``, whatever its value.
+    one. ``file`` and ``function`` are the code's ``co_filename`` and ``co_qualname``. ``is_hidden`` says whether the
+    function has a local variable called ``__tracebackhide__``, whatever its value.
     """
 
     parent: int

@@ -71,8 +71,15 @@ def read() -> Recording:
 
     In a notebook also the process's RSS over time, with a sample of now.
     """
+    return read_numbered()[0]
+
+
+def read_numbered() -> tuple[Recording, list[int]]:
+    """The same, and for each of its sites the number that a walk has it by."""
     types = Site, SiteFigures, LinesOf
-    return call_sites.completed(_native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types))
+    numbers: list[int] = []
+    recording = _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types, numbers)
+    return call_sites.completed(recording), numbers
 
 
 def status() -> Status:

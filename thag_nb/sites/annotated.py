@@ -107,9 +107,11 @@ class _Annotated:
         way = Way(cost.through, f"{function}, {short_file(file)} line {line}" if cost.through else "")
         ways = self._blocks.setdefault(self._block(cost.file, cost.function), {}).setdefault(cost.line, {})
         ways[way] = added([ways.get(way, NOTHING), figures])
+        if cost.file in self._own_cells:
+            return
         shown = ((file, line) for file, line, function in cost.stack if (file, function) not in self._hidden)
         callers = [line for file, line in shown if file in self._own_cells]
-        if callers and cost.file not in self._own_cells:
+        if callers:
             calls = self._calls.setdefault(callers[-1], {})
             calls[cost.function] = added([calls.get(cost.function, NOTHING), figures])
 

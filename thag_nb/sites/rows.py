@@ -6,6 +6,7 @@ Sums are exact: the rows of a context add up to its figures, as what its sites d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
@@ -25,13 +26,13 @@ from thag_nb.recordings.own_code import source_of
 from thag_nb.sites.stacks import (
     Frame,
     Stack,
+    Stacks,
     called_through,
     cells_of,
     function_around,
     innermost_own,
     names_of_files,
     outermost_own,
-    stack_of,
 )
 from thag_nb.units import format_bytes
 
@@ -73,7 +74,7 @@ def lines(recording: Recording, wanted: Wanted, by: By = "line") -> tuple[LineCo
         raise ChoiceError("by", by, BY)
     record = recording.find(wanted)
     known = _lines_of(recording, record)
-    place_of = _places(recording, known.context_id, by)
+    place_of = places(recording, known.context_id, by)
     folded: dict[object, list[_Charge]] = {}
     for site, figures in _charged(recording, record, known).items():
         place = place_of(site)
@@ -93,7 +94,7 @@ def place_of_peak(recording: Recording, wanted: Wanted) -> LineCost | None:
     known = _lines_of(recording, record)
     if known.peak_site < 0:
         return None
-    frame = _places(recording, record.context_id, "line")(known.peak_site).frame
+    frame = places(recording, record.context_id, "line")(known.peak_site).frame
     file = names_of_files(recording, record.context_id).get(frame.file, frame.file)
     return next((row for row in lines(recording, wanted) if (row.file, row.line) == (file, frame.line)), None)
 
@@ -136,9 +137,10 @@ def _sum(several: Iterable[Figures]) -> Figures:
 # Places
 
 
-def _places(recording: Recording, context_id: int, by: By) -> Callable[[int], Place]:
+def places(recording: Recording, context_id: int, by: By) -> Callable[[int], Place]:
     """What tells the place of a site: its frame that counts, or in words what has none."""
     cells = cells_of(recording, context_id)
+    stacks = Stacks(recording.sites, cells)
     choose = outermost_own if by == "cell" else innermost_own
     ids = _with_below(recording, context_id)
     smaller = max(lines.least_bytes for lines in recording.lines if lines.context_id in ids)
@@ -152,7 +154,7 @@ def _places(recording: Recording, context_id: int, by: By) -> Callable[[int], Pl
     def place_of(site: int) -> Place:
         if site < 0:
             return Place(Frame("", 0, words[site]), "", ())
-        stack = stack_of(recording.sites, site, cells)
+        stack = stacks.of(site)
         depth = choose(stack, cells)
         file, line, function, _ = stack[depth]
         return Place(Frame(file, line, function_around(function)), called_through(stack, depth), stack)
@@ -171,7 +173,8 @@ def _key(place: Place, by: By) -> object:
 
 def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Charge]], by: By) -> Iterable[LineCost]:
     names = names_of_files(recording, record.context_id)
-    source = source_of(recording)
+    source = cache(source_of(recording))
+    shown = cache(lambda frame: (names.get(frame.file, frame.file), frame.line, frame.function))
     has_line, has_stack = by in ("line", "cell", "stack"), by == "stack"
     for charges in folded:
         largest, _ = max(charges, key=itemgetter(1))
@@ -183,16 +186,13 @@ def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Ch
             line if has_line else 0,
             "" if by == "file" and file else function,
             source(file, line).strip() if has_line else "",
-            _one_of({place.through for place, _ in charges}),
+            one_of({place.through for place, _ in charges}),
             *_sum(figures for _, figures in charges),
-            _shown(largest.stack, names) if has_stack else (),
+            tuple(map(shown, largest.stack)) if has_stack else (),
         )
 
 
-def _shown(stack: Stack, names: dict[str, str]) -> tuple[tuple[str, int, str], ...]:
-    return tuple((names.get(file, file), line, function) for file, line, function, _ in stack)
-
-
-def _one_of(functions: set[str]) -> str:
+def one_of(functions: set[str]) -> str:
+    """The one function among these, `SEVERAL` if there are more, and nothing if there is none."""
     several = sorted(functions - {""})
     return several[0] if len(several) == 1 else SEVERAL if several else ""

@@ -27,24 +27,37 @@ class Frame(NamedTuple):
 Stack = tuple[Frame, ...]  # the outermost first
 
 
-def stack_of(sites: tuple[Site, ...], place: int, cells: Container[str]) -> Stack:
-    """The stack of the site at a place, from where the user's work begins.
+class Stacks:
+    """The stacks of sites, from where the user's work begins.
 
-    That is the first frame in one of these cells, or what an event loop of asyncio calls back; else all of it.
+    That is the first frame in one of these cells, or what an event loop of asyncio calls back; else all of it. Sites
+    have most of their stacks in common with their callers, so each is made of its caller's.
     """
-    frames = []
-    while place >= 0:
-        place, file, line, function, is_hidden = sites[place]
-        frames.append(Frame(file, line, function, is_hidden))
-    return _from_its_base(tuple(reversed(frames)), cells)
+
+    def __init__(self, sites: tuple[Site, ...], cells: Container[str]) -> None:
+        self._sites = sites
+        self._cells = cells
+        self._known: dict[int, tuple[Stack, bool]] = {}  # and whether it begins in a cell
+
+    def of(self, place: int) -> Stack:
+        """The stack of the site at a place."""
+        unknown = []
+        while place >= 0 and place not in self._known:
+            unknown.append(place)
+            place = self._sites[place].parent
+        stack, is_in_cell = self._known.get(place, ((), False))
+        for place in reversed(unknown):
+            frame = Frame(*self._sites[place][1:])
+            begins = not is_in_cell and (frame.file in self._cells or (stack and _calls_back(stack[-1])))
+            stack = (frame,) if begins else (*stack, frame)
+            is_in_cell = is_in_cell or frame.file in self._cells
+            self._known[place] = stack, is_in_cell
+        return stack
 
 
-def _from_its_base(stack: Stack, cells: Container[str]) -> Stack:
-    for depth, frame in enumerate(stack):
-        if frame.file in cells:
-            return stack[depth:]
-    callbacks = [depth for depth, frame in enumerate(stack[:-1]) if _calls_back(frame)]
-    return stack[callbacks[-1] + 1 :] if callbacks else stack
+def stack_of(sites: tuple[Site, ...], place: int, cells: Container[str]) -> Stack:
+    """The stack of one site, as `Stacks` gives it."""
+    return Stacks(sites, cells).of(place)
 
 
 def _calls_back(frame: Frame) -> bool:

@@ -5,7 +5,7 @@
 #include "call_sites.h"
 #include "charges.h"
 #include "current.h"
-#include "owners.h"
+#include "lifecycle.h"
 #include "sites.h"
 
 #include <stdlib.h>
@@ -57,6 +57,12 @@ typedef struct {
     uint32_t *sites;
     uint32_t count;
 } site_list;
+
+long
+thag_site_number(uint32_t site)
+{
+    return site == THAG_SITE_UNKNOWN ? 0 : site < THAG_SITES_FIRST ? -1 - (long)site : (long)site;
+}
 
 /* What a recording calls a site. */
 static long
@@ -139,11 +145,12 @@ site_make(PyObject *type, const site_list *list, uint32_t number)
 }
 
 static bool
-sites_add(PyObject *sites, PyObject *type, const site_list *list)
+sites_add(PyObject *sites, PyObject *numbers, PyObject *type, const site_list *list)
 {
     bool added = true;
     for (uint32_t i = 0; added && i < list->count; i++) {
-        added = list_add(sites, site_make(type, list, list->sites[i]));
+        added = list_add(sites, site_make(type, list, list->sites[i]))
+                && (numbers == NULL || list_add(numbers, PyLong_FromLong(thag_site_number(list->sites[i]))));
     }
     return added;
 }
@@ -224,13 +231,13 @@ tuples_of(PyObject *sites, PyObject *figures, PyObject *lines, bool made)
 }
 
 PyObject *
-thag_call_sites_read(PyObject *types)
+thag_call_sites_read(PyObject *types, PyObject *numbers)
 {
     PyObject *sites = PyList_New(0), *figures = PyList_New(0), *lines = PyList_New(0);
     site_list list = {.places = NULL};
     bool made = sites != NULL && figures != NULL && lines != NULL;
     if (made && thag_explained_count() > 0) {
-        made = site_list_make(&list) && sites_add(sites, PyTuple_GET_ITEM(types, 0), &list)
+        made = site_list_make(&list) && sites_add(sites, numbers, PyTuple_GET_ITEM(types, 0), &list)
                && contexts_add(types, figures, lines, &list);
         site_list_free(&list);
     }
@@ -279,12 +286,11 @@ native_allocated_at(PyObject *Py_UNUSED(module), PyObject *argument)
     if (address == NULL && PyErr_Occurred()) {
         return NULL;
     }
-    thag_owner owner = thag_owners_peek(address);
-    const thag_account *account = owner.slot == 0 ? NULL : thag_context_account(owner.slot);
-    if (account == NULL) {
+    uint32_t site = thag_lifecycle_block_at(address).site;
+    if (site == THAG_SITE_UNKNOWN) {
         Py_RETURN_NONE;
     }
-    return stack_told(account->site);
+    return stack_told(site);
 }
 
 PyMethodDef thag_call_sites_methods[] = {

@@ -183,14 +183,15 @@ overhead_bytes(void)
 }
 
 static PyObject *
-recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks, PyObject *resident, PyObject *site_types)
+recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks, PyObject *resident, PyObject *site_types,
+               PyObject *site_numbers)
 {
     uint64_t taken_ns = thag_clock_read();
     PyObject *records = PyList_New(0);
     PyObject *timelines = PyDict_New();
     PyObject *recording = NULL;
     if (records != NULL && timelines != NULL && records_add(records, timelines, record_type, taken_ns)) {
-        PyObject *sites = thag_call_sites_read(site_types);      /* as of the same moment */
+        PyObject *sites = thag_call_sites_read(site_types, site_numbers);      /* as of the same moment */
         PyObject *fields = sites == NULL ? NULL : Py_BuildValue(
             "NOLnLOOOOO()()", PyList_AsTuple(records), timelines, thag_since_origin(taken_ns), (Py_ssize_t)overhead_bytes(),
             (long long)thag_load(&thag_events.dropped), marks, resident, PyTuple_GET_ITEM(sites, 0),
@@ -206,12 +207,15 @@ recording_make(PyObject *recording_type, PyObject *record_type, PyObject *marks,
 static PyObject *
 native_read(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count != 5 || !thag_is_tuple_type(arguments[0]) || !thag_is_tuple_type(arguments[1])
-        || !PyTuple_Check(arguments[2]) || !PyTuple_Check(arguments[3]) || !thag_are_tuple_types(arguments[4], 3)) {
-        return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples, 2 tuples, and 3 types more in one");
+    if (count < 5 || count > 6 || !thag_is_tuple_type(arguments[0]) || !thag_is_tuple_type(arguments[1])
+        || !PyTuple_Check(arguments[2]) || !PyTuple_Check(arguments[3]) || !thag_are_tuple_types(arguments[4], 3)
+        || (count == 6 && !PyList_Check(arguments[5]))) {
+        return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples, 2 tuples, 3 types more in one, and may take a list");
     }
+    PyObject *site_numbers = count == 6 ? arguments[5] : NULL;
     int collector_was_on = thag_bookkeeping_begin();
-    PyObject *recording = recording_make(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]);
+    PyObject *recording = recording_make(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
+                                         site_numbers);
     thag_bookkeeping_end(collector_was_on);
     return recording;
 }

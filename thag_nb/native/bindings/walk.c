@@ -3,6 +3,7 @@
 #include "release.h"
 
 #include "bindings.h"
+#include "call_sites.h"
 #include "clock.h"
 #include "current.h"
 #include "layouts.h"
@@ -23,7 +24,7 @@ objects_of(PyObject *list)
 
 /* What one call finds. */
 typedef struct {
-    PyObject *held;             /* bytes by context id */
+    PyObject *held;             /* bytes by context id and the number of a site */
     PyObject *special;          /* objects that the caller decides on */
 } findings;
 
@@ -55,9 +56,10 @@ bytes_add(PyObject *sums, PyObject *key, int64_t bytes)
 }
 
 static bool
-held_add(uint64_t context_id, int64_t bytes, void *data)
+held_add(uint64_t context_id, uint32_t site, int64_t bytes, void *data)
 {
-    return bytes_add(((findings *)data)->held, PyLong_FromUnsignedLongLong(context_id), bytes);
+    PyObject *key = Py_BuildValue("(Kl)", (unsigned long long)context_id, thag_site_number(site));
+    return bytes_add(((findings *)data)->held, key, bytes);
 }
 
 static bool

@@ -387,12 +387,27 @@ thag_lifecycle_make_room(void)
 
 /* ---- blocks ---- */
 
+thag_known_block
+thag_lifecycle_block_at(const void *address)
+{
+    thag_owner owner = thag_owners_peek(address);
+    if (owner.slot == 0) {
+        return (thag_known_block){.site = THAG_SITE_UNKNOWN};
+    }
+    const thag_account *account = thag_context_account(owner.slot);
+    return (thag_known_block){
+        .context_id = thag_context_owner(owner.slot)->id,
+        .size = owner.size,
+        .site = account == NULL ? THAG_SITE_UNKNOWN : account->site,
+    };
+}
+
 uint64_t
 thag_lifecycle_owner_of(const void *address, size_t *size)
 {
-    thag_owner owner = thag_owners_peek(address);
-    *size = owner.size;
-    return owner.slot == 0 ? 0 : thag_context_owner(owner.slot)->id;
+    thag_known_block block = thag_lifecycle_block_at(address);
+    *size = block.size;
+    return block.context_id;
 }
 
 static void

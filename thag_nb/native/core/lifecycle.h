@@ -28,8 +28,18 @@ int64_t thag_lifecycle_forget_blocks(void);
 /* In a forked child: figures and timelines start from what is live. GIL, no other thread. */
 void thag_lifecycle_after_fork(void);
 
-/* The id of whose the recorded block at an address is today, and its size; 0 if there is no record. Any thread; who does not hold
-   the block may find a record that is half written or gone, and then gets 0. */
+/* What is known of a recorded block. */
+typedef struct {
+    uint64_t context_id;        /* of whose it is today; 0: there is no record */
+    size_t size;
+    uint32_t site;              /* where it was allocated, or THAG_SITE_UNKNOWN */
+} thag_known_block;
+
+/* Any thread; who does not hold the block may find a record that is half written or gone, and then gets none. The site only with
+   the GIL. */
+thag_known_block thag_lifecycle_block_at(const void *address);
+
+/* The id of whose it is, or 0, and its size. As above. */
 uint64_t thag_lifecycle_owner_of(const void *address, size_t *size);
 
 #endif

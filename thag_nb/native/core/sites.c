@@ -8,6 +8,8 @@
         │           │           │
      (0, a) ──► (7, b) ──► (9, c) ──► 12      sites, found in a table
 
+   Several instructions of one line are one site: the first of them to be met makes it, found by the line, and others lead there.
+
    Most stacks are like the one before, or differ from it in their last frames: so the last one is kept, and only what differs is
    looked for. Frames that Python does not show stand for their caller's site.
 
@@ -426,56 +428,94 @@ node_give_back(uint32_t number)
     unused_nodes++;
 }
 
-static bool
-node_describe(uint32_t number, const thag_pyframe *frame)
+#define ITSELF UINT32_MAX       /* the site of a node that is one */
+
+/* What is at a place of which nothing is known yet. The number, or 0 without room. */
+static uint32_t
+node_add(node like)
 {
+    uint32_t number = table_has_room(&node_table) ? node_take() : 0;
+    if (number == 0) {
+        return 0;
+    }
     node *made = node_at(number);
+    *made = like;
+    made->site = like.site == ITSELF ? number : like.site;
+    if (like.code != 0) {
+        made->next_of_code = code_at(like.code)->newest;
+        code_at(like.code)->newest = number;
+    }
+    table_add(&node_table, number);
+    return number;
+}
+
+/* The node of an address, or of what stands for a line; 0 if there is none. */
+static inline uint32_t
+node_find(uint32_t caller, const void *at)
+{
+    if (THAG_UNLIKELY(node_table.numbers == NULL)) {
+        return 0;
+    }
+    for (size_t i = place_hash(caller, at) & node_table.mask; node_table.numbers[i] != 0; i = (i + 1) & node_table.mask) {
+        uint32_t number = node_table.numbers[i];
+        if (number != TAKEN_OUT && node_at(number)->at == at && node_at(number)->caller == caller) {
+            return number;
+        }
+    }
+    return 0;
+}
+
+/* No address: they end far below. */
+static const void *
+place_of_line(uint32_t code, int line)
+{
+    return (const void *)(UINT64_C(1) << 63 | (uint64_t)code << 32 | (uint32_t)line);
+}
+
+static uint32_t
+site_of_line(uint32_t caller, uint32_t code, int line)
+{
+    const void *place = place_of_line(code, line);
+    uint32_t number = node_find(caller, place);
+    node missing = {.at = place, .caller = caller, .site = ITSELF, .code = code, .line = line};
+    return number != 0 ? number : node_add(missing);
+}
+
+/* What is to be known of a frame that nobody has met yet. Those that Python does not show are their caller. False without room. */
+static bool
+node_describe(node *found, const thag_pyframe *frame)
+{
     PyCodeObject *code = thag_pyframe_code(frame);
+    found->site = found->caller;
     if (code == NULL) {
-        made->site = made->caller;
         return true;
     }
-    if ((made->code = code_intern(code)) == 0) {
-        return false;
+    found->code = code_intern(code);
+    if (found->code == 0 || thag_pyframe_is_incomplete(frame, code)) {
+        return found->code != 0;
     }
-    if (thag_pyframe_is_incomplete(frame, code)) {
-        made->site = made->caller;
-    }
-    made->line = thag_pyframe_line(frame, code);
-    made->next_of_code = code_at(made->code)->newest;
-    code_at(made->code)->newest = number;
-    return true;
+    found->line = thag_pyframe_line(frame, code);
+    found->site = site_of_line(found->caller, found->code, found->line);
+    return found->site != 0;
 }
 
 THAG_COLD static uint32_t
 site_make(uint32_t caller, const void *at, const thag_pyframe *frame)
 {
-    uint32_t number = table_has_room(&node_table) ? node_take() : 0;
-    if (number != 0) {
-        *node_at(number) = (node){.at = at, .caller = caller, .site = number};
-        if (frame == NULL || node_describe(number, frame)) {
-            table_add(&node_table, number);
-            return node_at(number)->site;
-        }
-        node_give_back(number);
+    node found = {.at = at, .caller = caller, .site = ITSELF};
+    uint32_t number = frame == NULL || node_describe(&found, frame) ? node_add(found) : 0;
+    if (number == 0) {
+        dropped++;
+        return THAG_SITE_TOO_MANY;
     }
-    dropped++;
-    return THAG_SITE_TOO_MANY;
+    return node_at(number)->site;
 }
 
-static uint32_t
+static inline uint32_t
 site_intern(uint32_t caller, const void *at, const thag_pyframe *frame)
 {
-    if (THAG_LIKELY(node_table.numbers != NULL)) {
-        size_t i = place_hash(caller, at) & node_table.mask;
-        for (; node_table.numbers[i] != 0; i = (i + 1) & node_table.mask) {
-            uint32_t number = node_table.numbers[i];
-            if (number != TAKEN_OUT && node_at(number)->at == at && node_at(number)->caller == caller) {
-                return node_at(number)->site;
-            }
-        }
-    }
-    return site_make(caller, at, frame);
+    uint32_t number = node_find(caller, at);
+    return THAG_LIKELY(number != 0) ? node_at(number)->site : site_make(caller, at, frame);
 }
 
 static const thag_pyframe *

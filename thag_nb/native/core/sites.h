@@ -13,6 +13,8 @@ enum {
     THAG_SITES_MOST = 1 << 20,
 };
 
+#define THAG_SITE_UNKNOWN UINT32_MAX    /* nobody asked, or nobody could tell */
+
 /* The innermost line of a stack, and the site that the rest of it is; THAG_SITE_NO_FRAME for none. Texts are UTF-8, and may have
    surrogates. It is hidden if its function asks tools not to show it. */
 typedef struct {

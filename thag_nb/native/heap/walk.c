@@ -1,6 +1,6 @@
 /* The walk over objects: from each holder along everything that it holds, each object once.
 
-     roots ──► visited ──► frontier ──► the blocks of an object: bytes, by context
+     roots ──► visited ──► frontier ──► the blocks of an object: bytes, by context and call site
                   ^                 └──► the objects it refers to
                   └───────────────────────────┘
 
@@ -132,6 +132,16 @@ thag_walk_expand_shown(PyObject *object, const thag_blocks_visitor *visitor)
 
 /* ---- following ---- */
 
+/* Bytes that were not reported yet. */
+typedef struct {
+    uint64_t context_id;
+    uint32_t site;
+    int64_t bytes;
+} portion;
+
+/* What an object is made of usually has one owner, and comes from a few lines: as many as that are summed up at a time. */
+enum { PORTIONS = 32 };
+
 /* One call of thag_walk_follow. */
 typedef struct {
     thag_walk *walk;
@@ -139,17 +149,27 @@ typedef struct {
     const thag_walk_listener *listener;
     bool failed;
     bool lends;                 /* whether a library may know the blocks that are told as well */
-    uint64_t context_id;        /* consecutive blocks usually have one owner: whose bytes these are, not yet reported */
-    int64_t bytes;
+    portion portions[PORTIONS]; /* each at the place that its context and site have */
 } follow;
 
 static void
-follow_report_bytes(follow *follow)
+follow_report(follow *follow, const portion *found)
 {
-    if (follow->bytes != 0) {
-        follow->failed |= !follow->listener->held(follow->context_id, follow->bytes, follow->listener->data);
+    if (found->bytes != 0) {
+        const thag_walk_listener *listener = follow->listener;
+        follow->failed |= !listener->held(found->context_id, found->site, found->bytes, listener->data);
     }
-    follow->bytes = 0;
+}
+
+static void
+follow_add(follow *follow, const thag_known_block *block)
+{
+    portion *at = &follow->portions[(block->context_id * 5 + block->site) % PORTIONS];
+    if (at->context_id != block->context_id || at->site != block->site) {
+        follow_report(follow, at);
+        *at = (portion){.context_id = block->context_id, .site = block->site};
+    }
+    at->bytes += (int64_t)block->size;
 }
 
 /* False if the block was told before: by an object that was lent it, or for the one that lent it. */
@@ -170,16 +190,10 @@ static void
 follow_block(const void *address, void *data)
 {
     follow *follow = data;
-    size_t size;
-    uint64_t context_id = thag_lifecycle_owner_of(address, &size);
-    if (context_id == 0 || (follow->lends && !follow_gives(follow, address))) {
-        return;
+    thag_known_block block = thag_lifecycle_block_at(address);
+    if (block.context_id != 0 && (!follow->lends || follow_gives(follow, address))) {
+        follow_add(follow, &block);
     }
-    if (context_id != follow->context_id) {
-        follow_report_bytes(follow);
-        follow->context_id = context_id;
-    }
-    follow->bytes += (int64_t)size;
 }
 
 bool
@@ -329,6 +343,8 @@ thag_walk_follow(thag_walk *walk, int32_t holder, thag_objects roots, thag_objec
     for (int i = 0; i < AT_ONCE && (object = follow_next(&follow, pending)) != NULL; i++) {
         follow_expand(&follow, object);
     }
-    follow_report_bytes(&follow);
+    for (int i = 0; i < PORTIONS; i++) {
+        follow_report(&follow, &follow.portions[i]);
+    }
     return !follow.failed;
 }

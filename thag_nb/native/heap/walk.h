@@ -32,7 +32,8 @@ typedef struct {
 
 /* What is called with what a walk finds. Each returns false to end the walk. */
 typedef struct {
-    bool (*held)(uint64_t context_id, int64_t bytes, void *data);   /* recorded bytes; several times for one context */
+    /* Recorded bytes and where they were allocated, or THAG_SITE_UNKNOWN; several times for one context and site. */
+    bool (*held)(uint64_t context_id, uint32_t site, int64_t bytes, void *data);
     bool (*special)(PyObject *object, void *data);                  /* not visited: for the caller to decide */
     void *data;
 } thag_walk_listener;
