@@ -36,6 +36,7 @@ from benchmarks.measure import (
 )
 from benchmarks.tools import BARE, FULL, TOOLS, Tool
 from benchmarks.workloads import QUICK, START, WORKLOADS, Workload
+from thag_nb.recordings.model import SMALLER
 
 
 def made(workload: str, tool: str, repetition: int, cpu: float, rss: int, result: str = "1") -> Measurement:
@@ -322,7 +323,8 @@ def test_peak_rss_of_a_child_is_not_that_of_a_large_parent(lent: Environment) ->
 def test_pairs_are_timed_in_every_state() -> None:
     figures = pairs.measure(1, count=100)
     assert set(figures) == {(case, state) for case in pairs.CASES for state in pairs.STATES}
-    assert pairs.markdown(figures).splitlines()[0] == "| domain | bytes | off | forwarding | recording | untracked |"
+    heading = "| domain | bytes | off | forwarding | recording | lines | lines, 4096 | untracked |"
+    assert pairs.markdown(figures).splitlines()[0] == heading
 
 
 @pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
@@ -333,6 +335,20 @@ def test_every_pair_is_recorded_once() -> None:
         pairs.run(module, case, 1000, thag_nb.task)
         # The blocks that settle the heap are allocations as well.
         assert 1000 <= thag_nb.read().find("pairs").allocations < 2100
+
+
+@pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
+@pytest.mark.parametrize(("state", "least_bytes"), [("lines", 0), ("lines, 4096", 4096)])
+def test_pairs_of_a_task_with_lines_have_one(state: str, least_bytes: int) -> None:
+    for size in (64, 65536):
+        thag_nb.reset()
+        pairs.run(pairs.load(), pairs.Case("obj", size), 1000, pairs.STATES[state].task)
+        recording = thag_nb.read()
+        most = max(recording.site_figures, key=lambda figures: figures.allocations)
+        assert [one.least_bytes for one in recording.lines] == [least_bytes]
+        assert most.allocations >= 1000
+        assert (most.site == SMALLER) == (size < least_bytes)
+        assert most.site == SMALLER or recording.sites[most.site].function == pairs.run.__name__
 
 
 @pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
