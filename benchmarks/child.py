@@ -36,6 +36,29 @@ def thag_nb(work: Work) -> object:
     return result
 
 
+def thag_nb_lines(work: Work) -> object:
+    return _thag_nb_with_lines(work, least_bytes=0)
+
+
+def thag_nb_lines_4096(work: Work) -> object:
+    return _thag_nb_with_lines(work, least_bytes=4096)
+
+
+def _thag_nb_with_lines(work: Work, least_bytes: int) -> object:
+    import thag_nb
+
+    with thag_nb.task("bench", lines=least_bytes or True):
+        result = work()
+    recording = thag_nb.read()
+    told = [one.least_bytes for one in recording.lines]
+    if told != [least_bytes] or len(recording.sites) == 0:
+        raise RuntimeError(f"a bad recording: lines from {told} bytes on, {len(recording.sites)} of them")
+    untold = thag_nb.status().untold_sites
+    if recording.dropped != 0 or untold != 0:
+        raise RuntimeError(f"a bad recording: {recording.dropped} events dropped, {untold} without their line")
+    return result
+
+
 def thag_nb_no_task(work: Work) -> object:
     import thag_nb
 
@@ -60,9 +83,17 @@ def thag_nb_stopped(work: Work) -> object:
 
 
 def tracemalloc(work: Work) -> object:
+    return _tracemalloc(work, frames=1)
+
+
+def tracemalloc_25(work: Work) -> object:
+    return _tracemalloc(work, frames=25)
+
+
+def _tracemalloc(work: Work, frames: int) -> object:
     import tracemalloc
 
-    tracemalloc.start(1)
+    tracemalloc.start(frames)
     result = work()
     _, peak = tracemalloc.get_traced_memory()
     if peak <= 0:
@@ -71,7 +102,17 @@ def tracemalloc(work: Work) -> object:
 
 
 RECORDERS: dict[str, Callable[[Work], object]] = {
-    recorder.__name__: recorder for recorder in (bare, thag_nb, thag_nb_no_task, thag_nb_stopped, tracemalloc)
+    recorder.__name__: recorder
+    for recorder in (
+        bare,
+        thag_nb,
+        thag_nb_lines,
+        thag_nb_lines_4096,
+        thag_nb_no_task,
+        thag_nb_stopped,
+        tracemalloc,
+        tracemalloc_25,
+    )
 }
 
 

@@ -19,7 +19,7 @@ from benchmarks.workloads import START
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-_LIMIT_SECONDS = 1800
+LIMIT_SECONDS = 1800
 _USUAL_SECONDS = 2.5  # of a process, before any was seen
 STARTS = 4  # in each repetition, as one takes so little that it needs more of them
 
@@ -57,17 +57,23 @@ class Child(NamedTuple):
 
 
 def measure(
-    workload: str, tool: str, repetition: int = 0, *, environment: Environment, size: int | None = None
+    workload: str,
+    tool: str,
+    repetition: int = 0,
+    *,
+    environment: Environment,
+    size: int | None = None,
+    limit_seconds: int = LIMIT_SECONDS,
 ) -> Measurement:
     """Run one child to its end.
 
-    Raises `ChildError` if it fails, if its tool recorded nothing of something, or if the thag_nb that it imported is
-    not the installed one, with its bytecode.
+    Raises `ChildError` if it fails, if it takes longer than the limit, if its tool recorded nothing of something, or if
+    the thag_nb that it imported is not the installed one, with its bytecode.
     """
     with TemporaryDirectory() as folder:
         arguments = TOOLS[tool].arguments(workload, size, Path(folder))
         # The launcher is isolated and without site packages: it has to be smaller than any child.
-        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(_LIMIT_SECONDS)]
+        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(limit_seconds)]
         began = time.time()
         done = subprocess.run(
             [*launcher, environment.python, *arguments],
@@ -126,7 +132,10 @@ def _repetitions(workload: str, round_: int) -> range:
 
 
 def measure_all(
-    children: Sequence[Child], environment: Environment, measured: Sequence[Measurement] = ()
+    children: Sequence[Child],
+    environment: Environment,
+    measured: Sequence[Measurement] = (),
+    limit_seconds: int = LIMIT_SECONDS,
 ) -> Iterator[Measurement]:
     """Run the children but those that are `measured` already; progress, and what is left of it, on stderr.
 
@@ -140,15 +149,17 @@ def measure_all(
     began = time.monotonic()
     _tell(f"{len(left)} processes, usually about {_minutes(len(left) * _USUAL_SECONDS)}")
     for number, child in enumerate(left, 1):
-        measurement = _attempt(child, environment, results)
+        measurement = _attempt(child, environment, results, limit_seconds)
         seconds = (time.monotonic() - began) / number * (len(left) - number)
         _tell(f"[{number}/{len(left)}] {_progress(measurement)}; about {_minutes(seconds)} left")
         yield measurement
 
 
-def _attempt(child: Child, environment: Environment, results: dict[str, Measurement]) -> Measurement:
+def _attempt(
+    child: Child, environment: Environment, results: dict[str, Measurement], limit_seconds: int
+) -> Measurement:
     try:
-        measurement = measure(*child, environment=environment)
+        measurement = measure(*child, environment=environment, limit_seconds=limit_seconds)
         check_result(results.setdefault(child.workload, measurement), measurement)
     except ChildError as error:
         if not TOOLS[child.tool].is_peer:

@@ -105,6 +105,8 @@ STATES = {
     "off": State(nullcontext, nullcontext),
     "forwarding": State(_forwarding, nullcontext),
     "recording": State(_recording, thag_nb.task),
+    "lines": State(_recording, lambda name: thag_nb.task(name, lines=True)),
+    "lines, 4096": State(_recording, lambda name: thag_nb.task(name, lines=4096)),
     "untracked": State(_recording, lambda _name: thag_nb.untracked()),
 }
 
@@ -146,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(markdown(measure(options.repetitions)))
     print(
         "\nNanoseconds per allocation and free, medians. Off: no hook. Forwarding: hooks that only call what they "
-        "wrap. Recording: thag_nb, in a task."
+        "wrap. Recording: thag_nb, in a task. Lines: in a task whose lines are recorded, all or from 4096 bytes on."
     )
 
 

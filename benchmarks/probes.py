@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from importlib import import_module
 from itertools import repeat
+from pathlib import Path
 
 import thag_nb
+from thag_nb import _native
 
 BATCH, BATCHES = 100, 10
 Times = list[float]
@@ -132,6 +136,47 @@ def long_task(events: int) -> dict[str, Times]:
     }
 
 
+def pandas_import(least_bytes: int) -> dict[str, Times]:
+    """What is kept of the lines of ``import pandas``, as `_lines_of` says."""
+    return _lines_of(lambda: import_module("pandas"), least_bytes)
+
+
+def pandas_cell(least_bytes: int) -> dict[str, Times]:
+    """What is kept of the lines of a cell of pandas, as `_lines_of` says."""
+    import numpy
+    import pandas
+
+    def cell() -> object:
+        rows = numpy.arange(400_000)
+        orders = pandas.DataFrame({"key": rows % 50_000, "price": rows / 7, "name": [f"order {row}" for row in rows]})
+        others = pandas.DataFrame({"key": rows[::-1] % 50_000, "weight": rows * 2, "group": rows % 977})
+        merged = orders.merge(others.drop_duplicates("key"), on="key")
+        totals = merged.groupby("group").agg({"price": ["sum", "mean"], "weight": "max"})
+        shouted = merged["name"].str.upper().str.replace("ORDER", "no.")
+        return orders, others, merged, totals, shouted
+
+    return _lines_of(cell, least_bytes)
+
+
+def _lines_of(work: Callable[[], object], least_bytes: int) -> dict[str, Times]:
+    """How many call sites and accounts work makes whose lines are recorded, from so many bytes on.
+
+    They are not if that is negative. And bytes: of the tables of lines, and of the process that still has the result.
+    """
+    with thag_nb.task("work", lines=least_bytes >= 0 and (least_bytes or True)):
+        result = work()
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    tables = _native.overhead()["call_sites"]
+    recording = thag_nb.read()
+    del result
+    return {
+        "sites": [len(recording.sites)],
+        "accounts": [len(recording.site_figures)],
+        "tables": [tables],
+        "rss": [resident],
+    }
+
+
 def load_extension() -> dict[str, Times]:
     """Milliseconds of ``%load_ext thag_nb`` in a plain shell, which must load neither pandas nor matplotlib."""
     from IPython.core.interactiveshell import InteractiveShell
@@ -144,7 +189,8 @@ def load_extension() -> dict[str, Times]:
 
 
 PROBES: dict[str, Callable[..., dict[str, Times]]] = {
-    probe.__name__: probe for probe in (open_and_close, gather, views, long_task, load_extension)
+    probe.__name__: probe
+    for probe in (open_and_close, gather, views, long_task, pandas_import, pandas_cell, load_extension)
 }
 
 if __name__ == "__main__":

@@ -108,10 +108,11 @@ def markdown(measurements: Sequence[Measurement]) -> str:
     tables = [_summary_rows(measurements), _start_rows(measurements)]
     if programs_of(measurements):
         tables.insert(0, _workload_rows(measurements))
-    return "\n\n".join(_markdown(rows) for rows in tables if len(rows) > 1)
+    return "\n\n".join(rendered(rows) for rows in tables if len(rows) > 1)
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def rendered(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown: names on the left, figures on the right."""
     heading, *others = rows
     rule = ["---", *["---:"] * (len(heading) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [heading, rule, *others])

@@ -36,7 +36,7 @@ class Tool(NamedTuple):
     @property
     def is_peer(self) -> bool:
         """Whether its failures are its own."""
-        return self.recorder == "tracemalloc" or self.requirement != ""
+        return self.recorder.startswith("tracemalloc") or self.requirement != ""
 
     def arguments(self, workload: str, size: int | None, folder: Path = Path()) -> list[str]:
         """The arguments of the Python that runs the child."""
@@ -65,9 +65,12 @@ TOOLS = {
     BARE: Tool(BARE),
     AGAIN: Tool(BARE, label="bare, again"),  # what differs from bare here is noise
     "thag_nb": Tool("thag_nb"),
+    "thag_nb_lines": Tool("thag_nb_lines", label="thag_nb, lines"),
+    "thag_nb_lines_4096": Tool("thag_nb_lines_4096", label="thag_nb, lines of 4 KiB"),
     "thag_nb_no_task": Tool("thag_nb_no_task", label="thag_nb, no task"),
     "thag_nb_stopped": Tool("thag_nb_stopped", label="thag_nb, stopped"),
     "tracemalloc": Tool("tracemalloc"),
+    "tracemalloc_25": Tool("tracemalloc_25", label="tracemalloc, 25 frames"),
     "memray": Tool(BARE, (*_MEMRAY, *_CHILD), "memray", "memray>=1.15", _memray_recorded),
     "memray_python": Tool(
         BARE,

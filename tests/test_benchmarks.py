@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import tracemalloc
 from importlib.metadata import version
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 import thag_nb
 from benchmarks import __main__ as command
-from benchmarks import contexts, coverage, environment, instructions, machine, pairs, picture, table
+from benchmarks import child, contexts, coverage, environment, instructions, lines, machine, pairs, picture, table
 from benchmarks.child import RECORDERS
 from benchmarks.environment import Environment, children_variables
 from benchmarks.instructions import Count
@@ -36,6 +37,7 @@ from benchmarks.measure import (
 )
 from benchmarks.tools import BARE, FULL, TOOLS, Tool
 from benchmarks.workloads import QUICK, START, WORKLOADS, Workload
+from thag_nb.recordings.model import SMALLER
 
 
 def made(workload: str, tool: str, repetition: int, cpu: float, rss: int, result: str = "1") -> Measurement:
@@ -308,6 +310,7 @@ def test_a_child_runs_under_every_tool_with_the_same_result(lent: Environment) -
     tools = [name for name, tool in TOOLS.items() if not tool.package or tool.package in found]
     measurements = [measure("small_objs", tool, environment=lent, size=1) for tool in tools]
     assert {"thag_nb", "thag_nb_no_task", "thag_nb_stopped", "tracemalloc"} < set(tools)
+    assert {"thag_nb_lines", "thag_nb_lines_4096", "tracemalloc_25"} < set(tools)
     assert all(measurement.cpu_seconds > 0 for measurement in measurements)
     assert all(measurement.peak_rss_bytes > 0 for measurement in measurements)
     assert len({measurement.result for measurement in measurements}) == 1
@@ -322,7 +325,8 @@ def test_peak_rss_of_a_child_is_not_that_of_a_large_parent(lent: Environment) ->
 def test_pairs_are_timed_in_every_state() -> None:
     figures = pairs.measure(1, count=100)
     assert set(figures) == {(case, state) for case in pairs.CASES for state in pairs.STATES}
-    assert pairs.markdown(figures).splitlines()[0] == "| domain | bytes | off | forwarding | recording | untracked |"
+    heading = "| domain | bytes | off | forwarding | recording | lines | lines, 4096 | untracked |"
+    assert pairs.markdown(figures).splitlines()[0] == heading
 
 
 @pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
@@ -333,6 +337,20 @@ def test_every_pair_is_recorded_once() -> None:
         pairs.run(module, case, 1000, thag_nb.task)
         # The blocks that settle the heap are allocations as well.
         assert 1000 <= thag_nb.read().find("pairs").allocations < 2100
+
+
+@pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
+@pytest.mark.parametrize(("state", "least_bytes"), [("lines", 0), ("lines, 4096", 4096)])
+def test_pairs_of_a_task_with_lines_have_one(state: str, least_bytes: int) -> None:
+    for size in (64, 65536):
+        thag_nb.reset()
+        pairs.run(pairs.load(), pairs.Case("obj", size), 1000, pairs.STATES[state].task)
+        recording = thag_nb.read()
+        most = max(recording.site_figures, key=lambda figures: figures.allocations)
+        assert [one.least_bytes for one in recording.lines] == [least_bytes]
+        assert most.allocations >= 1000
+        assert (most.site == SMALLER) == (size < least_bytes)
+        assert most.site == SMALLER or recording.sites[most.site].function == pairs.run.__name__
 
 
 @pytest.mark.skipif(pairs.compiler() is None, reason="the loop is C, and there is no compiler")
@@ -391,3 +409,83 @@ def test_a_cell_that_does_not_exist_is_refused_with_those_that_do(capsys: pytest
     with pytest.raises(SystemExit):
         coverage.main(["numpi"])
     assert "'numpi'; name some of" in capsys.readouterr().err
+
+
+def test_what_takes_too_long_is_ended(lent: Environment) -> None:
+    with pytest.raises(ChildError, match="took too long"):
+        measure("small_objs", BARE, environment=lent, size=1_000_000, limit_seconds=1)
+
+
+@pytest.mark.parametrize("recorder", ["thag_nb_lines", "thag_nb_lines_4096"])
+def test_a_recording_without_lines_is_no_measurement_of_them(recorder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = thag_nb.task
+    thag_nb.reset()
+    assert RECORDERS[recorder](lambda: len(bytearray(10_000))) == 10_000
+    thag_nb.reset()
+    monkeypatch.setattr(thag_nb, "task", lambda name, **_: task(name))
+    with pytest.raises(RuntimeError, match="a bad recording: lines from"):
+        RECORDERS[recorder](lambda: len(bytearray(10_000)))
+
+
+def test_tracemalloc_keeps_as_many_frames_as_its_recorder_says() -> None:
+    for recorder, frames in ((child.tracemalloc, 1), (child.tracemalloc_25, 25)):
+        try:
+            assert recorder(lambda: (bytearray(1000), tracemalloc.get_traceback_limit())[1]) == frames
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("failure", ["out of luck", ""])
+def test_a_tool_that_failed_in_a_program_or_is_very_slow_does_not_run_it_again(
+    failure: str, lent: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Child] = []
+
+    def measured(*wanted: Any, limit_seconds: int, **_: object) -> Measurement:
+        asked.append(Child(*wanted))
+        assert limit_seconds == lines.LIMIT_SECONDS
+        if asked[-1] != ("mdp", "tracemalloc", 1):
+            return made(*wanted, lines.ONCE_SECONDS, 1)
+        if failure:
+            raise ChildError(failure)
+        return made(*wanted, lines.ONCE_SECONDS * 2, 1)
+
+    monkeypatch.setattr("benchmarks.measure.measure", measured)
+    measurements = list(lines.measured("mdp", [BARE, "tracemalloc"], 3, lent))
+    tools = [[one.tool for one in asked if one.repetition == repetition] for repetition in range(3)]
+    assert tools == [[BARE, "tracemalloc"], ["tracemalloc", BARE], [BARE]]
+    assert [m[:3] for m in measurements] == asked
+    assert [m.failure for m in measurements if m.tool == "tracemalloc"] == ["", failure]
+
+
+def test_lines_have_a_row_per_program_and_two_over_all_of_them() -> None:
+    measurements = [*MEASUREMENTS, FAILED]
+    assert lines.markdown(measurements).splitlines() == [
+        "| CPU, to bare | bare, s | thag_nb | Fil |",
+        "| --- | ---: | ---: | ---: |",
+        "| lists | 2.00 | 1.50 (1.00-2.00) | failed |",
+        "| arrays | 8.00 | 6.00 (6.00-6.00) | failed |",
+        "| geometric mean |  | 3.00 (3.46-3.46) | failed |",
+        "| peak RSS, median of all |  | 1.25 (1.00-1.00) | failed |",
+    ]
+    assert lines.explanation(3, measurements).splitlines()[-1].endswith("lists under fil failed: out of luck")
+
+
+def test_programs_of_lines_and_tools_exist() -> None:
+    assert set(lines.PROGRAMS) < WORKLOADS.keys()
+    assert set(lines.COMPARED) < TOOLS.keys()
+
+
+@pytest.mark.usefixtures("lent")
+def test_a_cell_without_lines_has_no_call_sites_and_all_lines_have_most() -> None:
+    rows = [row.strip("| ").replace(",", "").split(" | ") for row in lines.memory(1).splitlines()[2:]]
+    for none, everything, large in (rows[:3], rows[3:]):
+        assert none[1:4] == ["0", "0", "0"]
+        for place in (1, 2, 3):
+            assert 0 < int(large[place]) < int(everything[place])
+
+
+def test_an_unknown_program_is_refused_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        lines.main(["mpd"])
+    assert "'mpd'; name some of async_tree_none, " in capsys.readouterr().err
