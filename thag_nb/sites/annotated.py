@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from thag_nb.recordings.model import ContextRecord, LineCost, Recording
-from thag_nb.recordings.own_code import source_of
+from thag_nb.recordings.own_code import is_library, source_of
 from thag_nb.sites.peak import lines_of, peak_frame, short_file
 from thag_nb.sites.rows import lines
 from thag_nb.sites.stacks import cells_of, names_of_files
@@ -77,6 +77,12 @@ def annotated(recording: Recording, record: ContextRecord, sources: Sources) -> 
     return _Annotated(recording, record, sources).rows()
 
 
+def _most_of(ways: dict[Way, Figures]) -> dict[Way, Figures]:
+    """Those of at least a hundredth of what the line allocated."""
+    whole_bytes = sum(figures.total_bytes for figures in ways.values())
+    return {way: figures for way, figures in ways.items() if figures.total_bytes * LITTLE >= whole_bytes}
+
+
 class _Annotated:
     def __init__(self, recording: Recording, record: ContextRecord, sources: Sources) -> None:
         self._own_cells = list(dict.fromkeys(cells_of(recording, record.context_id).values()))
@@ -90,7 +96,9 @@ class _Annotated:
         self._is_explained = known is not None and known.is_explained
         self._whole = self._figures(record.peak_bytes, record.live_bytes, record.total_bytes)
         peak = peak_frame(recording, record.context_id)
-        self._peak = [] if peak is None else [(self._block(peak.file, peak.function), peak.line)]
+        self._peak = (
+            [] if peak is None or is_library(peak.file) else [(self._block(peak.file, peak.function), peak.line)]
+        )
         blocks = [*(_Block(cell, "") for cell in self._own_cells), *(block for block, _ in self._peak)]
         self._blocks: dict[_Block, _Lines] = {block: {} for block in blocks}
         self._calls: dict[int, dict[str, Figures]] = {}  # from lines of the context's own cell to other blocks
@@ -100,8 +108,9 @@ class _Annotated:
 
     def _add(self, cost: LineCost) -> None:
         figures = self._figures(cost.peak_bytes, cost.live_bytes, cost.total_bytes)
-        if not cost.stack:
-            self._without_line[cost.function] = figures
+        if not cost.stack or is_library(cost.file):
+            words = "around your code" if cost.stack else cost.function
+            self._without_line[words] = added([self._without_line.get(words, NOTHING), figures])
             return
         file, line, function = cost.stack[-1]
         way = Way(cost.through, f"{function}, {short_file(file)} line {line}" if cost.through else "")
@@ -158,7 +167,7 @@ class _Annotated:
             self._text(block.file, number),
             number,
             self._counting(added(ways.values())),
-            self._largest(ways),
+            self._largest(_most_of(ways)),
             tuple(name for name, _ in self._largest(calls)),
             (block, number) in self._peak,
         )

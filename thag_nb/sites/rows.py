@@ -186,10 +186,16 @@ def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Ch
             line if has_line else 0,
             "" if by == "file" and file else function,
             source(file, line).strip() if has_line else "",
-            one_of({place.through for place, _ in charges}),
+            _through_most_of(charges),
             *_sum(figures for _, figures in charges),
             tuple(map(shown, largest.stack)) if has_stack else (),
         )
+
+
+def _through_most_of(charges: list[_Charge]) -> str:
+    """The one function of a library that at least a hundredth of the row was allocated through, as `one_of` has it."""
+    whole_bytes = sum(figures.total_bytes for _, figures in charges)
+    return one_of({place.through for place, figures in charges if figures.total_bytes * 100 >= whole_bytes})
 
 
 def one_of(functions: set[str]) -> str:
