@@ -151,10 +151,11 @@ class Cells:
 
     def end(self, result: ExecutionResult | None) -> None:
         """post_run_cell: close the cell and report the tasks that ended with it."""
-        running = self._of_this_thread()
-        execution = self._ended(running, result)
-        if not self._is_running(running, execution):
-            return
+        with untracked():
+            running = self._of_this_thread()
+            execution = self._ended(running, result)
+            if not self._is_running(running, execution):
+                return
         try:
             with untracked():
                 self._remember(running, result)

@@ -43,10 +43,10 @@ prepared_call(PyObject *original, PyObject *prepared)
 
 /* Where this thread is now; nowhere unless its lines are recorded. */
 static thag_origin
-origin_here(const thag_thread *thread)
+origin_here(thag_thread *thread)
 {
-    const PyThreadState *tstate = thag_tstate_attached();
-    const thag_context *context = thag_current_cached(thread, tstate);
+    PyThreadState *tstate = thag_tstate_attached();
+    const thag_context *context = thag_current_look_up(thread, tstate);
     return context == NULL || context->explained == NULL ? (thag_origin){0} : thag_sites_origin_here(tstate);
 }
 
