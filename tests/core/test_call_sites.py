@@ -12,11 +12,12 @@ import random
 import re
 import sys
 import threading
+import time
 import tracemalloc
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -935,3 +936,102 @@ def test_a_block_that_grows_in_other_hands_was_not_there_at_their_peak_before():
     record = recording.find("other")
     assert record.peak_bytes - NOISE < sum(dict(one.at_peaks).get(task.id, 0) for one in own) <= record.peak_bytes
     del grown
+
+
+@pytest.mark.skipif(not BEARS_NATIVE, reason="needs the native domain")
+def test_a_block_of_before_that_grows_without_the_gil_is_the_lines_from_then_on(turns):
+    _, detached = (library.take_all for library in turns)
+    slots = (ctypes.c_void_p * SLOTS)()
+    with thag_nb.task("outer") as task:
+        assert _native.lines_begin(task.id, 0)
+        with thag_nb.task("inner"):
+            AT[0](detached, (Step * 1)(Step(0, 2, 100_000)), slots)
+        thag_nb.reset()
+        AT[1](detached, (Step * 2)(Step(0, 2, 300_000), Step(0, 2, 0)), slots)
+    recording = thag_nb.read()
+    found = figures(recording, [task.id], lambda row: row.total_bytes)
+    assert 300_000 <= found[0, 1] < 300_000 + NOISE
+    assert all(row.live_bytes >= 0 for row in recording.site_figures)
+    assert all(counted == found for counted, found in _native.audit().values())
+
+
+@pytest.mark.skipif(not BEARS_NATIVE, reason="needs the native domain")
+def test_after_a_call_back_the_line_is_the_outer_one_again():
+    """A call back that gives up the GIL itself, in a call that has."""
+    libc = ctypes.CDLL(None)
+    libc.bsearch.restype = ctypes.c_void_p
+    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    block = ctypes.create_string_buffer(b"x")
+
+    def called(_one: int, _other: int) -> int:
+        time.sleep(0)
+        kept.append(ctypes.CDLL(None).malloc(ctypes.c_size_t(70_000)))
+        time.sleep(0)
+        return 0
+
+    kept: list[Any] = []
+    with thag_nb.task("calling") as task:
+        assert _native.lines_begin(task.id, 0)
+        libc.qsort((ctypes.c_char * 200_000)(), ctypes.c_size_t(2), ctypes.c_size_t(100_000), compare(called))
+        del block
+    recording = thag_nb.read()
+    record = recording.find("calling")
+    assert sum(row.total_bytes for row in recording.site_figures) >= record.total_bytes - NOISE
+
+
+def test_greenlets_do_not_take_over_where_anothers_work_came_from():
+    greenlet = pytest.importorskip("greenlet")
+
+    def switch_within(_: object) -> None:
+        greenlet.getcurrent().parent.switch()
+
+    def run_one() -> None:
+        done: Future[None] = Future()
+        done.set_result(None)
+        done.add_done_callback(switch_within)
+
+    with thag_nb.task("green") as task:
+        assert _native.lines_begin(task.id, 0)
+        ones = [greenlet.greenlet(run_one) for _ in range(2)]
+        for one in ones:
+            one.gr_context = contextvars.copy_context()
+            one.switch()
+        assert _native.stack_here() == frames_of_python_at(_native.stack_here)
+        for one in ones:
+            one.switch()
+        assert _native.stack_here() == frames_of_python_at(_native.stack_here)
+
+
+def frames_of_python_at(_: object) -> list[tuple[str, int, str]]:
+    """Those of who calls."""
+    return frames_of_python()[1:]
+
+
+def test_work_that_is_done_at_once_has_one_stack():
+    done: Future[None] = Future()
+    done.set_result(None)
+    seen: list[Any] = []
+    with thag_nb.task("at once") as task:
+        assert _native.lines_begin(task.id, 0)
+        done.add_done_callback(lambda _: seen.append((_native.stack_here(), frames_of_python())))
+    ((ours, pythons),) = seen
+    assert ours == pythons
+
+
+def test_work_that_hands_over_its_successor_has_a_stack_that_ends():
+    depths: list[int] = []
+    over = threading.Event()
+
+    def step(left: int) -> None:
+        depths.append(len(_native.stack_here()))
+        if left:
+            pool.submit(step, left - 1)
+        else:
+            over.set()
+
+    with ThreadPoolExecutor(1) as pool, thag_nb.task("chain") as task:
+        assert _native.lines_begin(task.id, 0)
+        pool.submit(step, 100)
+        assert over.wait(60)
+    assert len(depths) == 101
+    assert max(depths[50:]) <= max(depths[:50])

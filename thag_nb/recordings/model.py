@@ -268,7 +268,7 @@ class Recording(NamedTuple):
     between two samples, and goes up and down with what allocators and the system do, not with what is live.
 
     ``sites``, ``site_figures`` and ``lines`` are of the contexts whose lines are recorded. What the figures of a
-    context and those below it do not sum up to was allocated before, or without the GIL, and has no line.
+    context and those below it do not sum up to was allocated before, or nobody knows where.
     ``source_lines`` is empty but in a recording that was saved with its source: then it is all that is known of it.
     ``cell_files`` has, of the files of ``sites``, those that are cells: each once, with the last cell that it was.
     """

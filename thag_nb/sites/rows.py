@@ -40,7 +40,9 @@ By = Literal["line", "cell", "function", "file", "stack"]
 BY = ("line", "cell", "function", "file", "stack")
 SEVERAL = "..."
 
-_BEFORE = NOT_TOLD_APART - 1  # no site at all: allocated before, or without the GIL
+_BEFORE = (
+    NOT_TOLD_APART - 1
+)  # no site at all: before, without the GIL by who is not known, or of a site that was forgotten
 
 
 class Figures(NamedTuple):
@@ -148,7 +150,7 @@ def places(recording: Recording, context_id: int, by: By) -> Callable[[int], Pla
         NO_FRAME: "where no Python ran",
         SMALLER: f"smaller than {format_bytes(smaller)}",
         NOT_TOLD_APART: "not told apart",
-        _BEFORE: "before, or without the GIL",
+        _BEFORE: "not known where",
     }
 
     def place_of(site: int) -> Place:

@@ -31,14 +31,17 @@ flow_enter(thag_flow flow)
 {
     thag_context *context = flow.frame == NULL ? thag_contexts.root : thag_context_today(flow.frame->context);
     PyObject *entering = thag_current_enter(context, THAG_ENTER_ADOPTED);
-    thag_origin before = entering == NULL ? (thag_origin){0} : thag_sites_set_origin(flow.origin);
+    thag_origin before = {0};
+    if (entering != NULL) {
+        before = thag_sites_enter_origin(flow.origin, thag_tstate_attached());
+    }
     return (entered_flow){entering, before};
 }
 
 static void
 flow_leave(entered_flow entered)
 {
-    (void)thag_sites_set_origin(entered.before);
+    thag_sites_leave_origin(entered.before);
     (void)thag_current_leave((thag_entering *)entered.entering, false);
     Py_DECREF(entered.entering);
 }

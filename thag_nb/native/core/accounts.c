@@ -430,10 +430,6 @@ thag_accounts_thin(thag_context *context)
 void
 thag_accounts_sweep_sites(void)
 {
-    if (explained_count == 0) {
-        thag_sites_forget();
-        return;
-    }
     for (uint32_t i = 0; i < thag_contexts.count; i++) {
         const thag_explained *explained = thag_contexts.by_age[i]->explained;
         const thag_account *account = explained == NULL ? NULL : explained->accounts;

@@ -87,7 +87,7 @@ void thag_accounts_end(thag_context *context, thag_context *heir);
 /* Those that have no live block are forgotten, with what they counted. The context has ended, and nobody waits who works for it. GIL. */
 void thag_accounts_thin(thag_context *context);
 
-/* Forgets sites that no account is of. Code of anybody's may run. GIL. */
+/* Forgets sites that no account is of. GIL. */
 void thag_accounts_sweep_sites(void);
 
 /* True if there is little room for more. GIL. */

@@ -443,6 +443,9 @@ late_forget(thag_account *account)
 {
     account->is_late = false;
     account->late_bytes = account->late_total_bytes = account->late_allocations = account->late_frees = 0;
+    for (uint32_t i = 0; i < account->part_room; i++) {
+        account->parts[account->part_room + i] = (thag_part){0};
+    }
 }
 
 bool

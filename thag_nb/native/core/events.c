@@ -69,7 +69,8 @@ is_foreign(const thag_context *owner, thag_context *current)
 static inline thag_charge
 charge_of(thag_owner owner)
 {
-    return (thag_charge){thag_context_owner(owner.slot), thag_context_account(owner.slot), owner.size};
+    thag_account *account = thag_context_account(owner.slot);
+    return (thag_charge){account == NULL ? thag_context_owner(owner.slot) : account->context, account, owner.size};
 }
 
 /* What a record says of a block that is charged so. */
@@ -163,13 +164,13 @@ account_here(thag_thread *thread, thag_context *context, const PyThreadState *ts
     return thag_account_here(context, tstate, size);
 }
 
-/* How a block is charged to a context that is allocated here now; the state as for where the context was found. */
+/* How a block is charged to a context that is allocated here now, by a thread with this state, attached with it or not. */
 static thag_charge
-charge_here(thag_thread *thread, thag_context *context, const PyThreadState *tstate, size_t size, const thag_log *log)
+charge_here(thag_thread *thread, thag_context *context, const PyThreadState *tstate, bool is_attached, size_t size)
 {
     thag_charge charge = {context, NULL, size};
     if (THAG_UNLIKELY(context->explained != NULL)) {
-        charge.account = log == NULL ? account_here(thread, context, tstate, size)
+        charge.account = is_attached ? account_here(thread, context, tstate, size)
                                      : thag_waiting_account(&thread->waiter, tstate, context, size);
     }
     return charge;
@@ -234,7 +235,8 @@ allocation_record_slowly(thag_thread *thread, thag_domain domain, PyThreadState 
         return;
     }
     thag_context *context = to_be_charged(thag_current_look_up(thread, tstate));
-    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(thread, context, tstate, size, log);
+    bool is_attached = thag_current_is_attached(tstate);
+    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(thread, context, tstate, is_attached, size);
     if (context != NULL && record_write(block, size, slot_of(charge), thag_source_of(domain), log)) {
         charge_allocation(charge, thag_source_of(domain), log);
         thag_waiting_charged(&thread->waiter, size);
@@ -347,7 +349,7 @@ detached_allocated(thag_thread *thread, detached_flow flow, void *block, size_t 
     }
     thag_source source = thag_source_of(flow.domain);
     thag_context *context = to_be_charged(detached_look_up(thread, flow));
-    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(thread, context, flow.own, size, log);
+    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(thread, context, flow.own, false, size);
     if (THAG_LIKELY(context != NULL && record_write(block, size, slot_of(charge), source, log))) {
         charge_allocation(charge, source, log);
         thag_waiting_charged(&thread->waiter, size);
@@ -652,7 +654,7 @@ owner_change(thag_charge owner, thag_charge charge, thag_source source, thag_log
     if (log == NULL) {
         thag_charge_moved(owner, charge, source);
     }
-    else if (owner.context == charge.context && owner.account == NULL) {
+    else if (owner.context == charge.context && owner.account == NULL && charge.account == NULL) {
         thag_log_write(log, owner.context, source, THAG_GROWN, (int64_t)(charge.size - owner.size));
         thag_log_write(log, owner.context, source, THAG_TOTAL, (int64_t)owner.size);
     }
@@ -684,8 +686,9 @@ claim_settle(thag_thread *thread, thag_domain domain, thag_claim claim, void *ol
     }
     thag_context *context = outermost ? to_be_charged(current) : NULL;
     bool is_attached;
-    const PyThreadState *own = claim.log == NULL ? tstate : thag_tstate_own(thag_tstate_attached(), &is_attached);
-    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(thread, context, own, size, claim.log);
+    const PyThreadState *own = thag_tstate_own(thag_tstate_attached(), &is_attached);
+    is_attached = is_attached && thag_current_is_attached(own);
+    thag_charge charge = context == NULL ? (thag_charge){0} : charge_here(thread, context, own, is_attached, size);
     if (context != NULL && record_write(block, size, slot_of(charge), source, claim.log)) {
         owner_change(owner, charge, source, claim.log);
     }

@@ -630,11 +630,12 @@ waiting_begin(const void *code)
     PyThreadState *tstate = thag_tstate_attached();
     thag_context *context = who_waits(thread, tstate);
     thag_account *account = NULL;
+    thag_spot spot = {NULL, NULL};
     if (THAG_UNLIKELY(context != NULL && context->explained != NULL)) {
         account = thag_account_of_waiter(context, tstate);
-        thread->waiter.spot = thag_spot_of(tstate);
+        spot = thag_spot_of(tstate);
     }
-    thag_waiting_begin(&thread->waiter, context, account, thag_package_of(code));
+    thag_waiting_begin(&thread->waiter, context, account, spot, thag_package_of(code));
 }
 
 static PyThreadState *

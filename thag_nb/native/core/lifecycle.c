@@ -218,6 +218,9 @@ explained_settle(void)
         else if (is_unused(context)) {
             thag_accounts_end(context, NULL);
         }
+        else if (context->explained != NULL) {
+            context->explained->watcher_count = 0;      /* they may be forgotten, and it is charged no more */
+        }
     }
 }
 
@@ -249,7 +252,12 @@ thag_lifecycle_reset(void)
     survivors_restart();
     thag_contexts_expire_caches();
     dropped_forget();
-    thag_accounts_sweep_sites();
+    if (thag_explained_count() == 0) {
+        thag_sites_forget();
+    }
+    else {
+        thag_accounts_sweep_sites();
+    }
 }
 
 /* ---- given back ---- */

@@ -29,7 +29,7 @@
 enum {
     CHUNK = 1 << 12,            /* records in a chunk of pages */
     CHUNKS = THAG_SITES_MOST / CHUNK,
-    TEXT_BYTES = 1024,          /* of a file's or a function's name, at most */
+    TEXT_BYTES = 5000,          /* of a file's or a function's name, at most */
     FRAMES = 256,               /* of a stack, at each of its ends, that are kept */
     STACK = 2 * FRAMES + 1,
 };
@@ -258,6 +258,7 @@ typedef struct {
     uint32_t file, function;    /* texts */
     uint32_t newest;            /* of its nodes, linked; of an unused record, the next of those */
     bool is_hidden;
+    bool is_over;               /* nobody needs it, but nobody has let go of it yet */
     bool is_unused;
 } code_record;
 
@@ -291,6 +292,13 @@ code_is_hidden(const PyCodeObject *code)
         }
     }
     return false;
+}
+
+static void
+code_record_give_back(uint32_t number)
+{
+    *code_at(number) = (code_record){.newest = unused_code, .is_unused = true};
+    unused_code = number;
 }
 
 /* The number of a record that is not used; 0 if there is none. */
@@ -575,10 +583,30 @@ stack_intern(unsigned count, unsigned same)
     return site;
 }
 
-static void
-last_begin_at(thag_origin origin)
+static bool
+walked_has(thag_spot spot, unsigned count)
 {
-    uint32_t site = origin.epoch == epoch ? origin.site : THAG_SITE_NO_FRAME;
+    unsigned i = spot.frame == NULL ? count : 0;
+    while (i < count && (walked.frames[i] != spot.frame || thag_pyframe_instruction(walked.frames[i]) != spot.instruction)) {
+        i++;
+    }
+    return i < count;
+}
+
+/* The site that what was walked is called from: none if this is not the stack that the work is done on (a greenlet's), or the one
+   that handed it over. */
+static uint32_t
+origin_of_walked(unsigned count)
+{
+    const thag_origin *origin = &origin_of_thread;
+    bool is_its = origin->epoch == epoch && walked_has(origin->taken, count) && !walked_has(origin->given, count);
+    return is_its ? origin->site : THAG_SITE_NO_FRAME;
+}
+
+static void
+last_begin_at(unsigned count)
+{
+    uint32_t site = THAG_LIKELY(origin_of_thread.site == 0) ? THAG_SITE_NO_FRAME : origin_of_walked(count);
     if (THAG_UNLIKELY(last.origin != site)) {
         last.origin = site;
         last.count = 0;
@@ -588,7 +616,6 @@ last_begin_at(thag_origin origin)
 uint32_t
 thag_site_here(const PyThreadState *tstate)
 {
-    last_begin_at(origin_of_thread);
     const thag_pyframe *frame = thag_pyframe_top(tstate);
     unsigned count = 0;
     while (frame != NULL && count < STACK) {
@@ -597,6 +624,7 @@ thag_site_here(const PyThreadState *tstate)
     if (THAG_UNLIKELY(frame != NULL)) {
         count = walk_deep(frame);
     }
+    last_begin_at(count);
     unsigned most = count < last.count ? count : last.count, same = 0;
     while (same < most && last.at[same] == walked.at[count - 1 - same]) {
         same++;
@@ -604,25 +632,41 @@ thag_site_here(const PyThreadState *tstate)
     return stack_intern(count, same);
 }
 
-thag_origin
-thag_sites_origin_here(const PyThreadState *tstate)
-{
-    return (thag_origin){thag_site_here(tstate), epoch};
-}
-
-thag_origin
-thag_sites_set_origin(thag_origin origin)
-{
-    thag_origin before = origin_of_thread;
-    origin_of_thread = origin;
-    return before;
-}
-
 thag_spot
 thag_spot_of(const PyThreadState *tstate)
 {
     const thag_pyframe *frame = thag_pyframe_top(tstate);
     return (thag_spot){frame, frame == NULL ? NULL : thag_pyframe_instruction(frame)};
+}
+
+/* Work that hands over work that hands over work would have a stack without end: after some hops it begins anew. */
+thag_origin
+thag_sites_origin_here(const PyThreadState *tstate)
+{
+    enum { MOST_HOPS = 8 };
+    thag_origin before = origin_of_thread;
+    if (before.hops >= MOST_HOPS) {
+        origin_of_thread = (thag_origin){0};
+    }
+    uint32_t site = thag_site_here(tstate);
+    bool goes_on = last.origin != THAG_SITE_NO_FRAME;
+    origin_of_thread = before;
+    return (thag_origin){.site = site, .epoch = epoch, .hops = goes_on ? before.hops + 1 : 1, .given = thag_spot_of(tstate)};
+}
+
+thag_origin
+thag_sites_enter_origin(thag_origin origin, const PyThreadState *tstate)
+{
+    thag_origin before = origin_of_thread;
+    origin.taken = thag_spot_of(tstate);
+    origin_of_thread = origin;
+    return before;
+}
+
+void
+thag_sites_leave_origin(thag_origin before)
+{
+    origin_of_thread = before;
 }
 
 thag_site
@@ -689,7 +733,11 @@ thag_sites_release_codes(void)
 {
     for (uint32_t i = 1; keeps_alive && i <= code_count; i++) {
         PyCodeObject *code = code_at(i)->code;
-        if (code != NULL && Py_REFCNT(code) == 1) {
+        if (code != NULL && code_at(i)->is_over) {
+            code_record_give_back(i);
+            Py_DECREF(code);
+        }
+        else if (code != NULL && Py_REFCNT(code) == 1) {
             code_forget(i);
             Py_DECREF(code);
         }
@@ -740,23 +788,23 @@ nodes_sweep(void)
     }
 }
 
-/* Code that no site is of any more. The reference that was the last may be ours: then it goes when nothing is half done. */
+/* Code that no site is of any more. Who keeps it alive lets go of it later: this may be within bookkeeping. */
 static void
 codes_sweep(void)
 {
     for (uint32_t i = 1; i <= code_count; i++) {
         code_record *record = code_at(i);
-        if (record->is_unused || record->newest != 0) {
+        if (record->is_unused || record->is_over || record->newest != 0) {
             continue;
         }
-        PyCodeObject *code = record->code;
-        if (code != NULL) {
+        if (record->code != NULL) {
             table_take_out(&code_table, i);
         }
-        *record = (code_record){.newest = unused_code, .is_unused = true};
-        unused_code = i;
-        if (keeps_alive) {
-            Py_XDECREF(code);
+        if (keeps_alive && record->code != NULL) {
+            record->is_over = true;
+        }
+        else {
+            code_record_give_back(i);
         }
     }
 }

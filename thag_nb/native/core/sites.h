@@ -28,22 +28,25 @@ typedef struct {
 /* Where the thread that has this state, with which it is attached, is now. Nothing is allocated but pages. GIL. */
 uint32_t thag_site_here(const PyThreadState *tstate);
 
+/* Where a thread stands, by its innermost frame: as long as it is in the same call of C code, that stays the same. */
+typedef struct {
+    const void *frame, *instruction;
+} thag_spot;
+
 /* Where work was handed over that a thread does: what is outside of the thread's own stack. */
 typedef struct {
     uint32_t site;
-    uint32_t epoch;             /* whoever forgets all sites begins another one */
+    uint32_t epoch;             /* whoever forgets sites begins another one */
+    uint32_t hops;              /* how often work was handed over by work that had been */
+    thag_spot given, taken;     /* where; and by the thread that does it. Of a stack that has the one, or not the other, it is not */
 } thag_origin;
 
 /* Work that is handed over where the thread that has this state is now. As above. */
 thag_origin thag_sites_origin_here(const PyThreadState *tstate);
 
-/* This thread does such work from now on. What it did before. GIL. */
-thag_origin thag_sites_set_origin(thag_origin origin);
-
-/* Where a thread stands, by its innermost frame: as long as it is in the same call of C code, that stays the same. */
-typedef struct {
-    const void *frame, *instruction;
-} thag_spot;
+/* This thread, which has this state, does such work from now on. What it did before, for thag_sites_leave_origin. GIL. */
+thag_origin thag_sites_enter_origin(thag_origin origin, const PyThreadState *tstate);
+void thag_sites_leave_origin(thag_origin before);
 
 /* By the thread that has this state, attached with it or not. */
 thag_spot thag_spot_of(const PyThreadState *tstate);
@@ -61,7 +64,7 @@ void thag_sites_release_codes(void);
 /* This site stays, with those that it is called from, when the others are swept. GIL. */
 void thag_site_keep(uint32_t site);
 
-/* Forgets those that nobody has kept. Nobody may know their numbers. Code of anybody's may run. GIL. */
+/* Forgets those that nobody has kept. Nobody may know their numbers. GIL. */
 void thag_sites_sweep(void);
 
 /* Forgets all of them. Nobody may know any number. Code of anybody's may run. GIL. */

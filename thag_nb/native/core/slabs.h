@@ -14,6 +14,6 @@ void thag_slab_give_back(void *piece, size_t bytes);
 /* Bytes mapped for all of them. */
 size_t thag_slabs_mapped(void);
 
-enum { THAG_SLAB_MOST_BYTES = 2048 };
+enum { THAG_SLAB_MOST_BYTES = 8192 };
 
 #endif

@@ -95,14 +95,50 @@ is_placed(const thag_waiter *self, const thag_context *context, thag_package pac
            && atomic_load_explicit(&place->package, memory_order_relaxed) == package;
 }
 
+/* The innermost one; NULL if there is none, or it is too far inside. */
+static thag_wait *
+wait_now(thag_waiter *self)
+{
+    return self->waits == 0 || self->waits > THAG_WAITS_KNOWN ? NULL : &self->nested[self->waits - 1];
+}
+
+/* What the place works for is what waits innermost. */
+static void
+place_cover(thag_waiter *self, thag_wait *wait)
+{
+    waiting_place *place = &places[self->place - 1];
+    thag_account *outer = atomic_load_explicit(&place->account, memory_order_relaxed);
+    if (wait != NULL && wait->account != outer) {
+        wait->covers = true;
+        wait->covered = outer;
+        atomic_store(&place->account, wait->account);
+        thag_waiting_expire();
+    }
+}
+
+static void
+place_uncover(thag_waiter *self, thag_wait *wait)
+{
+    if (wait != NULL && wait->covers && self->place != 0) {
+        atomic_store(&places[self->place - 1].account, wait->covered);
+        thag_waiting_expire();
+    }
+}
+
 void
-thag_waiting_begin(thag_waiter *self, thag_context *context, thag_account *account, thag_package package)
+thag_waiting_begin(thag_waiter *self, thag_context *context, thag_account *account, thag_spot spot, thag_package package)
 {
     self_begin_anew(self);
-    self->account = account;
     bool waits = context != NULL && context != thag_contexts.root && package != THAG_STANDARD;
     self->waits++;
-    if (waits && !is_placed(self, context, package)) {
+    thag_wait *wait = wait_now(self);
+    if (wait != NULL) {
+        *wait = (thag_wait){.account = account, .spot = spot};
+    }
+    if (waits && is_placed(self, context, package)) {
+        place_cover(self, wait);
+    }
+    else if (waits) {
         place_take(self, context, account, package);
     }
 }
@@ -129,8 +165,10 @@ thag_waiting_end(thag_waiter *self)
         self->place = place->outer;
         place_give_up(place);
     }
+    else {
+        place_uncover(self, wait_now(self));
+    }
     self->waits--;
-    self->account = NULL;
 }
 
 void
@@ -263,10 +301,11 @@ is_there(thag_spot spot, const PyThreadState *own)
 }
 
 thag_account *
-thag_waiting_account(const thag_waiter *self, const PyThreadState *own, const thag_context *context, size_t size)
+thag_waiting_account(thag_waiter *self, const PyThreadState *own, const thag_context *context, size_t size)
 {
-    bool is_known = own != NULL && self->account != NULL && is_there(self->spot, own);
-    thag_account *account = is_known ? self->account : self->account_for;
+    const thag_wait *wait = own == NULL ? NULL : wait_now(self);
+    bool is_known = wait != NULL && wait->account != NULL && is_there(wait->spot, own);
+    thag_account *account = is_known ? wait->account : self->account_for;
     if (account == NULL || account->context != context) {
         return NULL;
     }

@@ -16,6 +16,16 @@ typedef struct {
     _Atomic int64_t bytes;
 } thag_sharing;
 
+/* Where a thread gave up the GIL. */
+typedef struct {
+    thag_account *account;      /* of what is allocated meanwhile; NULL: not known, or nothing is explained */
+    thag_spot spot;
+    thag_account *covered;      /* of the wait around it, if both have one place */
+    bool covers;
+} thag_wait;
+
+enum { THAG_WAITS_KNOWN = 4 };  /* one inside of the other */
+
 /* What a thread knows of all this. Plain data, only its own. */
 typedef struct {
     thag_package package;       /* whose code it runs: of the first caller that has one */
@@ -29,8 +39,7 @@ typedef struct {
     thag_sharing *sharing;      /* if it works for several; else NULL */
     bool is_left_over;          /* nobody waits; the answer is of whom it worked for last */
     thag_account *account_for;  /* of the answer, where it waits; NULL if that is not explained, or cannot be told */
-    thag_account *account;      /* the thread's own, where it gave up the GIL; NULL: not known, or nothing is explained */
-    thag_spot spot;             /* and where that is */
+    thag_wait nested[THAG_WAITS_KNOWN];     /* by `waits`, the outermost first */
 } thag_waiter;
 
 /* Moves when somebody begins to wait or waits no more, when there is another foreground, and when a thread learns its package. */
@@ -76,11 +85,11 @@ thag_waiting_called_from(thag_waiter *self, const void *code)
 
 /* This thread, which works for `context`, is about to give up the GIL in the package; what is allocated meanwhile is the account's,
    if there is one. GIL, still. */
-void thag_waiting_begin(thag_waiter *self, thag_context *context, thag_account *account, thag_package package);
+void thag_waiting_begin(thag_waiter *self, thag_context *context, thag_account *account, thag_spot spot, thag_package package);
 
 /* The account that a thread without the GIL is charged to, by what was told when it gave it up here or, of a library's own, by who
    waits for it. Else NULL. Within a detached event. */
-thag_account *thag_waiting_account(const thag_waiter *self, const PyThreadState *own, const thag_context *context, size_t size);
+thag_account *thag_waiting_account(thag_waiter *self, const PyThreadState *own, const thag_context *context, size_t size);
 
 /* It has the GIL again. GIL. */
 void thag_waiting_end(thag_waiter *self);
