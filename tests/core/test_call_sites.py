@@ -410,20 +410,20 @@ def in_a_pool(number: int) -> bytearray:
 
 def test_work_that_is_handed_over_goes_on_where_that_was_done():
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(len, ()).result()  # the worker is there before, and nobody's
+        pool.submit(len, ()).result(60)  # the worker is there before, and nobody's
         with thag_nb.task("handing") as task:
             assert _native.lines_begin(task.id, 0)
             thread = threading.Thread(target=in_a_pool, args=(1,), daemon=True)
             thread.start()
             thread.join(60)
-            pool.submit(in_a_pool, 2).result()
+            pool.submit(in_a_pool, 2).result(60)
             list(pool.map(in_a_pool, [3]))
             asyncio.run(asyncio.to_thread(in_a_pool, 4))
-            kept = pool.submit(in_a_pool, 5).result()
+            kept = pool.submit(in_a_pool, 5).result(60)
             seen: list[Any] = []
             # Nobody hands that over.
-            pool._work_queue.put(SimpleNamespace(run=lambda: seen.append(_native.stack_here())))
-            pool.submit(len, ()).result()
+            pool._work_queue.put(SimpleNamespace(run=lambda *_: seen.append(_native.stack_here())))
+            pool.submit(len, ()).result(60)
         assert seen[0][-1][2] == "Thread._bootstrap"
     recording = thag_nb.read()
     large = [row for row in recording.site_figures if row.total_bytes > 70_000]
