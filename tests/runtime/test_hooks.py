@@ -58,7 +58,7 @@ def test_a_view_that_outlives_its_base_keeps_the_bytes_with_the_bases_owner():
         view = base[10:20]
     del base
     assert of("base").self_live_bytes >= SIZE
-    assert of("view").self_live_bytes < 300
+    assert of("view").self_live_bytes < SMALL
     del view
     assert of("base").self_live_bytes < SMALL
 
