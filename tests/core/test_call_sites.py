@@ -845,17 +845,20 @@ def test_greenlets_have_their_own_stacks():
 
 
 def test_a_debugger_does_not_change_lines():
+    """In a process of its own: what was traced once is not again as it was, and takes memory at its next call."""
+    places = [str(Path(__file__).parent), *sys.path]
+    python(f"import sys; sys.path[:0] = {places!r}; import test_call_sites as here; here.compare_while_tracing()")
+
+
+def compare_while_tracing() -> None:
     compared = Compared()
+    thag_nb.start()
     tracemalloc.start(FRAMES)
-    before = sys.gettrace()
-    try:
-        with thag_nb.task("traced") as task:
-            assert _native.lines_begin(task.id, 0)
-            sys.settrace(tracing)
-            torture(compared)
-    finally:
-        sys.settrace(before)
-        tracemalloc.stop()
+    with thag_nb.task("traced") as task:
+        assert _native.lines_begin(task.id, 0)
+        sys.settrace(tracing)
+        torture(compared)
+        sys.settrace(None)
     assert compared.different == []
     assert compared.count > 100
 
