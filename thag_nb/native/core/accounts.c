@@ -122,9 +122,7 @@ static void
 account_give_back(thag_account *account)
 {
     uint32_t slot = account->slot;
-    if (account->parts != NULL) {
-        thag_slab_give_back(account->parts, 2 * account->part_room * sizeof(thag_part));
-    }
+    thag_slab_give_back(account->parts, 2 * account->part_room * sizeof(thag_part));
     *account = (thag_account){.slot = slot, .next_of_hash = unused};
     unused = account;
 }
@@ -302,9 +300,8 @@ explain(thag_context *context, size_t least_bytes)
     thag_explained *explained = thag_slab_take(sizeof(*explained));
     thag_context **watchers = thag_slab_take((count + 1) * sizeof(*watchers));
     if (explained == NULL || watchers == NULL) {
-        if (explained != NULL) {
-            thag_slab_give_back(explained, sizeof(*explained));
-        }
+        thag_slab_give_back(explained, sizeof(*explained));
+        thag_slab_give_back(watchers, (count + 1) * sizeof(*watchers));
         return false;
     }
     for (uint32_t i = 0; i < count; i++) {

@@ -523,11 +523,11 @@ THAG_APART static void
 lane_freed_foreign(thag_thread *thread, thag_source source, thag_owner owner)
 {
     thag_batch *batch = &thag_open_batch;
-    thag_context *context = owner.slot == batch->other_slot ? batch->other : thag_context_owner(owner.slot);
-    if (thag_slot_is_of_account(owner.slot) && thag_context_account(owner.slot) != NULL) {
+    if (THAG_UNLIKELY(thag_context_account(owner.slot) != NULL)) {
         owner_repay(charge_of(owner), true, source, NULL);      /* which leaves the lane */
         return;
     }
+    thag_context *context = owner.slot == batch->other_slot ? batch->other : thag_context_owner(owner.slot);
     lane_take_time(thread, owner.size);
     if (context == batch->context) {
         thag_batch_freed(batch, owner.size, source);

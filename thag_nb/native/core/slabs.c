@@ -56,6 +56,9 @@ thag_slab_take(size_t bytes)
 void
 thag_slab_give_back(void *piece_given, size_t bytes)
 {
+    if (piece_given == NULL) {
+        return;
+    }
     size_t units = (bytes + UNIT - 1) / UNIT;
     piece *kept = piece_given;
     kept->next = given_back[units];

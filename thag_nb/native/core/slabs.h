@@ -8,7 +8,7 @@
 /* Zeroed; NULL without memory, or if it is too much for this: more than THAG_SLAB_MOST_BYTES. */
 void *thag_slab_take(size_t bytes);
 
-/* Gives back what was taken with so many bytes. */
+/* Gives back what was taken with so many bytes, if anything was. */
 void thag_slab_give_back(void *piece, size_t bytes);
 
 /* Bytes mapped for all of them. */
