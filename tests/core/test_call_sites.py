@@ -12,7 +12,6 @@ import random
 import re
 import sys
 import threading
-import time
 import tracemalloc
 import weakref
 from collections import Counter
@@ -959,27 +958,18 @@ def test_a_block_of_before_that_grows_without_the_gil_is_the_lines_from_then_on(
 
 
 @pytest.mark.skipif(not BEARS_NATIVE, reason="needs the native domain")
-def test_after_a_call_back_the_line_is_the_outer_one_again():
+def test_after_a_call_back_the_line_is_the_outer_one_again(turns):
     """A call back that gives up the GIL itself, in a call that has."""
-    libc = ctypes.CDLL(None)
-    libc.bsearch.restype = ctypes.c_void_p
-    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-    block = ctypes.create_string_buffer(b"x")
-
-    def called(_one: int, _other: int) -> int:
-        time.sleep(0)
-        kept.append(ctypes.CDLL(None).malloc(ctypes.c_size_t(70_000)))
-        time.sleep(0)
-        return 0
-
-    kept: list[Any] = []
+    _, detached = turns
+    detached.take_after.restype = ctypes.c_void_p
+    call_back = ctypes.CFUNCTYPE(None)(lambda: ctypes.CDLL(None).usleep(0))
     with thag_nb.task("calling") as task:
         assert _native.lines_begin(task.id, 0)
-        libc.qsort((ctypes.c_char * 200_000)(), ctypes.c_size_t(2), ctypes.c_size_t(100_000), compare(called))
-        del block
-    recording = thag_nb.read()
-    record = recording.find("calling")
-    assert sum(row.total_bytes for row in recording.site_figures) >= record.total_bytes - NOISE
+        block = detached.take_after(call_back, ctypes.c_size_t(200_000))
+        stack_of_block = _native.allocated_at(block)
+    assert stack_of_block is not None
+    assert stack_of_block[0][2] == test_after_a_call_back_the_line_is_the_outer_one_again.__name__
+    ctypes.CDLL(None).free(ctypes.c_void_p(block))
 
 
 def test_greenlets_do_not_take_over_where_anothers_work_came_from():
@@ -988,19 +978,18 @@ def test_greenlets_do_not_take_over_where_anothers_work_came_from():
     def switch_within(_: object) -> None:
         greenlet.getcurrent().parent.switch()
 
-    def run_one() -> None:
-        done: Future[None] = Future()
-        done.set_result(None)
-        done.add_done_callback(switch_within)
-
     with thag_nb.task("green") as task:
         assert _native.lines_begin(task.id, 0)
-        ones = [greenlet.greenlet(run_one) for _ in range(2)]
-        for one in ones:
+        ones: list[tuple[Any, Future[None]]] = []
+        for _ in range(2):
+            pending: Future[None] = Future()
+            pending.add_done_callback(switch_within)
+            ones.append((greenlet.greenlet(pending.set_result), pending))
+        for one, _ in ones:
             one.gr_context = contextvars.copy_context()
-            one.switch()
+            one.switch(None)
         assert _native.stack_here() == frames_of_python_at(_native.stack_here)
-        for one in ones:
+        for one, _ in ones:
             one.switch()
         assert _native.stack_here() == frames_of_python_at(_native.stack_here)
 

@@ -117,3 +117,11 @@ take_turns(const step *steps, int64_t count, void **slots, int64_t who)
         }
     }
 }
+
+/* Takes memory after a call back. */
+void *
+take_after(void (*call_back)(void), size_t size)
+{
+    call_back();
+    return malloc(size);
+}

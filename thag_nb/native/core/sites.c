@@ -593,14 +593,12 @@ walked_has(thag_spot spot, unsigned count)
     return i < count;
 }
 
-/* The site that what was walked is called from: none if this is not the stack that the work is done on (a greenlet's), or the one
-   that handed it over. */
+/* The site that what was walked is called from: none if this is not the stack that the work is done on (a greenlet's). */
 static uint32_t
 origin_of_walked(unsigned count)
 {
     const thag_origin *origin = &origin_of_thread;
-    bool is_its = origin->epoch == epoch && walked_has(origin->taken, count) && !walked_has(origin->given, count);
-    return is_its ? origin->site : THAG_SITE_NO_FRAME;
+    return origin->epoch == epoch && walked_has(origin->taken, count) ? origin->site : THAG_SITE_NO_FRAME;
 }
 
 static void
@@ -651,15 +649,31 @@ thag_sites_origin_here(const PyThreadState *tstate)
     uint32_t site = thag_site_here(tstate);
     bool goes_on = last.origin != THAG_SITE_NO_FRAME;
     origin_of_thread = before;
+    if (site < THAG_SITES_FIRST) {
+        return (thag_origin){0};        /* that is no stack that others could go on from */
+    }
     return (thag_origin){.site = site, .epoch = epoch, .hops = goes_on ? before.hops + 1 : 1, .given = thag_spot_of(tstate)};
 }
 
+static bool
+stack_has(const PyThreadState *tstate, thag_spot spot)
+{
+    const thag_pyframe *frame = spot.frame == NULL ? NULL : thag_pyframe_top(tstate);
+    while (frame != NULL && (frame != spot.frame || thag_pyframe_instruction(frame) != spot.instruction)) {
+        frame = thag_pyframe_previous(frame);
+    }
+    return frame != NULL;
+}
+
+/* Work that is done at once, where it is handed over, goes on in the stack that it is in. */
 thag_origin
 thag_sites_enter_origin(thag_origin origin, const PyThreadState *tstate)
 {
     thag_origin before = origin_of_thread;
-    origin.taken = thag_spot_of(tstate);
-    origin_of_thread = origin;
+    if (!stack_has(tstate, origin.given)) {
+        origin.taken = thag_spot_of(tstate);
+        origin_of_thread = origin;
+    }
     return before;
 }
 

@@ -38,7 +38,7 @@ typedef struct {
     uint32_t site;
     uint32_t epoch;             /* whoever forgets sites begins another one */
     uint32_t hops;              /* how often work was handed over by work that had been */
-    thag_spot given, taken;     /* where; and by the thread that does it. Of a stack that has the one, or not the other, it is not */
+    thag_spot given, taken;     /* where; and where by the thread that does it, whose stack has that as long as it does */
 } thag_origin;
 
 /* Work that is handed over where the thread that has this state is now. As above. */
