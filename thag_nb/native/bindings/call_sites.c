@@ -56,6 +56,7 @@ typedef struct {
     uint32_t *places;
     uint32_t *sites;
     uint32_t count;
+    PyObject **texts;           /* made so far, owned: many sites have the same */
 } site_list;
 
 long
@@ -102,6 +103,10 @@ context_wants_sites(const thag_context *context, site_list *list)
 static void
 site_list_free(site_list *list)
 {
+    for (uint32_t i = 0; list->texts != NULL && i < thag_texts_end(); i++) {
+        Py_XDECREF(list->texts[i]);
+    }
+    free(list->texts);
     free(list->places);
     free(list->sites);
 }
@@ -111,7 +116,8 @@ site_list_make(site_list *list)
 {
     list->places = calloc(thag_sites_end(), sizeof(*list->places));
     list->sites = calloc(thag_sites_end(), sizeof(*list->sites));
-    if (list->places == NULL || list->sites == NULL) {
+    list->texts = calloc(thag_texts_end(), sizeof(*list->texts));
+    if (list->places == NULL || list->sites == NULL || list->texts == NULL) {
         return PyErr_NoMemory(), false;
     }
     for (uint32_t i = 0; i < thag_contexts.count; i++) {
@@ -130,22 +136,36 @@ list_add(PyObject *list, PyObject *made)
 }
 
 static PyObject *
-text_of(const char *utf8, size_t bytes)
+text_of(uint32_t number)
 {
-    return PyUnicode_DecodeUTF8(utf8, (Py_ssize_t)bytes, "surrogatepass");
+    thag_text text = thag_text_read(number);
+    return PyUnicode_DecodeUTF8(text.utf8, (Py_ssize_t)text.bytes, "surrogatepass");
+}
+
+/* Borrowed. */
+static PyObject *
+text_in(site_list *list, uint32_t number)
+{
+    if (list->texts[number] == NULL) {
+        list->texts[number] = text_of(number);
+    }
+    return list->texts[number];
 }
 
 static PyObject *
-site_make(PyObject *type, const site_list *list, uint32_t number)
+site_make(PyObject *type, site_list *list, uint32_t number)
 {
     thag_site site = thag_site_read(number);
-    return thag_named_tuple(type, Py_BuildValue("lNiNO", site_in(list, site.caller), text_of(site.file, site.file_bytes),
-                                                (int)site.line, text_of(site.function, site.function_bytes),
+    PyObject *file = text_in(list, site.file), *function = text_in(list, site.function);
+    if (file == NULL || function == NULL) {
+        return NULL;
+    }
+    return thag_named_tuple(type, Py_BuildValue("lOiOO", site_in(list, site.caller), file, (int)site.line, function,
                                                 site.is_hidden ? Py_True : Py_False));
 }
 
 static bool
-sites_add(PyObject *sites, PyObject *numbers, PyObject *type, const site_list *list)
+sites_add(PyObject *sites, PyObject *numbers, PyObject *type, site_list *list)
 {
     bool added = true;
     for (uint32_t i = 0; added && i < list->count; i++) {
@@ -236,7 +256,7 @@ thag_call_sites_read(PyObject *types, PyObject *numbers)
     PyObject *sites = PyList_New(0), *figures = PyList_New(0), *lines = PyList_New(0);
     site_list list = {.places = NULL};
     bool made = sites != NULL && figures != NULL && lines != NULL;
-    if (made && thag_explained_count() > 0) {
+    if (made && thag_explained_count() > 0 && PyTuple_GET_SIZE(types) > 0) {
         made = site_list_make(&list) && sites_add(sites, numbers, PyTuple_GET_ITEM(types, 0), &list)
                && contexts_add(types, figures, lines, &list);
         site_list_free(&list);
@@ -253,8 +273,7 @@ stack_list(uint32_t number)
     PyObject *stack = PyList_New(0);
     for (thag_site site; stack != NULL && number >= THAG_SITES_FIRST; number = site.caller) {
         site = thag_site_read(number);
-        if (!list_add(stack, Py_BuildValue("NiN", text_of(site.file, site.file_bytes), (int)site.line,
-                                           text_of(site.function, site.function_bytes)))) {
+        if (!list_add(stack, Py_BuildValue("NiN", text_of(site.file), (int)site.line, text_of(site.function)))) {
             Py_CLEAR(stack);
         }
     }

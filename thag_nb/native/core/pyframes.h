@@ -127,13 +127,64 @@ thag_pyframe_is_incomplete(const thag_pyframe *frame, PyCodeObject *code)
            && thag_pyframe_instruction(frame) < thag_pyframe_instructions(frame, code) + code->_co_firsttraceable;
 }
 
-/* The line that it is in; 0 for none. */
-static inline int
-thag_pyframe_line(const thag_pyframe *frame, PyCodeObject *code)
+/* How far the table of a code's lines has been read, which can only be read from its beginning on; zeros at first. */
+typedef struct {
+    uint32_t begin, end;        /* the instructions that the last entry is of */
+    uint32_t bytes;             /* of the table that are read */
+    int32_t lines;              /* from the code's first line to the entry's */
+    bool has_line;
+} thag_pyframe_reading;
+
+/* A number in groups of six bits, the lowest first; its own lowest bit is the sign. */
+static inline int32_t
+thag_pyframe_signed_number(const unsigned char *from)
 {
-    ptrdiff_t offset = thag_pyframe_instruction(frame) - thag_pyframe_instructions(frame, code);
-    int line = PyCode_Addr2Line(code, (int)offset * (int)sizeof(_Py_CODEUNIT));
-    return line < 0 ? 0 : line;
+    uint32_t number = *from & 63u;
+    for (unsigned shift = 6; *from++ & 64u; shift += 6) {
+        number |= (*from & 63u) << shift;
+    }
+    return number & 1 ? -(int32_t)(number >> 1) : (int32_t)(number >> 1);
+}
+
+/* Reads on by an entry. Its first byte has the highest bit set, and a kind and a length; the format, with the kinds' numbers, is
+   described in CPython's "Locations table" (InternalDocs/code_objects.md, and before that Objects/locations.md). */
+static inline void
+thag_pyframe_read_entry(thag_pyframe_reading *reading, const unsigned char *table, uint32_t table_bytes)
+{
+    enum { ONE_LINE = 10, NO_COLUMNS = 13, LONG = 14, NO_LINE = 15 };
+    const unsigned char *entry = table + reading->bytes;
+    int kind = *entry >> 3 & 15;
+    if (kind == NO_COLUMNS || kind == LONG) {
+        reading->lines += thag_pyframe_signed_number(entry + 1);
+    }
+    else if (ONE_LINE <= kind && kind < NO_COLUMNS) {
+        reading->lines += kind - ONE_LINE;
+    }
+    reading->has_line = kind != NO_LINE;
+    reading->begin = reading->end;
+    reading->end += (*entry & 7u) + 1;
+    do {
+        reading->bytes++;
+    } while (reading->bytes < table_bytes && (table[reading->bytes] & 128) == 0);
+}
+
+/* The line that it is in; 0 for none. What is read of its code's table is kept for the next one. */
+static inline int
+thag_pyframe_line(const thag_pyframe *frame, PyCodeObject *code, thag_pyframe_reading *reading)
+{
+    ptrdiff_t place = thag_pyframe_instruction(frame) - thag_pyframe_instructions(frame, code);
+    if (place < 0) {
+        return code->co_firstlineno;
+    }
+    if ((size_t)place < reading->begin) {
+        *reading = (thag_pyframe_reading){0};
+    }
+    const unsigned char *table = (const unsigned char *)PyBytes_AS_STRING(code->co_linetable);
+    uint32_t table_bytes = (uint32_t)PyBytes_GET_SIZE(code->co_linetable);
+    while (reading->end <= (size_t)place && reading->bytes < table_bytes) {
+        thag_pyframe_read_entry(reading, table, table_bytes);
+    }
+    return (size_t)place < reading->end && reading->has_line ? code->co_firstlineno + reading->lines : 0;
 }
 
 #endif

@@ -134,9 +134,15 @@ typedef struct {
     char data[];
 } text;
 
-enum { TEXTS_MOST = 1 << 18 };
-static const text *texts[TEXTS_MOST];   /* [0]: unknown */
-static uint32_t text_count;
+enum {
+    TEXT_UNKNOWN,               /* there was no memory for it */
+    TEXT_LEFT_OUT,              /* for frames that a very deep stack does not keep */
+    TEXTS_FIRST,
+    TEXTS_MOST = 1 << 18,
+};
+
+static const text *texts[TEXTS_MOST];
+static uint32_t text_count = TEXTS_FIRST - 1;
 
 static uint64_t
 text_hash(uint32_t number)
@@ -257,6 +263,7 @@ typedef struct {
     PyCodeObject *code;         /* NULL: dead */
     uint32_t file, function;    /* texts */
     uint32_t newest;            /* of its nodes, linked; of an unused record, the next of those */
+    thag_pyframe_reading lines;
     bool is_hidden;
     bool is_over;               /* nobody needs it, but nobody has let go of it yet */
     bool is_unused;
@@ -294,9 +301,46 @@ code_is_hidden(const PyCodeObject *code)
     return false;
 }
 
+/* ---- lines ---- */
+
+/* An address is met again under each caller. So its line is kept once it was read; of addresses that share a place, the last one's. */
+enum { LINES_KEPT = 1 << 12 };
+
+static struct {
+    const void *at;
+    uint32_t code;
+    int32_t line;
+} lines_kept[LINES_KEPT];
+
+static bool any_line_is_kept;
+
+static int
+line_of(const thag_pyframe *frame, PyCodeObject *code, const void *at, uint32_t number)
+{
+    size_t place = (uintptr_t)at >> 1 & (LINES_KEPT - 1);
+    if (lines_kept[place].at != at || lines_kept[place].code != number) {
+        lines_kept[place].at = at;
+        lines_kept[place].code = number;
+        lines_kept[place].line = thag_pyframe_line(frame, code, &code_at(number)->lines);
+        any_line_is_kept = true;
+    }
+    return lines_kept[place].line;
+}
+
+/* The number of a code is about to be another one's, which may lie where the first did. */
+static void
+kept_lines_forget(void)
+{
+    if (any_line_is_kept) {
+        memset(lines_kept, 0, sizeof(lines_kept));
+        any_line_is_kept = false;
+    }
+}
+
 static void
 code_record_give_back(uint32_t number)
 {
+    kept_lines_forget();
     *code_at(number) = (code_record){.newest = unused_code, .is_unused = true};
     unused_code = number;
 }
@@ -398,6 +442,7 @@ static table node_table = {.hash = node_hash};
 static struct {
     uint32_t origin;            /* the site that it is called from */
     unsigned count;
+    const thag_pyframe *innermost;
     const void *at[STACK];
     uint32_t site[STACK];
 } last;
@@ -502,7 +547,7 @@ node_describe(node *found, const thag_pyframe *frame)
     if (found->code == 0 || thag_pyframe_is_incomplete(frame, code)) {
         return found->code != 0;
     }
-    found->line = thag_pyframe_line(frame, code);
+    found->line = line_of(frame, code, found->at, found->code);
     found->site = site_of_line(found->caller, found->code, found->line);
     return found->site != 0;
 }
@@ -534,6 +579,15 @@ walk_one(const thag_pyframe *frame, unsigned place)
     return thag_pyframe_previous(frame);
 }
 
+static const thag_pyframe *
+walk(const thag_pyframe *frame, unsigned count)
+{
+    for (unsigned place = 0; place < count; place++) {
+        frame = walk_one(frame, place);
+    }
+    return frame;
+}
+
 static void
 walked_turn(unsigned first, unsigned count)
 {
@@ -548,11 +602,12 @@ walked_turn(unsigned first, unsigned count)
     }
 }
 
-/* FRAMES of them and one are walked, and as many beyond: goes on from `frame` in a ring, and brings that into order. */
-THAG_COLD static unsigned
-walk_deep(const thag_pyframe *frame)
+/* Both ends of a stack of more than STACK frames: goes on behind the innermost in a ring, and brings that into order. */
+static void
+walk_ends(const thag_pyframe *frame)
 {
     unsigned turn = 0;
+    frame = walk(frame, STACK);
     for (; frame != NULL; turn = (turn + 1) % FRAMES) {
         frame = walk_one(frame, FRAMES + 1 + turn);
     }
@@ -561,7 +616,6 @@ walk_deep(const thag_pyframe *frame)
     walked_turn(FRAMES + 1, FRAMES);
     walked.at[FRAMES] = &left_out;
     walked.frames[FRAMES] = NULL;
-    return STACK;
 }
 
 /* The site of what was walked, of which `same` frames, the outermost, are the last stack's. */
@@ -584,49 +638,87 @@ stack_intern(unsigned count, unsigned same)
 }
 
 static bool
-walked_has(thag_spot spot, unsigned count)
+stack_has(const PyThreadState *tstate, thag_spot spot)
 {
-    unsigned i = spot.frame == NULL ? count : 0;
-    while (i < count && (walked.frames[i] != spot.frame || thag_pyframe_instruction(walked.frames[i]) != spot.instruction)) {
-        i++;
+    const thag_pyframe *frame = spot.frame == NULL ? NULL : thag_pyframe_top(tstate);
+    while (frame != NULL && (frame != spot.frame || thag_pyframe_instruction(frame) != spot.instruction)) {
+        frame = thag_pyframe_previous(frame);
     }
-    return i < count;
+    return frame != NULL;
 }
 
-/* The site that what was walked is called from: none if this is not the stack that the work is done on (a greenlet's). */
+/* The site that the stack is called from: none if it is not the one that the work is done on (a greenlet's). */
 static uint32_t
-origin_of_walked(unsigned count)
+origin_of_stack(const PyThreadState *tstate)
 {
     const thag_origin *origin = &origin_of_thread;
-    return origin->epoch == epoch && walked_has(origin->taken, count) ? origin->site : THAG_SITE_NO_FRAME;
+    return origin->epoch == epoch && stack_has(tstate, origin->taken) ? origin->site : THAG_SITE_NO_FRAME;
 }
 
 static void
-last_begin_at(unsigned count)
+last_begin_at(const PyThreadState *tstate)
 {
-    uint32_t site = THAG_LIKELY(origin_of_thread.site == 0) ? THAG_SITE_NO_FRAME : origin_of_walked(count);
+    uint32_t site = THAG_LIKELY(origin_of_thread.site == 0) ? THAG_SITE_NO_FRAME : origin_of_stack(tstate);
     if (THAG_UNLIKELY(last.origin != site)) {
         last.origin = site;
         last.count = 0;
     }
 }
 
+static unsigned
+depth_of(const thag_pyframe *frame)
+{
+    unsigned depth = 0;
+    for (; frame != NULL; frame = thag_pyframe_previous(frame)) {
+        depth++;
+    }
+    return depth;
+}
+
+/* How many of the outermost frames of a stack of `count` are the last one's. Of another depth: false, and any number. */
+static inline bool
+compare_with_last(const thag_pyframe *frame, unsigned count, unsigned *same)
+{
+    *same = count < last.count ? count : last.count;
+    while (frame != NULL && count-- > 0) {
+        if (THAG_UNLIKELY(last.at[count] != thag_pyframe_at(frame)) && count < *same) {
+            *same = count;
+        }
+        frame = thag_pyframe_previous(frame);
+    }
+    return frame == NULL && count == 0;
+}
+
+THAG_COLD static uint32_t
+site_of_deep(const thag_pyframe *innermost)
+{
+    walk_ends(innermost);
+    unsigned same = 0;
+    while (same < last.count && last.at[same] == walked.at[STACK - 1 - same]) {
+        same++;
+    }
+    return stack_intern(STACK, same);
+}
+
 uint32_t
 thag_site_here(const PyThreadState *tstate)
 {
-    const thag_pyframe *frame = thag_pyframe_top(tstate);
-    unsigned count = 0;
-    while (frame != NULL && count < STACK) {
-        frame = walk_one(frame, count++);
+    last_begin_at(tstate);
+    const thag_pyframe *innermost = thag_pyframe_top(tstate);
+    unsigned count = last.count, same;
+    if (innermost != last.innermost || !compare_with_last(innermost, count, &same)) {
+        last.innermost = innermost;
+        count = depth_of(innermost);
+        if (THAG_UNLIKELY(count > STACK)) {
+            return site_of_deep(innermost);
+        }
+        (void)compare_with_last(innermost, count, &same);
     }
-    if (THAG_UNLIKELY(frame != NULL)) {
-        count = walk_deep(frame);
+    if (THAG_LIKELY(same == count && count != 0)) {
+        last.count = count;
+        return last.site[count - 1];
     }
-    last_begin_at(count);
-    unsigned most = count < last.count ? count : last.count, same = 0;
-    while (same < most && last.at[same] == walked.at[count - 1 - same]) {
-        same++;
-    }
+    (void)walk(innermost, count - same);
     return stack_intern(count, same);
 }
 
@@ -655,16 +747,6 @@ thag_sites_origin_here(const PyThreadState *tstate)
     return (thag_origin){.site = site, .epoch = epoch, .hops = goes_on ? before.hops + 1 : 1, .given = thag_spot_of(tstate)};
 }
 
-static bool
-stack_has(const PyThreadState *tstate, thag_spot spot)
-{
-    const thag_pyframe *frame = spot.frame == NULL ? NULL : thag_pyframe_top(tstate);
-    while (frame != NULL && (frame != spot.frame || thag_pyframe_instruction(frame) != spot.instruction)) {
-        frame = thag_pyframe_previous(frame);
-    }
-    return frame != NULL;
-}
-
 /* Work that is done at once, where it is handed over, goes on in the stack that it is in. */
 thag_origin
 thag_sites_enter_origin(thag_origin origin, const PyThreadState *tstate)
@@ -689,13 +771,25 @@ thag_site_read(uint32_t site)
     assert(site >= THAG_SITES_FIRST && site <= node_count);
     const node *own = node_at(site);
     if (own->code == 0) {
-        return (thag_site){.caller = own->caller, .file = "", .function = "...", .function_bytes = 3};
+        return (thag_site){.caller = own->caller, .file = TEXT_UNKNOWN, .function = TEXT_LEFT_OUT};
     }
-    static const text unknown = {.bytes = 0};
     const code_record *code = code_at(own->code);
-    const text *file = code->file == 0 ? &unknown : texts[code->file];
-    const text *function = code->function == 0 ? &unknown : texts[code->function];
-    return (thag_site){own->caller, own->line, code->is_hidden, file->data, function->data, file->bytes, function->bytes};
+    return (thag_site){own->caller, own->line, code->is_hidden, code->file, code->function};
+}
+
+thag_text
+thag_text_read(uint32_t number)
+{
+    if (number < TEXTS_FIRST) {
+        return number == TEXT_LEFT_OUT ? (thag_text){"...", 3} : (thag_text){"", 0};
+    }
+    return (thag_text){texts[number]->data, texts[number]->bytes};
+}
+
+uint32_t
+thag_texts_end(void)
+{
+    return text_count + 1;
 }
 
 /* ---- the end of code ---- */
@@ -847,12 +941,13 @@ thag_sites_forget(void)
 {
     last.count = 0;
     epoch++;
+    kept_lines_forget();
     table_unmap(&node_table);
     chunks_unmap(node_chunks, sizeof(node));
     node_count = THAG_SITES_FIRST - 1;
     unused_node = unused_nodes = unused_code = 0;
     table_unmap(&code_table);
-    for (; text_count > 0; text_count--) {
+    for (; text_count >= TEXTS_FIRST; text_count--) {
         const text *gone = texts[text_count];
         thag_slab_give_back((void *)(uintptr_t)gone, sizeof(text) + gone->bytes);
     }

@@ -15,15 +15,20 @@ enum {
 
 #define THAG_SITE_UNKNOWN UINT32_MAX    /* nobody asked, or nobody could tell */
 
-/* The innermost line of a stack, and the site that the rest of it is; THAG_SITE_NO_FRAME for none. Texts are UTF-8, and may have
-   surrogates. It is hidden if its function asks tools not to show it. */
+/* The innermost line of a stack, and the site that the rest of it is; THAG_SITE_NO_FRAME for none. File and function are numbers of
+   texts. It is hidden if its function asks tools not to show it. */
 typedef struct {
     uint32_t caller;
     int32_t line;
     bool is_hidden;
-    const char *file, *function;
-    size_t file_bytes, function_bytes;
+    uint32_t file, function;
 } thag_site;
+
+/* UTF-8; it may have surrogates. */
+typedef struct {
+    const char *utf8;
+    size_t bytes;
+} thag_text;
 
 /* Where the thread that has this state, with which it is attached, is now. Nothing is allocated but pages. GIL. */
 uint32_t thag_site_here(const PyThreadState *tstate);
@@ -53,6 +58,10 @@ thag_spot thag_spot_of(const PyThreadState *tstate);
 
 /* The stack with that number. GIL. */
 thag_site thag_site_read(uint32_t site);
+
+/* The text with that number; and one more than the largest number. GIL. */
+thag_text thag_text_read(uint32_t number);
+uint32_t thag_texts_end(void);
 
 /* To be called before the first one: lets the interpreter tell when code dies, or else keeps it alive. False if the interpreter is
    not the one that this was compiled for. GIL. */
