@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import ctypes
+import functools
 import gc
 import os
 import random
@@ -24,12 +25,13 @@ from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
+from blocks import ALL, Domain
 from processes import python
-from scripted import numpy_handler
+from scripted import Scripted, numpy_handler
 
 import thag_nb
 from thag_nb import _native
-from thag_nb.recordings.model import SMALLER, Recording, Site
+from thag_nb.recordings.model import SMALLER, Recording, Site, SiteFigures
 
 pytestmark = pytest.mark.usefixtures("dispatcher")
 
@@ -482,6 +484,69 @@ def test_the_frames_that_run_are_those_of_python():
     assert len(ours) > 5
 
 
+def lines_that_it_is_in(text: str) -> list[tuple[int, int]]:
+    """For each call of `here` in that code, the line by a walk of ours and by Python."""
+    pairs: list[tuple[int, int]] = []
+
+    def here(_: object = None) -> None:
+        stack = _native.stack_here()
+        of_code = next(line for file, line, _ in stack if file == "<lines>")
+        pairs.append((of_code, sys._getframe(1).f_lineno))
+
+    exec(compile(text, "<lines>", "exec"), {"here": here})
+    return pairs
+
+
+def code_with_lines_far_apart(seed: int) -> str:
+    """Statements, calls over several lines, and loops; some have thousands of blank lines between them."""
+    choose = random.Random(seed)
+    parts = []
+    for _ in range(choose.randint(1, 60)):
+        gap = "\n" * choose.choice([0, 1, 2, 30, 63, 64, choose.randrange(5_000)])
+        parts.append(
+            choose.choice(
+                [
+                    "here()\n",
+                    f"here(\n{gap}here()\n{gap})\n",
+                    f"for turn in '123':\n if turn == '2':\n  here()\n{gap} here()\n",
+                ]
+            )
+            + gap
+        )
+    return "".join(parts)
+
+
+def test_lines_are_read_as_python_reads_them():
+    codes = [code_with_lines_far_apart(seed) for seed in range(100)]
+    for code in (*codes, "here()\n" * 3_000):
+        pairs = lines_that_it_is_in(code)
+        assert [ours for ours, _ in pairs] == [theirs for _, theirs in pairs], code
+        assert pairs
+
+
+def test_a_frame_that_goes_on_elsewhere_is_in_the_stack_that_it_is_in_then():
+    def generated() -> Iterator[tuple[object, object]]:
+        while True:
+            yield frames_of_python(), _native.stack_here()
+
+    def further_in(depth: int) -> tuple[object, object]:
+        return next(generator) if depth == 0 else further_in(depth - 1)
+
+    generator = generated()
+    for depth in (0, 3, 1, 1, 5, 0):
+        ours, theirs = further_in(depth)
+        assert ours == theirs
+
+
+def test_a_stack_is_not_taken_for_an_earlier_one_that_ends_as_it_does():
+    call_both = functools.partial(both)  # by way of C, so that all are called by the same instruction
+    call_both()
+    for call in (_native.stack_here, call_both):  # the first one has no frame of its own
+        told = call()
+    ours, theirs = told
+    assert ours == theirs
+
+
 # ---- code that dies, and stacks that are too deep or too many ----
 
 
@@ -505,6 +570,23 @@ def test_no_line_takes_what_another_had_whose_address_it_has():
     found = lines_of("made")
     for number in range(2000):
         assert number + 10_000 <= found[f"<made {number}>", 2, "f"] < number + 10_200
+
+
+@pytest.mark.parametrize("others_go_on", [False, True])
+def test_no_line_is_one_that_another_code_had_before_a_reset(others_go_on):
+    """The numbers of codes are used again then, and one may lie where that with the same number lay."""
+    with contextlib.ExitStack() as stack:
+        if others_go_on:
+            task = stack.enter_context(thag_nb.task("goes on"))
+            assert _native.lines_begin(task.id, 0)
+        for number in range(200):
+            with thag_nb.task("made") as task:
+                assert others_go_on or _native.lines_begin(task.id, 10_000)
+                exec(compile("\n" * (number % 7) + "kept = bytearray(20_000)", "<made>", "exec"), names := {})
+            told = {line for (file, line, _), total in lines_of("made").items() if file == "<made>" and total > 20_000}
+            assert told == {number % 7 + 1}
+            del names
+            thag_nb.reset()
 
 
 def test_code_is_not_kept_alive():
@@ -733,6 +815,80 @@ def test_a_reset_begins_anew_and_blocks_stay_where_they_were_charged():
         assert sums(recording, task.id)[0] < 5_000
         assert recording.find("open").live_bytes < 10_000
         assert all(counted == found for counted, found in _native.audit().values())
+
+
+HERE = 0x2000_0000_0000  # where no real block ever lies
+SIZES = (1, 8, 16, 17, 100, 512, 513, 65_536, 1 << 28)  # a record of each kind
+
+
+def taken(domain: Domain, size: int) -> int:
+    return domain.malloc(size)
+
+
+def live_where_taken() -> int:
+    return sum(row.live_bytes for row, site in figures_with_sites() if site.function == "taken")
+
+
+def figures_with_sites() -> list[tuple[SiteFigures, Site]]:
+    recording = thag_nb.read()
+    return [(row, recording.sites[row.site]) for row in recording.site_figures if row.site >= 0]
+
+
+@pytest.mark.parametrize("accounts", [0, 9_000], ids=["near", "aside"])
+def test_blocks_of_all_sizes_are_charged_to_their_line_and_back(accounts: int) -> None:
+    """Also where there are so many accounts that the next one does not fit into the record of a small block."""
+    with thag_nb.task("sizes") as task:
+        assert _native.lines_begin(task.id, 0)
+        others = [eval(f"bytes({100 + number})") for number in range(accounts)]
+        blocks = [(domain, size, taken(domain, size)) for domain in ALL for size in SIZES]
+        live = live_where_taken()
+        assert 0 <= live - len(ALL) * sum(SIZES) < NOISE
+        for domain, size, block in blocks:
+            assert _native.owner_of(block) == (task.id, size)
+            assert _native.allocated_at(block)[0][2] == "taken"
+            domain.free(block)
+            assert _native.owner_of(block) is None
+        assert live - live_where_taken() == len(ALL) * sum(SIZES)
+    assert len(others) == accounts
+    assert all(counted == found for counted, found in _native.audit().values())
+
+
+def test_who_frees_what_is_not_his_is_told_of_also_among_lines():
+    with thag_nb.task("owner"):
+        blocks = [bytearray(10_000) for _ in range(100)]
+    before = thag_nb.read().find("owner")
+    with thag_nb.task("lines") as task:
+        assert _native.lines_begin(task.id, 0)
+        own = [blocks.pop() and bytearray(number) for number in range(1_000, 1_100)]
+    after = thag_nb.read().find("owner")
+    assert after.frees - before.frees >= len(own) == 100
+    assert after.foreign_frees - before.foreign_frees == after.frees - before.frees
+
+
+ENTRY = 16  # bytes
+
+
+@pytest.mark.parametrize(("size", "entries"), [(10, 1), (100, 2), (5_000, 4), (1 << 28, 6)])
+@pytest.mark.parametrize("accounts", [0, 9_000], ids=["near", "aside"])
+def test_what_is_in_the_way_of_a_block_with_a_line_is_settled(
+    scripted: Scripted, accounts: int, size: int, entries: int
+) -> None:
+    """Frees that reached no hook: a block before, which began where this one has its record, is its line's no more."""
+    with thag_nb.task("lines") as task:
+        assert _native.lines_begin(task.id, 0)
+        others = [eval(f"bytes({100 + number})") for number in range(accounts)]
+        for place in range(6):
+            stale = thag_nb.status().stale_records
+            scripted.malloc(HERE + ENTRY * place, 10)
+            scripted.malloc(HERE, size)
+            assert _native.owner_of(HERE) == (task.id, size)
+            assert thag_nb.status().stale_records == stale + (place < entries)
+            scripted.free(HERE)
+            if place >= entries:
+                scripted.free(HERE + ENTRY * place)
+            assert _native.owner_of(HERE) is _native.owner_of(HERE + ENTRY * place) is None
+    assert len(others) == accounts
+    assert all(counted == found for counted, found in _native.audit().values())
 
 
 def test_slots_of_what_was_dropped_are_used_again():

@@ -154,25 +154,18 @@ account_make(thag_context *context, uint32_t site)
     return account;
 }
 
-static thag_account *
-account_of(thag_context *context, uint32_t site)
-{
-    static thag_account *last;      /* still whose it was, or given back, and then nobody's */
-    if (last == NULL || last->context != context || last->site != site) {
-        thag_account *account = account_find(context, site);
-        account = account == NULL ? account_make(context, site) : account;
-        if (account == NULL) {
-            return NULL;
-        }
-        last = account;
-    }
-    return last;
-}
+static thag_account nobodys;
+thag_account *thag_account_asked_last = &nobodys;
 
 thag_account *
-thag_account_here(thag_context *context, const PyThreadState *tstate, size_t size)
+thag_account_look_up(thag_context *context, uint32_t site)
 {
-    return account_of(context, size < context->explained->least_bytes ? THAG_SITE_SMALLER : thag_site_here(tstate));
+    thag_account *account = account_find(context, site);
+    account = account == NULL ? account_make(context, site) : account;
+    if (account != NULL) {
+        thag_account_asked_last = account;
+    }
+    return account;
 }
 
 thag_account *
@@ -180,9 +173,9 @@ thag_account_of_waiter(thag_context *context, const PyThreadState *tstate)
 {
     thag_explained *explained = context->explained;
     if (explained->least_bytes > 0 && explained->smaller == NULL) {
-        explained->smaller = account_of(context, THAG_SITE_SMALLER);
+        explained->smaller = thag_account_of(context, THAG_SITE_SMALLER);
     }
-    return account_of(context, thag_site_here(tstate));
+    return thag_account_of(context, thag_site_here(tstate));
 }
 
 /* ---- moving ---- */

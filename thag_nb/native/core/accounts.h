@@ -25,8 +25,26 @@ bool thag_accounts_begin(thag_context *context, size_t least_bytes);
 /* The same for a new context, if the one above it is explained. Without memory, nobody's peaks above it are explained. GIL. */
 void thag_accounts_inherit(thag_context *context);
 
-/* The account of the context, which is explained, for a block that is allocated here now; NULL if there is no room for one. GIL. */
-thag_account *thag_account_here(thag_context *context, const PyThreadState *tstate, size_t size);
+/* Still whose it was, or given back, and then nobody's. GIL. */
+extern THAG_HIDDEN thag_account *thag_account_asked_last;
+
+/* The account of the context, which is explained, for a site; NULL if there is no room for one. GIL. */
+THAG_APART thag_account *thag_account_look_up(thag_context *context, uint32_t site);
+
+static inline thag_account *
+thag_account_of(thag_context *context, uint32_t site)
+{
+    thag_account *last = thag_account_asked_last;
+    return THAG_LIKELY(last->context == context && last->site == site) ? last : thag_account_look_up(context, site);
+}
+
+/* The same for a block that is allocated here now. GIL. */
+static inline thag_account *
+thag_account_here(thag_context *context, const PyThreadState *tstate, size_t size)
+{
+    bool is_told_apart = size >= context->explained->least_bytes;
+    return thag_account_of(context, is_told_apart ? thag_site_here(tstate) : THAG_SITE_SMALLER);
+}
 
 /* The same for what will be allocated for the context without the GIL, as long as the thread that gives it up here waits. GIL, still. */
 thag_account *thag_account_of_waiter(thag_context *context, const PyThreadState *tstate);

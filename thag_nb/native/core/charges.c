@@ -615,57 +615,6 @@ thag_charges_pass_on(thag_context *context, thag_context *heir)
 
 /* ---- what explained contexts are charged for ---- */
 
-static void
-account_allocated(thag_account *account, size_t size)
-{
-    account->live_bytes += (int64_t)size;
-    account->blocks++;
-    account->total_bytes += (int64_t)size;
-    account->allocations++;
-}
-
-static void
-account_freed(thag_account *account, size_t size)
-{
-    account->live_bytes -= (int64_t)size;
-    account->blocks--;
-    account->frees++;
-}
-
-/* The batch's level was at its highest so far at `high_bytes`, before an event. */
-static void
-look_for_high(const thag_batch *batch, int64_t high_bytes, const thag_account *account)
-{
-    if (batch->high_bytes > high_bytes) {
-        thag_accounts_are_high(account == NULL ? THAG_SITE_NO_FRAME : account->site);
-    }
-}
-
-void
-thag_charge_explained_allocation(thag_charge charge, thag_source source)
-{
-    thag_batch *batch = thag_batch_for(charge.context, charge.size);
-    int64_t high_bytes = batch->high_bytes;
-    if (THAG_LIKELY(charge.account != NULL)) {
-        thag_account_moves(charge.account);
-        account_allocated(charge.account, charge.size);
-    }
-    thag_batch_allocated(batch, charge.size, source);
-    look_for_high(batch, high_bytes, charge.account);
-}
-
-void
-thag_charge_explained_free(thag_charge charge, bool foreign, thag_source source)
-{
-    thag_batch *batch = thag_batch_for(charge.context, charge.size);
-    if (THAG_LIKELY(charge.account != NULL)) {
-        thag_account_moves(charge.account);
-        account_freed(charge.account, charge.size);
-    }
-    batch->foreign_frees += foreign;
-    thag_batch_freed(batch, charge.size, source);
-}
-
 void
 thag_charge_explained_shrunk(thag_charge charge, size_t bytes, thag_source source)
 {
@@ -686,15 +635,15 @@ grow_within(thag_charge from, thag_charge to, thag_source source)
     int64_t high_bytes = batch->high_bytes;
     if (from.account != NULL) {
         thag_account_moves(from.account);
-        account_freed(from.account, from.size);
+        thag_account_freed(from.account, from.size);
     }
     if (to.account != NULL) {
         thag_account_moves(to.account);
-        account_allocated(to.account, to.size);
+        thag_account_allocated(to.account, to.size);
     }
     thag_batch_grown(batch, from.size, to.size, source);
     if (to.context->explained != NULL) {
-        look_for_high(batch, high_bytes, to.account);
+        thag_batch_look_for_high(batch, high_bytes, to.account);
     }
 }
 
@@ -724,7 +673,7 @@ levels_move_explained(thag_charge from, thag_charge to, thag_source source)
     thag_accounts_peaks(to.context, peaks);
     if (to.account != NULL) {
         thag_account_tell(to.account);
-        account_allocated(to.account, to.size);
+        thag_account_allocated(to.account, to.size);
     }
     levels_move(from, to, source);
     thag_accounts_are_high(to.account == NULL ? THAG_SITE_NO_FRAME : to.account->site);
@@ -738,7 +687,7 @@ move_between(thag_charge from, thag_charge to, thag_source source)
     batch_write();
     if (from.account != NULL) {
         thag_account_tell(from.account);
-        account_freed(from.account, from.size);
+        thag_account_freed(from.account, from.size);
     }
     if (to.context->explained != NULL) {
         levels_move_explained(from, to, source);

@@ -135,9 +135,7 @@ typedef struct {
    difference: no timeline sees a fall that did not happen. GIL. */
 void thag_charge_moved(thag_charge from, thag_charge to, thag_source source);
 
-/* The three below, for a context that is explained. GIL. */
-void thag_charge_explained_allocation(thag_charge charge, thag_source source);
-void thag_charge_explained_free(thag_charge charge, bool foreign, thag_source source);
+/* A block of an explained context that shrank, and stays its owner's. GIL. */
 void thag_charge_explained_shrunk(thag_charge charge, size_t bytes, thag_source source);
 
 /* What an event takes of a reading of the clock. */
@@ -276,6 +274,59 @@ static inline void
 thag_charge_shrunk(thag_context *owner, size_t bytes, thag_source source)
 {
     thag_batch_fall(thag_batch_for(owner, bytes), (int64_t)bytes, source);
+}
+
+/* ---- the same of an explained context ---- */
+
+static inline void
+thag_account_allocated(thag_account *account, size_t size)
+{
+    account->live_bytes += (int64_t)size;
+    account->blocks++;
+    account->total_bytes += (int64_t)size;
+    account->allocations++;
+}
+
+static inline void
+thag_account_freed(thag_account *account, size_t size)
+{
+    account->live_bytes -= (int64_t)size;
+    account->blocks--;
+    account->frees++;
+}
+
+/* The batch's level was at its highest so far at `high_bytes`, before an event. */
+static inline void
+thag_batch_look_for_high(const thag_batch *batch, int64_t high_bytes, const thag_account *account)
+{
+    if (batch->high_bytes > high_bytes) {
+        thag_accounts_are_high(account == NULL ? THAG_SITE_NO_FRAME : account->site);
+    }
+}
+
+static inline void
+thag_charge_explained_allocation(thag_charge charge, thag_source source)
+{
+    thag_batch *batch = thag_batch_for(charge.context, charge.size);
+    int64_t high_bytes = batch->high_bytes;
+    if (THAG_LIKELY(charge.account != NULL)) {
+        thag_account_moves(charge.account);
+        thag_account_allocated(charge.account, charge.size);
+    }
+    thag_batch_allocated(batch, charge.size, source);
+    thag_batch_look_for_high(batch, high_bytes, charge.account);
+}
+
+static inline void
+thag_charge_explained_free(thag_charge charge, bool foreign, thag_source source)
+{
+    thag_batch *batch = thag_batch_for(charge.context, charge.size);
+    if (THAG_LIKELY(charge.account != NULL)) {
+        thag_account_moves(charge.account);
+        thag_account_freed(charge.account, charge.size);
+    }
+    batch->foreign_frees += foreign;
+    thag_batch_freed(batch, charge.size, source);
 }
 
 #endif

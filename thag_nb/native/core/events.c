@@ -193,7 +193,7 @@ version_make_unique(thag_thread *thread, PyThreadState *tstate)
     if (thread->range_of_tstate == tstate->id && thread->range == tstate->context_ver >> THAG_FLOW_RANGE_BITS) {
         return true;
     }
-    if (ranges + 1 >= UINT64_MAX >> THAG_FLOW_RANGE_BITS) {
+    if (ranges + 1 >= THAG_FLOW_EXPLAINED >> THAG_FLOW_RANGE_BITS) {
         return false;
     }
     thread->range = ++ranges;
@@ -208,9 +208,12 @@ version_make_unique(thag_thread *thread, PyThreadState *tstate)
 static void
 lane_enter(thag_thread *thread)
 {
-    const thag_batch *batch = &thag_open_batch;
-    if (batch->context == NULL || thread->context != batch->context || batch->slot >= THAG_NEAR_SLOTS
-        || !batch->context->records || batch->context->explained != NULL || thag_logs_wait()) {
+    const thag_context *context = thag_open_batch.context;
+    if (context == NULL || thread->context != context || !context->records || thag_logs_wait()) {
+        return;
+    }
+    bool is_explained = context->explained != NULL;
+    if (!is_explained && context->slot >= THAG_NEAR_SLOTS) {
         return;
     }
     PyThreadState *tstate = thag_tstate_attached();
@@ -218,7 +221,7 @@ lane_enter(thag_thread *thread)
         return;
     }
     atomic_store_explicit(&thag_open_lane.thread, (uintptr_t)thread, memory_order_relaxed);
-    atomic_store(&thag_open_lane.contextvars_version, tstate->context_ver);
+    atomic_store(&thag_open_lane.contextvars_version, tstate->context_ver | (is_explained ? THAG_FLOW_EXPLAINED : 0));
     if (thag_logs_wait()) {
         thag_lane_leave();      /* a detached event was over before the lane was entered, and found nothing to leave */
     }
@@ -272,6 +275,7 @@ allocation_record_explained(thag_thread *thread, thag_source source, const PyThr
     thag_charge charge = {thread->context, account_here(thread, thread->context, tstate, size), size};
     if (record_write(block, size, slot_of(charge), source, NULL)) {
         thag_charge_explained_allocation(charge, source);
+        lane_enter(thread);
     }
 }
 
@@ -432,6 +436,36 @@ thag_event_freed_natively(thag_thread *thread, const PyThreadState *tstate, cons
         thag_log_let_go(log);
     }
     thag_event_freed_anywhere(thread, THAG_NATIVE, block);
+}
+
+/* ---- in the lane of an explained context ---- */
+
+void
+thag_event_allocated_explained(thag_source source, const PyThreadState *tstate, void *block, size_t size)
+{
+    thag_context *context = thag_open_batch.context;
+    thag_charge charge = {context, thag_account_here(context, tstate, size), size};
+    uint32_t slot = slot_of(charge);
+    if (THAG_LIKELY(thag_owners_write_at_once(block, size, slot)) || record_write(block, size, slot, source, NULL)) {
+        thag_charge_explained_allocation(charge, source);
+    }
+}
+
+void
+thag_event_freed_explained(thag_source source, const void *block)
+{
+    thag_owner owner = thag_owners_take(block);
+    if (owner.slot == 0) {
+        return;
+    }
+    thag_charge charge = charge_of(owner);
+    bool foreign = charge.context != thag_open_batch.context;
+    if (THAG_LIKELY(charge.account != NULL)) {
+        thag_charge_explained_free(charge, foreign, source);
+    }
+    else {
+        owner_repay(charge, foreign, source, NULL);
+    }
 }
 
 /* ---- outside of the lane ---- */

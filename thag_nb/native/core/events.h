@@ -36,6 +36,10 @@ typedef struct {
     thag_log *log;      /* of a detached event that has begun, and that the settling finishes; NULL: none */
 } thag_claim;
 
+/* In the lane of an explained context. */
+THAG_APART void thag_event_allocated_explained(thag_source source, const PyThreadState *tstate, void *block, size_t size);
+THAG_APART void thag_event_freed_explained(thag_source source, const void *block);
+
 /* Outside of the lane. */
 THAG_APART void thag_event_allocated_slowly(thag_thread *thread, thag_domain domain, void *block, size_t size);
 THAG_APART void thag_event_freed_slowly(thag_thread *thread, thag_domain domain, const void *block);
@@ -71,9 +75,10 @@ thag_source_of(thag_domain domain)
     return domain <= THAG_OBJ ? THAG_OF_PYTHON : (thag_source)(domain - THAG_OBJ);
 }
 
-/* True if the lane's flow is the one that runs here; `tstate` is what thag_tstate_attached has returned. */
+/* True if the lane's flow is the one that runs here, and its context is explained or, with no mark, is not; `tstate` is what
+   thag_tstate_attached has returned. */
 static inline bool
-thag_lane_holds(const thag_thread *thread, thag_domain domain, const PyThreadState *tstate)
+thag_lane_holds_marked(const thag_thread *thread, thag_domain domain, const PyThreadState *tstate, uint64_t mark)
 {
     /* Before the thread, so that it is not newer: then a thread that finds itself there finds its own version as well. */
     uint64_t version = atomic_load_explicit(&thag_open_lane.contextvars_version, memory_order_acquire);
@@ -90,7 +95,19 @@ thag_lane_holds(const thag_thread *thread, thag_domain domain, const PyThreadSta
         }
     }
     (void)thread;
-    return version == tstate->context_ver;
+    return version == (tstate->context_ver | mark);
+}
+
+static inline bool
+thag_lane_holds(const thag_thread *thread, thag_domain domain, const PyThreadState *tstate)
+{
+    return thag_lane_holds_marked(thread, domain, tstate, 0);
+}
+
+static inline bool
+thag_lane_holds_explained(const thag_thread *thread, thag_domain domain, const PyThreadState *tstate)
+{
+    return thag_lane_holds_marked(thread, domain, tstate, THAG_FLOW_EXPLAINED);
 }
 
 /* True as long as the reading of the clock may be used for an event of so many bytes as well. */
@@ -119,7 +136,10 @@ thag_event_allocated(thag_thread *thread, thag_domain domain, void *block, size_
     const PyThreadState *tstate = thag_tstate_attached();
     thag_entry *at = thag_lane_finds(thread, domain, tstate, block);
     if (THAG_UNLIKELY(at == NULL)) {
-        if (domain == THAG_NATIVE) {
+        if (thag_lane_holds_explained(thread, domain, tstate)) {
+            thag_event_allocated_explained(thag_source_of(domain), tstate, block, size);
+        }
+        else if (domain == THAG_NATIVE) {
             thag_event_allocated_natively(thread, tstate, block, size);
         }
         else {
@@ -148,8 +168,10 @@ thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
 {
     thag_batch *batch = &thag_open_batch;
     thag_entry *at;
+    const PyThreadState *tstate;
     if (thag_surely_attached(domain)) {
-        at = thag_lane_finds(thread, domain, thag_tstate_attached(), block);
+        tstate = thag_tstate_attached();
+        at = thag_lane_finds(thread, domain, tstate, block);
     }
     else {
         /* Most often the inner part of another free, which has cleared the record. */
@@ -157,9 +179,12 @@ thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
         if (at != NULL && thag_entry_load(at) == 0) {
             return;
         }
-        const PyThreadState *tstate = thag_tstate_attached();
+        tstate = thag_tstate_attached();
         if (THAG_UNLIKELY(!thag_lane_holds(thread, domain, tstate))) {
-            if (domain == THAG_NATIVE) {
+            if (thag_lane_holds_explained(thread, domain, tstate)) {
+                thag_event_freed_explained(thag_source_of(domain), block);
+            }
+            else if (domain == THAG_NATIVE) {
                 thag_event_freed_natively(thread, tstate, block, at);
             }
             else {
@@ -169,7 +194,12 @@ thag_event_freed(thag_thread *thread, thag_domain domain, const void *block)
         }
     }
     if (THAG_UNLIKELY(at == NULL)) {
-        thag_event_freed_slowly(thread, domain, block);
+        if (thag_lane_holds_explained(thread, domain, tstate)) {
+            thag_event_freed_explained(thag_source_of(domain), block);
+        }
+        else {
+            thag_event_freed_slowly(thread, domain, block);
+        }
         return;
     }
     uint32_t size = thag_lane_size(at);

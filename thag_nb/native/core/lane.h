@@ -11,6 +11,9 @@
    on: it is in the open batch's context, which records, and whose slot is near (see owners.h); and all that happened without
    the GIL has been taken over. Whatever changes one of these leaves the lane.
 
+   If that context is explained, its events are the accounts' (see accounts.c), which the shortest way does not know: then the
+   lane's number is marked, and equals no state's. Whoever does not find the state's number there looks for the marked one.
+
    Written with the GIL; but any thread may leave it for whoever is there. */
 typedef struct {
     _Atomic uint64_t contextvars_version;   /* THAG_NO_FLOW: the lane is left */
@@ -18,6 +21,7 @@ typedef struct {
 } thag_lane;
 
 #define THAG_NO_FLOW UINT64_MAX
+#define THAG_FLOW_EXPLAINED (UINT64_C(1) << 63)     /* the mark; no state's number has it */
 
 enum { THAG_FLOW_RANGE_BITS = 40 };     /* changes of flow that a thread state may go through with one range */
 

@@ -76,6 +76,14 @@ aside_in_leaf(thag_entry *leaf, size_t index)
     return (aside *)(void *)((char *)leaf + ENTRIES_BYTES) + index;
 }
 
+/* The same of an entry, which is that of an address. */
+static inline aside *
+aside_beside(thag_entry *at, const void *address)
+{
+    size_t index = index_in_leaf((uintptr_t)address);
+    return aside_in_leaf(at - index, index);
+}
+
 /* The words aside of the granule that an address lies in; NULL if there is no leaf. */
 static aside *
 aside_of(uintptr_t address)
@@ -216,6 +224,24 @@ thag_owners_write(const void *block, size_t size, uint32_t slot)
     }
 }
 
+/* True if there is nothing where the record of a block of that size would be. */
+static inline bool
+entries_are_free(const thag_entry *at, size_t size)
+{
+    return size <= THAG_TINY_BYTES ? thag_entry_load(at) == 0
+                                   : thag_pair_load(at) == 0 && (size <= THAG_SMALL_BYTES || thag_pair_load(at + 2) == 0);
+}
+
+bool
+thag_record_write_aside(thag_entry *at, const void *block, size_t size, uint32_t slot)
+{
+    bool may = size <= THAG_LARGE_BYTES && entries_are_free(at, size);
+    if (THAG_LIKELY(may)) {
+        record_write_rare(at, aside_beside(at, block), size, slot);
+    }
+    return may;
+}
+
 /* Reads the record that begins at `at`. The entries behind the first may lie in the next page, or in the room behind the
    last entry. They are not looked at without need: that would put the page in memory. */
 static thag_owner
@@ -247,6 +273,11 @@ record_read(const thag_entry *at, const aside *beside)
 static thag_owner
 record_take(thag_entry *at, const aside *beside)
 {
+    uint32_t word = thag_pair_load(at), entry = word & 0xffff;
+    if (THAG_LIKELY(thag_is_small(entry - THAG_ENTRY_BEGINS) && word >> 16 == THAG_SLOT_ASIDE)) {
+        thag_pair_store(at, 0);
+        return (thag_owner){.slot = word_load(&beside->of_entry), .size = entry - THAG_ENTRY_BEGINS};
+    }
     thag_owner owner = record_read(at, beside);
     int entries = entries_of(thag_entry_load(at));
     for (int i = 0; i < entries; i++) {
@@ -283,11 +314,11 @@ thag_owners_take(const void *block)
     if (THAG_LIKELY(owner.slot != 0)) {
         return owner;
     }
-    if (!thag_owners_has(block)) {
-        return (thag_owner){.slot = 0};
+    if (THAG_LIKELY(at != NULL)) {
+        return begins(at) ? record_take(at, aside_beside(at, block)) : (thag_owner){.slot = 0};
     }
-    aside *beside = aside_of((uintptr_t)block);
-    return is_middle(block) ? middle_take(beside) : record_take(at, beside);
+    aside *beside = is_middle(block) ? aside_of((uintptr_t)block) : NULL;
+    return beside == NULL ? (thag_owner){.slot = 0} : middle_take(beside);
 }
 
 thag_owner

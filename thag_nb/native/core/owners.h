@@ -211,6 +211,18 @@ thag_record_write(thag_entry *at, size_t size, uint32_t slot)
     return true;
 }
 
+/* The same of one that needs something aside, but is not huge. */
+THAG_APART bool thag_record_write_aside(thag_entry *at, const void *block, size_t size, uint32_t slot);
+
+/* Writes the record of a block, if it can be reached, nothing is in the way, and the block is no huge one. Whoever holds it. */
+static inline bool
+thag_owners_write_at_once(const void *block, size_t size, uint32_t slot)
+{
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    return THAG_LIKELY(at != NULL)
+           && (THAG_LIKELY(thag_record_write(at, size, slot)) || thag_record_write_aside(at, block, size, slot));
+}
+
 /* Reads and clears a record that has nothing aside, and whose first two entries are `word`; slot 0 if that is not so. Whoever
    holds the block. */
 static inline thag_owner
