@@ -303,15 +303,15 @@ def read(
     record_type: type[tuple[object, ...]],
     marks: tuple[object, ...],
     resident: tuple[object, ...],
-    site_types: tuple[type[tuple[object, ...]], type[tuple[object, ...]], type[tuple[object, ...]]],
+    site_types: tuple[type[tuple[object, ...]], type[tuple[object, ...]], type[tuple[object, ...]]] | tuple[()],
     site_numbers: list[int] = ...,
     /,
 ) -> RecordingType:
     """All contexts as of one moment, in the order of their ids: the fields of `Recording`, of `ContextRecord`.
 
     Timelines are rows of five native 64-bit integers: start, low, high, live, self live. `marks` and `resident` are
-    taken along as they are. The types of sites are `Site`, `SiteFigures` and `LinesOf`; to `site_numbers` is added what
-    `Walk.follow` calls each `Site`. No Python code runs.
+    taken along as they are. The types of sites are `Site`, `SiteFigures` and `LinesOf`, or none, and then none are
+    read; to `site_numbers` is added what `Walk.follow` calls each `Site`. No Python code runs.
     """
 
 def lines_begin(context_id: int, least_bytes: int, /) -> bool:

@@ -19,8 +19,8 @@ import thag_nb
 from thag_nb.holders import walk
 
 readings = []
-read = walk.read
-walk.read = lambda: readings.append(read()) or readings[-1]
+read = walk.read_without_lines
+walk.read_without_lines = lambda: readings.append(read()) or readings[-1]
 
 def rows(name):
     """The rows, and what was live when they were told."""

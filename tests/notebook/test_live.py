@@ -8,7 +8,7 @@ import thag_nb
 from thag_nb.browser.scene import Scene
 from thag_nb.errors import UnknownContextError
 from thag_nb.notebook import live
-from thag_nb.recordings.model import ContextRecord
+from thag_nb.recordings.model import ContextRecord, Recording
 from thag_nb.runtime import dispatcher
 
 SIZE = 1_234_567
@@ -100,7 +100,11 @@ def words_for(monkeypatch: pytest.MonkeyPatch, *records: ContextRecord) -> list[
     """What a view says when these are read one after the other."""
     page, taken = Page(), iter(records)
     bucket = pack((0, 0, MIB, MIB, MIB))
-    monkeypatch.setattr(dispatcher, "read", lambda: recording((root(), bucket), (next(taken), bucket), taken_ns=SECOND))
+
+    def read() -> Recording:
+        return recording((root(), bucket), (next(taken), bucket), taken_ns=SECOND)
+
+    monkeypatch.setattr(dispatcher, "read_without_lines", read)
     view = live.LiveView(records[0].context_id, page, 1.0)
     for _ in records:
         view.publish()

@@ -37,7 +37,7 @@ from thag_nb.recordings.model import (
     Wanted,
     is_work,
 )
-from thag_nb.runtime.dispatcher import read, read_numbered, workspaces
+from thag_nb.runtime.dispatcher import read_numbered, read_without_lines, workspaces
 
 Progress = Callable[[int], object]
 # Of a recording: says in words where so many bytes of a context were allocated, of which it is known at which sites.
@@ -65,7 +65,7 @@ def find(
     To be called untracked. Raises `UnknownContextError`, `NamespaceError`.
     """
     user = Namespace(namespace)
-    _chosen(read(), wanted, self_only)  # before anything is collected
+    _chosen(read_without_lines(), wanted, self_only)  # before anything is collected
     if collect:
         gc.collect()
     with _collector_off():

@@ -48,13 +48,13 @@ class CellMagicTransformer:
 
 def _complete_task(_shell: InteractiveShell, _event: Any) -> list[str]:
     """Options, and the names of tasks there have been."""
-    names = {record.name for record in dispatcher.read().contexts if record.kind == "task"}
+    names = {record.name for record in dispatcher.read_without_lines().contexts if record.kind == "task"}
     return [*sorted(names), *_OPTIONS]
 
 
 def _complete_retained(_shell: InteractiveShell, _event: Any) -> list[str]:
     """The option, and the names of what has ended and holds something."""
-    records = dispatcher.read().contexts
+    records = dispatcher.read_without_lines().contexts
     names = {record.name for record in records if record.state == "ended" and record.self_live_bytes}
     return [*sorted(names), "--collect"]
 
@@ -67,7 +67,7 @@ def _complete_lines(_shell: InteractiveShell, _event: Any) -> list[str]:
 
 def _complete_compare(_shell: InteractiveShell, _event: Any) -> list[str]:
     """The option, and the names of cells and tasks, those with blanks in quotes."""
-    names = set(work_names(dispatcher.read()))
+    names = set(work_names(dispatcher.read_without_lines()))
     return [*sorted(f'"{name}"' if " " in name else name for name in names), "--with"]
 
 

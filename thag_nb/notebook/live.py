@@ -62,7 +62,7 @@ class LiveView:
 
     def publish(self) -> bool:
         """Show what is true now; False once the context has ended. Raises `UnknownContextError` if it was dropped."""
-        recording = dispatcher.read()
+        recording = dispatcher.read_without_lines()
         record = recording.find(self._context_id)
         window = window_of(recording, record)
         scene = stack_scene(recording, record, window=window)

@@ -141,8 +141,9 @@ def completed(recording: Recording) -> Recording:
     if not recording.lines:
         return recording
     with unrecorded():
-        sites = tuple(_placed(recording.sites))
-        cell_files = tuple(_cells_among({site.file for site in sites}))
+        files = {site.file for site in recording.sites}
+        sites = recording.sites if files.isdisjoint(_TIMED) else tuple(_placed(recording.sites))
+        cell_files = tuple(_cells_among(files if sites is recording.sites else {site.file for site in sites}))
         parents = {record.context_id: record.parent_id for record in recording.contexts}
         lines = tuple(one._replace(cells=_cells_around(one, parents)) for one in recording.lines)
         return recording._replace(sites=sites, lines=lines, cell_files=cell_files)

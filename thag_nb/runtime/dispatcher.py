@@ -74,8 +74,13 @@ def read() -> Recording:
     return read_numbered()[0]
 
 
+def read_without_lines() -> Recording:
+    """The same but for what is known of lines: where many were recorded, most of a reading's time goes into them."""
+    return _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), ())
+
+
 def read_numbered() -> tuple[Recording, list[int]]:
-    """The same, and for each of its sites the number that a walk has it by."""
+    """As `read`, and for each of its sites the number that a walk has it by."""
     types = Site, SiteFigures, LinesOf
     numbers: list[int] = []
     recording = _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types, numbers)
@@ -93,7 +98,7 @@ def _status() -> Status:
     recording = _native.is_recording()
     inside = any(hook != "absent" for hook in reached.values())
     health = _native.health()
-    now = read()
+    now = read_without_lines()
     return Status(
         state="recording" if recording else "pass-through" if inside else "off",
         hooks=reached,
@@ -127,7 +132,7 @@ def workspaces() -> dict[int, int]:
 def _workspaces() -> list[str]:
     """Whom it is charged to: whoever used it first, and may not need it any more."""
     found = workspaces()
-    names = {record.context_id: record.name for record in read().contexts} if found else {}
+    names = {record.context_id: record.name for record in read_without_lines().contexts} if found else {}
     return [
         f"{format_bytes(size)} of {names[context_id]} are OpenBLAS's to work in, which keeps them for every later call."
         for context_id, size in found.items()
@@ -198,7 +203,7 @@ def _sharings() -> list[str]:
     worth_telling = [row for row in _native.shared() if row[-1] >= _WORTH_TELLING_BYTES]
     if not worth_telling:
         return []
-    names = {record.context_id: repr(record.name) for record in read().contexts}
+    names = {record.context_id: repr(record.name) for record in read_without_lines().contexts}
     return [
         f"{format_bytes(taken)} that threads of a library took while both {names.get(one, 'a context')} and "
         f"{names.get(other, 'a context')} waited for it are charged to {names.get(charged, 'the root')}, above both"

@@ -208,9 +208,10 @@ static PyObject *
 native_read(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
     if (count < 5 || count > 6 || !thag_is_tuple_type(arguments[0]) || !thag_is_tuple_type(arguments[1])
-        || !PyTuple_Check(arguments[2]) || !PyTuple_Check(arguments[3]) || !thag_are_tuple_types(arguments[4], 3)
+        || !PyTuple_Check(arguments[2]) || !PyTuple_Check(arguments[3])
+        || !(thag_are_tuple_types(arguments[4], 3) || thag_are_tuple_types(arguments[4], 0))
         || (count == 6 && !PyList_Check(arguments[5]))) {
-        return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples, 2 tuples, 3 types more in one, and may take a list");
+        return PyErr_Format(PyExc_TypeError, "read takes 2 types of tuples, 2 tuples, none or 3 types more in one, and may take a list");
     }
     PyObject *site_numbers = count == 6 ? arguments[5] : NULL;
     int collector_was_on = thag_bookkeeping_begin();
