@@ -361,3 +361,40 @@ def test_what_is_held_is_told_with_where_it_was_allocated():
     assert "allocated at" in head
     assert table[0] == "In[2] line 2"
     assert table[1].endswith(" line 3")
+
+
+def compared(*cells: str) -> list[str]:
+    """The sentences about lines of what is said when ``slow`` and ``fast`` are compared."""
+    code = textwrap.dedent(LISTENING) + textwrap.dedent(f"""
+        for cell in {cells!r}:
+            typed(cell)
+        said([row for row in typed("%thag_compare slow fast").splitlines() if " line" in row])
+    """)
+    said: list[str] = last_line(in_shell(code))
+    return said
+
+
+MIBS = "\n".join(f"x{number} = bytearray({{}} << {20 + number})" for number in range(7))
+
+
+def test_a_comparison_tells_in_which_lines_it_became_better():
+    slow, fast = (
+        "%%thag_task slow --lines\n" + MIBS.format(*[2] * 7),
+        "%%thag_task fast --lines\n" + MIBS.format(*[1] * 7),
+    )
+    assert compared(slow, fast) == [
+        "In[2] line 8 fell from 128.0 MiB to 64.0 MiB",
+        "In[2] line 7 fell from 64.0 MiB to 32.0 MiB",
+        "In[2] line 6 fell from 32.0 MiB to 16.0 MiB",
+        "In[2] line 5 fell from 16.0 MiB to 8.0 MiB",
+        "In[2] line 4 fell from 8.0 MiB to 4.0 MiB",
+        "... and 2 lines more",
+    ]
+
+
+def test_a_comparison_with_what_has_no_lines_tells_of_none():
+    assert (
+        compared("%%thag_task slow\nx = bytearray(2 << 20)", "%%thag_task fast --lines\nx = bytearray(1 << 20)") == []
+    )
+    one = "%%thag_task {} --lines\nx = bytearray({} << 20)"
+    assert compared(one.format("slow", 1), one.format("fast", 3)) == ["In[2] line 2 rose from 1.0 MiB to 3.0 MiB"]

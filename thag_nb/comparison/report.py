@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from itertools import groupby
 
 from thag_nb.comparison.differences import FIGURES, compare, in_words, verdict
@@ -21,15 +22,16 @@ _CAVEAT = (
 _OfName = tuple[Difference, ...]
 
 
-def comparison_bundle(rows: tuple[Difference, ...], aligned: Recording | None) -> Bundle:
+def comparison_bundle(rows: tuple[Difference, ...], aligned: Recording | None, of_lines: Sequence[str] = ()) -> Bundle:
     """What differs, in words and as a table, and with `aligned` as a picture of its two contexts.
 
-    Of one name every figure is shown, of several only those that differ, and no more than 10 names.
+    After the words come `of_lines`, sentences of what changed in their lines. Of one name every figure is shown, of
+    several only those that differ, and no more than 10 names.
     """
     names = [tuple(of_name) for _, of_name in groupby(rows, key=lambda row: row.name)]
     different = names if len(names) == 1 else list(filter(_differs, names))
     selected = different[:_NAMES]
-    words = [*in_words(row for of_name in selected for row in of_name), *_notes(names, different)]
+    words = [*in_words(row for of_name in selected for row in of_name), *of_lines, *_notes(names, different)]
     table = [line for of_name in selected for line in _lines(of_name, every=len(names) == 1)]
     picture = None if aligned is None else _curves(aligned)
     problem = [picture.problem] if picture is not None and picture.problem else []

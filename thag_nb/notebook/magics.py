@@ -44,6 +44,7 @@ from thag_nb.recordings.model import ContextRecord, Recording
 from thag_nb.runtime import call_sites, dispatcher, marks, native_memory
 from thag_nb.runtime.contexts import AllocatorContext
 from thag_nb.runtime.tasks import task, untracked
+from thag_nb.sites import changes
 from thag_nb.sites.held import AllocatedAt
 from thag_nb.sites.peak import lines_of, peak_lines, peak_words
 from thag_nb.sites.report import lines_bundle
@@ -63,6 +64,7 @@ _SHOWS_LIVE = re.compile(r"%thag_live\b|%thag_task\b.*\s--live\b")
 _SAYS_NOTHING = re.compile(r"\s*(#|$)")  # a line of a cell
 Names = dict[str, Any] | None  # the names around a magic
 
+_CHANGED_LINES = 5  # that a comparison tells of
 _NAME_TWO = "name two, as in %thag_compare In[3] In[7]"
 
 
@@ -223,7 +225,7 @@ class ThagNb(Magics):
             # Of all names, the one whose peak differs most is drawn: the first. If its peak does not, there is none.
             has_picture = sides[2] is not None or (bool(rows) and differences.verdict(rows[0]) in ("better", "worse"))
             aligned = differences.aligned(*sides) if has_picture and self._shows_pictures() else None
-            display(comparison_bundle(rows, aligned), raw=True)
+            display(comparison_bundle(rows, aligned, _changed_lines(*sides) if has_picture else ()), raw=True)
 
     def _sides(
         self, names: list[str], saved: Recording | None
@@ -458,6 +460,20 @@ def _newest_with_lines(recording: Recording) -> int:
     if newest is None:
         raise UsageError("%thag_lines: no lines have been recorded yet; ask for them with %%thag_task load --lines")
     return newest.context_id
+
+
+def _changed_lines(
+    before: Recording, after: Recording, which_before: str | int | None, which_after: str | int | None
+) -> list[str]:
+    """What changed most in the lines of two contexts, if both have recorded theirs."""
+    first, second = differences.chosen(before, after, which_before, which_after)
+    if lines_of(before, first.context_id) is None or lines_of(after, second.context_id) is None:
+        return []
+    sentences = changes.in_words(changes.changes(before, first.context_id, after, second.context_id))
+    more = len(sentences) - _CHANGED_LINES
+    if more <= 0:
+        return list(sentences)
+    return [*sentences[:_CHANGED_LINES], f"... and {more:,} line{'' if more == 1 else 's'} more"]
 
 
 def _rank(record: ContextRecord) -> tuple[bool, int]:
