@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+import coverage
 import pytest
 from blocks import ALL, Domain
 from processes import python
@@ -1016,6 +1017,29 @@ def compare_while_tracing() -> None:
         sys.settrace(None)
     assert compared.different == []
     assert compared.count > 100
+
+
+@pytest.mark.parametrize("core", ["ctrace", "sysmon"] if sys.version_info >= (3, 12) else ["ctrace"])
+def test_coverage_does_not_change_lines(core: str) -> None:
+    """In a process of its own, as above: it traces, or has instructions replaced while they run."""
+    places = [str(Path(__file__).parent), *sys.path]
+    code = f"import sys; sys.path[:0] = {places!r}; import test_call_sites as here; here.compare_while_covered()"
+    python(code, COVERAGE_CORE=core)
+
+
+def compare_while_covered() -> None:
+    covered = coverage.Coverage(data_file=None, include=[__file__])
+    compared = Compared()
+    thag_nb.start()
+    tracemalloc.start(FRAMES)
+    with thag_nb.task("covered") as task:
+        assert _native.lines_begin(task.id, 0)
+        covered.start()
+        torture(compared)
+        covered.stop()
+    assert compared.different == []
+    assert compared.count > 100
+    assert covered.get_data().lines(__file__)
 
 
 def tracing(frame: FrameType, _event: str, _argument: object) -> Any:

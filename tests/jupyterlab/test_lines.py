@@ -12,6 +12,7 @@ import labs
 import nbformat
 import pytest
 from handmade import MIB, context, recording, root
+from nbconvert import HTMLExporter
 
 from thag_nb.recordings.model import LinesOf, Site, SiteFigures
 from thag_nb.sites.report import lines_bundle
@@ -88,3 +89,16 @@ def test_source_stands_as_it_was_typed_and_libraries_unfold(page: Any) -> None:
         "merge → merge, frame.py line 170: 25.0 MiB at peak, 0 B kept, 100.0 MiB allocated"
     ]
     assert unfolded.first.is_visible()
+
+
+def test_an_exported_page_shows_the_same(page: Any) -> None:
+    output = nbformat.v4.new_output("display_data", data=bundle())
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("\n".join(SOURCE), outputs=[output])])
+    exported, _ = HTMLExporter().from_notebook_node(notebook)
+    shown = page.context.browser.new_page(viewport={"width": 1000, "height": 700})
+    shown.set_content(exported)
+    assert shown.locator("td > code").all_inner_texts() == SOURCE
+    assert shown.locator("td > div").evaluate_all(SHARES) == [50, 100, 25, 25, 50, 25, 25]
+    shown.locator("summary").click()
+    assert shown.locator("details > div").first.is_visible()
+    shown.close()
