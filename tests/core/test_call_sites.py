@@ -1152,6 +1152,7 @@ def test_after_a_call_back_the_line_is_the_outer_one_again(turns):
     ctypes.CDLL(None).free(ctypes.c_void_p(block))
 
 
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="it copies stacks, red zones and all")
 def test_greenlets_do_not_take_over_where_anothers_work_came_from():
     greenlet = pytest.importorskip("greenlet")
 
