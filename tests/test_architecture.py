@@ -22,7 +22,7 @@ ROOMS = {
     "costs": {*_DATA, *_TECHNIQUES, "runtime"},
     "comparison": {*_DATA, *_TECHNIQUES, "runtime"},
     "holders": {*_DATA, *_TECHNIQUES, "runtime"},
-    "sites": _DATA,
+    "sites": {*_DATA, *_TECHNIQUES},
     "notebook": {*_DATA, *_TECHNIQUES, *_FEATURES, "runtime"},
     "face": {*_DATA, *_TECHNIQUES, *_FEATURES, "runtime", "notebook"},
 }

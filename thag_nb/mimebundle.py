@@ -110,14 +110,15 @@ def stacked(above: Bundle, below: Bundle) -> Bundle:
     return both
 
 
-def with_picture(above: str, picture: Picture, summary: str | None, below: str) -> Bundle:
+def with_picture(above: str, picture: Picture, summary: str | None, below: str, script: str = "") -> Bundle:
     """HTML with a picture between what stands above and below it, the latter folded under a `summary` if there is one.
 
+    A `script` element comes last, and has them all as its parent.
     The picture is in the HTML alone, because notebooks ignore an alternative text anywhere else.
     """
     if summary is not None:
         below = f"<details><summary>{html.escape(summary)}</summary>{below}</details>"
-    return {"text/html": output(f"{above}{_image(picture)}{below}")}
+    return {"text/html": output(f"{above}{_image(picture)}{below}{script}")}
 
 
 def _image(picture: Picture) -> str:

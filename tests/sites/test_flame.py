@@ -109,7 +109,8 @@ def test_own_files_have_colours_that_labels_are_read_on_and_libraries_are_grey()
     for box in drawn:
         text = box.find(f"{SVG}text")
         if text is not None:
-            contrast = palette._contrast(box.find(f"{SVG}rect").get("fill"), text.get("fill"))
+            contrast = palette._contrast(box.find(f"{SVG}rect").get("fill"), box.get("color"))
+            assert text.get("fill") == "currentColor"
             assert contrast >= 4.5
 
 

@@ -35,6 +35,13 @@ def dashboard_script(payload: dict[str, Any]) -> str:
     return f"<script>(() => {{\n{_without_comments(_source('load.js'))}\n{start}\n{call}\n}})();</script>"
 
 
+@cache
+def flame_script() -> str:
+    """A script element that lets the boxes of an icicle, which is the picture where it stands, be looked at closely."""
+    source = _without_comments(_source("flame.js"))
+    return f"<script>(() => {{\n{source}\nflame(document.currentScript.parentElement);\n}})();</script>"
+
+
 def dashboard_json(payload: dict[str, Any]) -> str:
     """JSON that can stand in a script element: no name of a context ends the element or begins a comment in it."""
     return json.dumps(payload, separators=(",", ":")).replace("<", "\\u003c")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from thag_nb import palette
+from thag_nb.browser.assets import flame_script
 from thag_nb.mimebundle import Bundle, Picture, html_table, text_table, with_picture
 from thag_nb.palette import Style
 from thag_nb.recordings.model import LineCost, Recording, Wanted
@@ -37,6 +38,8 @@ _BRIEF = (0, 1, 2, 4, 5, 6, 7)  # without source, which a terminal has no room f
 class Flame:
     """A picture of who called whom to allocate, for a notebook; `svg` is the same for a file.
 
+    In a notebook that is trusted, a box can be clicked to fill the width of the picture with it.
+
     ``alt`` says in words what it shows.
     """
 
@@ -59,7 +62,7 @@ class Flame:
             [[row[column] for column in _BRIEF] for row in table], [_COLUMNS[i] for i in _BRIEF], _LEFT[:3]
         )
         below = html_table(table, _COLUMNS, _LEFT)
-        picture = with_picture("", Picture(self.alt, svg=self.svg), f"lines of {self._summary}", below)
+        picture = with_picture("", Picture(self.alt, svg=self.svg), f"lines of {self._summary}", below, flame_script())
         return {"text/plain": f"{self._summary}\n{brief}"} | picture
 
 
@@ -174,10 +177,10 @@ def _rectangle(box: _Box, style: Style, whole: int) -> str:
     if box.width >= _LABELLED:
         letters = int((width - 2 * _MARGIN) / _LETTER)
         text = html.escape(cut(visible(words), letters))
-        label = f'<text x="{_MARGIN}" y="13" fill="{style.ink}">{text}</text>'
+        label = f'<text x="{_MARGIN}" y="13" fill="currentColor">{text}</text>'
     # What is in an <svg> of its own is cut off at its edges, however wide the letters are.
     return (
-        f'<svg x="{box.left:.1f}" y="{top}" width="{width:.1f}" height="{_LEVEL - _GAP}">'
+        f'<svg x="{box.left:.1f}" y="{top}" width="{width:.1f}" height="{_LEVEL - _GAP}" color="{style.ink}">'
         f"<title>{html.escape(visible(title))}</title>{rectangle}{label}</svg>"
     )
 
