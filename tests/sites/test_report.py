@@ -162,7 +162,7 @@ def test_a_function_that_is_not_to_be_shown_unfolds_from_the_line_that_called_it
     sites = (SITES[0], hidden, Site(1, OTHER, 2, "build"))
     source = lined((1, 40 * MIB, 0, 40 * MIB), (2, 50 * MIB, 0, 50 * MIB), peak_site=1)._replace(sites=sites)
     found = line(source, 4)
-    assert (found.figures[0], found.calls, found.is_peak) == (40 * MIB, ("build",), True)
+    assert (found.figures[0], found.calls, found.mark) == (40 * MIB, ("build",), "peak")
     assert [way for way, _ in found.ways] == [("checked", "checked, In[3] line 6")]
     assert line(source, 6).calls == ()
     assert "<summary>through <code>checked</code></summary>" in lines_bundle(source, 4, TYPED)["text/html"]
@@ -186,7 +186,7 @@ def test_a_gap_is_shown_between_lines_that_are_far_apart(tmp_path: Any) -> None:
         "gap",
         *("step_8()", "step_9()", "step_10()"),
     ]
-    assert [row.number for row in block if row.is_peak] == [5]
+    assert [row.number for row in block if row.mark] == [5]
     assert re.search(r"^ +⋮$", lines_bundle(source, 4, TYPED)["text/plain"], re.MULTILINE)
     assert peak_words(source, 4) == "peak at line 5 of tools.py"
 
@@ -292,8 +292,30 @@ def test_the_peak_is_told_by_its_line(site: int, words: str) -> None:
     assert peak_words(source, 3) == ""
 
 
-def test_the_line_of_the_peak_is_shown_even_if_it_holds_nothing() -> None:
-    found = rows(lined((0, 90 * MIB, 0, 90 * MIB), peak_site=5))
-    peak = next(row for row in found if row.is_peak)
-    assert (peak.text, peak.figures) == ("    frame = make(n)", (0, 0, 0))
+def test_the_line_of_the_peak_is_shown_even_if_it_holds_little() -> None:
+    found = rows(lined((0, 90 * MIB, 0, 90 * MIB), (5, MIB, 0, MIB), peak_site=5))
+    (peak,) = (row for row in found if row.mark)
+    assert (peak.text, peak.mark) == ("    frame = make(n)", "peak")
     assert found[_place(found, "build, in In[2]") + 2] == peak
+
+
+@pytest.mark.parametrize("peak_site", [5, SMALLER, NO_FRAME])
+def test_if_something_small_came_last_the_line_of_most_is_told(peak_site: int) -> None:
+    source = lined((0, 30 * MIB, 0, 90 * MIB), (7, 60 * MIB, 0, 60 * MIB), (5, KIB, 0, KIB), peak_site=peak_site)
+    number = SITES[7].line
+    assert [(row.number, row.mark) for row in rows(source) if row.mark] == [(number, "most at peak")]
+    assert peak_words(source, 4) == f"most at peak: line {number}"
+    text = lines_bundle(source, 4, TYPED)["text/plain"]
+    assert f"\nMost at peak: line {number}.\n" in text
+    assert text.count("← most at peak") == 1
+
+
+def test_what_is_not_the_users_is_not_told_as_the_line_of_most() -> None:
+    sites = (
+        Site(-1, "/venv/lib/python3.13/site-packages/ipykernel/kernelbase.py", 678, "run"),
+        Site(-1, CELL, 3, "<module>"),
+    )
+    small = lined((0, 90 * MIB, 0, 90 * MIB), (1, KIB, 0, KIB), peak_site=1)._replace(sites=sites)
+    assert peak_words(small, 4) == "peak at line 3"
+    large = lined((0, 60 * MIB, 0, 60 * MIB), (1, 30 * MIB, 0, 30 * MIB), peak_site=SMALLER)._replace(sites=sites)
+    assert peak_words(large, 4) == "most at peak: line 3"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 from handmade import CELL, PANDAS, Frames, busy, charged
 
-from thag_nb.recordings.model import CellFile, Recording
+from thag_nb.recordings.model import CellFile, Recording, Site
 from thag_nb.sites.stacks import (
     Frame,
+    OwnFrames,
     Stack,
     called_through,
     function_around,
@@ -169,3 +171,27 @@ def test_a_file_of_a_cell_that_recorded_no_lines_is_called_as_that_cell() -> Non
     source = source._replace(cell_files=(CellFile(CELL, "In[9]"), CellFile(OTHER, "In[2]")))
     assert names_of_files(source, 3) == {CELL: "In[3]", OTHER: "In[2]"}
     assert names_of_files(source, 1) == {CELL: "In[9]", OTHER: "In[2]"}
+
+
+FILES = (CELL, MINE, FRAME[0], STANDARD + "asyncio/events.py", "<string>", "<frozen importlib._bootstrap>")
+FUNCTIONS = ("<module>", "f", "f.<locals>.<listcomp>", "Handle._run")
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_own_frames_are_those_of_whole_stacks(seed: int) -> None:
+    choose = random.Random(seed)
+    sites = tuple(
+        Site(
+            choose.randrange(-1, number) if choose.random() < 0.5 else number - 1,
+            choose.choice(FILES),
+            choose.randrange(1, 9),
+            choose.choice(FUNCTIONS),
+            choose.random() < 0.2,
+        )
+        for number in range(40)
+    )
+    cells = {file for file in (CELL, FRAME[0]) if choose.random() < 0.5}  # which may lie where libraries do
+    own = OwnFrames(sites, cells)
+    for place in choose.sample(range(40), 40):
+        stack = stack_of(sites, place, cells)
+        assert own.of(place) == stack[innermost_own(stack, cells)], place

@@ -7,11 +7,10 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from thag_nb.recordings.model import ContextRecord, LineCost, Recording
 from thag_nb.recordings.own_code import is_library, source_of
-from thag_nb.sites.peak import lines_of, peak_frame, short_file
+from thag_nb.sites.peak import LITTLE, lines_of, peak_of, short_file
 from thag_nb.sites.rows import lines
 from thag_nb.sites.stacks import cells_of, names_of_files
 
-LITTLE = 100  # what is less than one part in so many of a column stands in it with others
 _NEIGHBOURS = 1  # lines above and below one that counts, where not all are shown
 _WHOLE_LINES = 120  # of a cell that is shown as a whole
 
@@ -49,7 +48,7 @@ class Row(NamedTuple):
     figures: Figures = NOTHING
     ways: tuple[tuple[Way, Figures], ...] = ()
     calls: tuple[str, ...] = ()
-    is_peak: bool = False
+    mark: Literal["", "peak", "most at peak"] = ""
 
 
 class _Block(NamedTuple):
@@ -95,9 +94,12 @@ class _Annotated:
         known = lines_of(recording, record.context_id)
         self._is_explained = known is not None and known.is_explained
         self._whole = self._figures(record.peak_bytes, record.live_bytes, record.total_bytes)
-        peak = peak_frame(recording, record.context_id)
+        peak = peak_of(recording, record.context_id)
+        self._mark: Literal["peak", "most at peak"] = "most at peak" if peak and peak.is_most else "peak"
         self._peak = (
-            [] if peak is None or is_library(peak.file) else [(self._block(peak.file, peak.function), peak.line)]
+            [(self._block(peak.frame.file, peak.frame.function), peak.frame.line)]
+            if peak is not None and not is_library(peak.frame.file)
+            else []
         )
         blocks = [*(_Block(cell, "") for cell in self._own_cells), *(block for block, _ in self._peak)]
         self._blocks: dict[_Block, _Lines] = {block: {} for block in blocks}
@@ -169,7 +171,7 @@ class _Annotated:
             self._counting(added(ways.values())),
             self._largest(_most_of(ways)),
             tuple(name for name, _ in self._largest(calls)),
-            (block, number) in self._peak,
+            self._mark if (block, number) in self._peak else "",
         )
 
     def _numbers(self, file: str, counting: set[int], source_lines: int) -> list[int]:

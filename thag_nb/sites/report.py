@@ -19,7 +19,7 @@ _NAMED = 2  # functions of libraries beside one line
 _UNFOLDED = 6  # ways through them below it
 _TAB = 4
 _GAP = "⋮"
-_PEAK = "← peak"
+_MARK = "← {}"
 
 _TABLE = "border-collapse: collapse; border-spacing: 0; margin: 0"
 _CELL = "padding: 1px 8px; vertical-align: top; border: none; text-align: "
@@ -64,9 +64,7 @@ def _columns(record: ContextRecord, lines: LinesOf) -> dict[str, int]:
 def _notes(recording: Recording, lines: LinesOf) -> list[str]:
     notes = []
     if words := peak_words(recording, lines.context_id):
-        function = function_around(recording.sites[lines.peak_site].function)
-        inside = "" if function == "<module>" else f", in {function}"
-        notes.append(f"{words[0].upper()}{words[1:]}{inside}.")
+        notes.append(f"{words[0].upper()}{words[1:]}{_reached_in(recording, lines, words)}.")
     if not lines.is_explained:
         notes.append(
             "What made up the peak is not known: too many contexts around this one record their lines as well."
@@ -75,6 +73,14 @@ def _notes(recording: Recording, lines: LinesOf) -> list[str]:
         *notes,
         "A line has what it allocated itself or through libraries; your own functions have lines of their own.",
     ]
+
+
+def _reached_in(recording: Recording, lines: LinesOf, words: str) -> str:
+    """The innermost function that ran, of whoever it is, when the peak was reached."""
+    if not words.startswith("peak"):
+        return ""
+    function = function_around(recording.sites[lines.peak_site].function)
+    return "" if function == "<module>" else f", in {function}"
 
 
 def _text(rows: Sequence[Row], columns: dict[str, int]) -> str:
@@ -90,7 +96,7 @@ def _text_of(row: Row) -> str:
     through = _names(way.through for way, _ in row.ways)
     words += [f"(through {through})"] if through else []
     words += [f"→ {_names(row.calls)}"] if row.calls else []
-    return "  ".join([*words, *([_PEAK] if row.is_peak else [])])
+    return "  ".join([*words, *([_MARK.format(row.mark)] if row.mark else [])])
 
 
 def _source(text: str) -> str:
@@ -143,8 +149,8 @@ def _html_text(row: Row, columns: dict[str, int]) -> str:
         return text if row.kind == "rest" else f"<b>{text}</b>"
     code = f'<code style="{_SOURCE}">{html.escape(_source(row.text))}</code>'
     calls = f' <span style="{_NOTE}">→ {html.escape(visible(_names(row.calls)))}</span>' if row.calls else ""
-    peak = f" <b>{_PEAK}</b>" if row.is_peak else ""
-    return f"{code}{calls}{peak}{_unfolded(row, columns)}"
+    mark = f" <b>{_MARK.format(row.mark)}</b>" if row.mark else ""
+    return f"{code}{calls}{mark}{_unfolded(row, columns)}"
 
 
 def _unfolded(row: Row, columns: dict[str, int]) -> str:

@@ -73,6 +73,44 @@ def innermost_own(stack: Stack, cells: Container[str]) -> int:
     return own[-1] if own else _without_own(stack)
 
 
+class OwnFrames:
+    """The frames that `innermost_own` tells of many sites.
+
+    What a library goes on to call leaves the user's frame as it is, so few stacks are made for it.
+    """
+
+    def __init__(self, sites: tuple[Site, ...], cells: Container[str]) -> None:
+        self._sites = sites
+        self._cells = cells
+        self._stacks = Stacks(sites, cells)
+        self._known: dict[int, Frame] = {}
+        self._not_own: set[int] = set()
+
+    def of(self, place: int) -> Frame:
+        """The frame of the site at a place."""
+        unknown = []
+        while place not in self._known and place >= 0:
+            unknown.append(place)
+            place = self._sites[place].parent
+        for site in reversed(unknown):
+            caller = self._sites[site].parent
+            is_callers = is_library(self._sites[site].file) and self._is_of_caller(self._sites[site], caller)
+            self._known[site] = self._known[caller] if is_callers else self._look_up(site)
+        return self._known[unknown[0] if unknown else place]
+
+    def _is_of_caller(self, site: Site, caller: int) -> bool:
+        """Whether the caller's frame is the user's, and its stack does not end with it."""
+        if caller < 0 or caller in self._not_own or site.file in self._cells:
+            return False
+        return not _calls_back(Frame(*self._sites[caller][1:]))
+
+    def _look_up(self, site: int) -> Frame:
+        stack = self._stacks.of(site)
+        if not _own(stack, self._cells):
+            self._not_own.add(site)
+        return stack[innermost_own(stack, self._cells)]
+
+
 def outermost_own(stack: Stack, cells: Container[str]) -> int:
     """Which frame of a stack is the outermost in one of the cells, or of the user's own code if none is."""
     own = _own(stack, cells)
