@@ -202,10 +202,11 @@ def compare(
     ``ratio``, after by before, missing where before is 0 as well. Bytes and counts are exact, a duration is of one run.
 
     With `by` ``"line"``, what differs between the lines of two contexts whose lines were recorded; of two recordings,
-    those of the name whose peak differs most. One row per line and figure, the largest difference at the peak first.
-    Columns: ``name``; ``file, line, function, source`` as in `lines`, of the line as it is after; ``figure``, which is
-    ``peak_bytes``, ``live_bytes``, ``total_bytes`` or ``allocations``; ``before, after, difference, ratio``. Lines are
-    the same whose text is, or else whose number is; one that allocated nothing on a side has 0 there.
+    those of the name with lines in both whose peak differs most. One row per line and figure, the largest difference at
+    the peak first. Columns: ``name``; ``file, line, function, source`` as in `lines`, of the line as it is after;
+    ``figure``, which is ``peak_bytes``, ``live_bytes``, ``total_bytes`` or ``allocations``; ``before, after,
+    difference, ratio``. Lines are the same whose text is, or else whose number is; one that allocated nothing on a side
+    has 0 there.
 
     Raises `UnknownContextError`; `NothingToCompareError` if there is only one context of the name; `ComparisonError` if
     a name and a recording are compared; `NotARecordingError`; by line `NoLinesError`, and `ChoiceError` if `by` is
@@ -222,7 +223,7 @@ def compare(
             raise ChoiceError("by", by, ("line", None))
         from thag_nb.sites import changes
 
-        first, second = differences.chosen(*sides)
+        first, second = differences.chosen_with_lines(*sides)
         return frames.line_comparison_frame(changes.changes(sides[0], first.context_id, sides[1], second.context_id))
 
 

@@ -116,6 +116,21 @@ def test_of_two_recordings_the_name_whose_peak_differs_most_is_compared_by_line(
     assert set(thag_nb.compare(first, second, by="line")["name"]) == {"scale"}
 
 
+def test_of_names_that_have_no_lines_none_is_compared_by_line() -> None:
+    """The cell around a task differs at least as much, and did not ask for lines."""
+    around = [context(1, "In[2]", kind="cell", peak_bytes=900 * size, live_bytes=1) for size in (MIB, 2 * MIB)]
+    tasks = cell(3, BEFORE, {3: 690 * MIB}), cell(5, AFTER, {3: 12 * MIB})
+    sides = [
+        task._replace(contexts=(task.contexts[0], one, task.contexts[1]))
+        for one, task in zip(around, tasks, strict=True)
+    ]
+    assert set(thag_nb.compare(*sides)["name"]) == {"In[2]", "scale"}
+    assert set(thag_nb.compare(*sides, by="line")["name"]) == {"scale"}
+    without = [side._replace(lines=(), sites=(), site_figures=()) for side in sides]
+    with pytest.raises(NothingToCompareError, match="whose lines were recorded"):
+        thag_nb.compare(sides[0], without[1], by="line")
+
+
 def test_what_cannot_be_compared_by_line_is_told() -> None:
     with pytest.raises(NoLinesError):
         thag_nb.compare("load", by="line", recording=busy())

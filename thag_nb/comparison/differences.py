@@ -5,7 +5,7 @@ Bytes and allocations are exact, so their differences are too. Times are those o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -93,6 +93,20 @@ def chosen(
 ) -> tuple[ContextRecord, ContextRecord]:
     """The two contexts of `pair`; with neither chosen, of the name whose peak differs most. Raises what `pair` does."""
     return pair(before, after, _most_different(before, after) if which_before is None else which_before, which_after)
+
+
+def chosen_with_lines(
+    before: Recording, after: Recording, which_before: str | int | None = None, which_after: str | int | None = None
+) -> tuple[ContextRecord, ContextRecord]:
+    """The same; with neither chosen, of those names whose lines were recorded on both sides."""
+    if which_before is not None:
+        return pair(before, after, which_before, which_after)
+    ids_before, ids_after = ({lines.context_id for lines in side.lines} for side in (before, after))
+    for name in _names_in_both(before, after):
+        first, second = pair(before, after, name)
+        if first.context_id in ids_before and second.context_id in ids_after:
+            return first, second
+    raise NothingToCompareError("no cell or task whose lines were recorded is in both recordings; name two to compare")
 
 
 def aligned(
@@ -230,10 +244,16 @@ def _one_before(recording: Recording, record: ContextRecord) -> ContextRecord:
 
 
 def _most_different(before: Recording, after: Recording) -> str:
-    rows = _differences_of_all(before, after)
-    if not rows or rows[0].difference is None:
+    name = next(_names_in_both(before, after), None)
+    if name is None:
         raise NothingToCompareError("no cell or task is in both recordings; name two to compare")
-    return rows[0].name
+    return name
+
+
+def _names_in_both(before: Recording, after: Recording) -> Iterator[str]:
+    """The name whose peak differs most comes first."""
+    rows = _differences_of_all(before, after)
+    return iter(dict.fromkeys(row.name for row in rows if row.difference is not None))
 
 
 def _at_start(record: ContextRecord, context_id: int, name: str) -> ContextRecord:
