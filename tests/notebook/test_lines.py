@@ -51,17 +51,17 @@ def test_a_task_with_lines_shows_its_cell_and_ends_its_summary_with_the_line_of_
         said([text.splitlines()[0].rpartition(" · ")[2], rows(text)])
     """
     end, rows = told(code)
-    assert end == "peak at line 5"
+    assert end == "most at peak: line 2 of In[1]"
     assert rows == [
         "In[2]",
         "1 %%thag_task load --lines",
         "20.0 MiB 20.0 MiB 20.0 MiB 2 kept = allocate(20 * MIB)",
         "3",
         "4 left = build(40) → build",
-        "5 small = allocate(1000) ← peak",
+        "5 small = allocate(1000)",
         "build, in In[1]",
         "1 def build(n):",
-        "40.0 MiB 40.0 MiB 40.0 MiB 2 return allocate(n * MIB)",
+        "40.0 MiB 40.0 MiB 40.0 MiB 2 return allocate(n * MIB) ← most at peak",
     ]
 
 
@@ -186,7 +186,7 @@ def test_the_lines_of_what_recorded_them_last_can_be_shown_again():
         typed("more = allocate(2 * MIB)")
         said([typed(f"%thag_lines {name}").split(" · ")[0] for name in ("", "load", "In[4]")])
     """
-    assert told(code) == ["load", "load", "In[4]"]
+    assert told(code) == ["In[4]", "load", "In[4]"]
 
 
 def test_lines_can_be_shown_while_the_cell_runs():
@@ -398,3 +398,31 @@ def test_a_comparison_with_what_has_no_lines_tells_of_none():
     )
     one = "%%thag_task {} --lines\nx = bytearray({} << 20)"
     assert compared(one.format("slow", 1), one.format("fast", 3)) == ["In[2] line 2 rose from 1.0 MiB to 3.0 MiB"]
+
+
+def test_without_a_name_the_newest_is_shown_that_has_its_lines_and_not_the_cell_that_asks() -> None:
+    shown = in_shell(
+        textwrap.dedent(LISTENING)
+        + textwrap.dedent("""
+            typed("%config ThagNb.lines = True")
+            typed("x = bytearray(2 << 20)")
+            first = typed("%thag_lines")
+            typed("%%thag_task load\\ny = bytearray(2 << 20)")
+            second = typed("%thag_lines")
+            typed("z = bytearray(3 << 20)")
+            third = typed("%thag_lines")
+            said([text.splitlines()[0].split(" · ")[0] for text in (first, second, third)])
+        """)
+    )
+    assert last_line(shown) == ["In[2]", "load", "In[6]"]
+
+
+@pytest.mark.parametrize("more", ["", "b = [1] * 1000\n", "del a\na = 1\n"])
+def test_the_front_end_s_own_work_is_not_the_line_of_the_peak(more: str) -> None:
+    cell = f"%thag_task load --lines\na = bytearray(8 << 20)\n{more}"
+    code = f"""
+        text = typed({cell!r})
+        said(text.splitlines()[0].rpartition(" · ")[2])
+    """
+    told_as = last_line(in_shell(textwrap.dedent(LISTENING) + textwrap.dedent(code)))
+    assert told_as in ("peak at line 2", "most at peak: line 2")

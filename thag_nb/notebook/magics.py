@@ -40,7 +40,7 @@ from thag_nb.holders.report import retained_bundle
 from thag_nb.mimebundle import Bundle, stacked
 from thag_nb.notebook.cells import Cells
 from thag_nb.notebook.progress import Progress
-from thag_nb.recordings.model import ContextRecord, Recording
+from thag_nb.recordings.model import Recording
 from thag_nb.runtime import call_sites, dispatcher, marks, native_memory
 from thag_nb.runtime.contexts import AllocatorContext
 from thag_nb.runtime.tasks import task, untracked
@@ -455,8 +455,10 @@ def _has_picture(recording: Recording, context: AllocatorContext, *, asked: bool
 
 
 def _newest_with_lines(recording: Recording) -> int:
-    """The newest task that recorded its lines, or else the newest cell."""
-    newest = max(map(recording.find, (lines.context_id for lines in recording.lines)), key=_rank, default=None)
+    """The newest task or cell that recorded its lines, but for the cell that asks."""
+    records = map(recording.find, (lines.context_id for lines in recording.lines))
+    asked = (record for record in records if record.kind == "task" or record.state == "ended")
+    newest = max(asked, key=lambda record: record.context_id, default=None)
     if newest is None:
         raise UsageError("%thag_lines: no lines have been recorded yet; ask for them with %%thag_task load --lines")
     return newest.context_id
@@ -474,10 +476,6 @@ def _changed_lines(
     if more <= 0:
         return list(sentences)
     return [*sentences[:_CHANGED_LINES], f"... and {more:,} line{'' if more == 1 else 's'} more"]
-
-
-def _rank(record: ContextRecord) -> tuple[bool, int]:
-    return record.kind == "task", record.context_id
 
 
 def _show(bundle: Bundle, view: live.LiveDisplay | None) -> Callable[[Bundle], None]:
