@@ -525,6 +525,15 @@ def test_lines_are_read_as_python_reads_them():
         assert pairs
 
 
+def test_a_table_that_tells_of_lines_before_the_first_tells_of_none():
+    def f() -> list[tuple[str, int, str]]:
+        return _native.stack_here()
+
+    fifty_down, and_on = b"\xef\x65\x01", b"\xef\x00"  # entries of eight instructions each, without columns
+    odd = f.__code__.replace(co_firstlineno=10, co_linetable=fifty_down + and_on * 20)
+    assert type(f)(odd, f.__globals__)()[0] == (__file__, 0, f.__qualname__)
+
+
 def test_a_frame_that_goes_on_elsewhere_is_in_the_stack_that_it_is_in_then():
     def generated() -> Iterator[tuple[object, object]]:
         while True:

@@ -184,7 +184,8 @@ thag_pyframe_line(const thag_pyframe *frame, PyCodeObject *code, thag_pyframe_re
     while (reading->end <= (size_t)place && reading->bytes < table_bytes) {
         thag_pyframe_read_entry(reading, table, table_bytes);
     }
-    return (size_t)place < reading->end && reading->has_line ? code->co_firstlineno + reading->lines : 0;
+    int line = (size_t)place < reading->end && reading->has_line ? code->co_firstlineno + reading->lines : 0;
+    return line < 0 ? 0 : line;
 }
 
 #endif
