@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from thag_nb.errors import ChoiceError, NoLinesError, UnknownContextError
 from thag_nb.recordings.model import NO_FRAME, NOT_TOLD_APART, SMALLER, LineCost, LinesOf, Recording, SiteFigures
-from thag_nb.sites.rows import BY, lines, place_of_peak
+from thag_nb.sites.rows import BY, lines
 
 MINE = "/home/me/load.py"
 FIGURES = ("peak_bytes", "live_bytes", "total_bytes", "allocations", "frees")
@@ -160,13 +160,6 @@ def test_a_peak_that_is_not_explained_is_not_told_apart() -> None:
         ("load", 0, 9),
         ("not known where", 0, 2),
     ]
-
-
-def test_the_place_of_the_peak_is_a_row_by_line() -> None:
-    place = place_of_peak(lined(), "load")
-    assert place is not None
-    assert (place.file, place.line, place.peak_bytes) == ("In[3]", 2, 8 * MIB)
-    assert place_of_peak(of_load((NO_FRAME, 5), peak_site=NO_FRAME), 3) is None
 
 
 def test_a_context_without_lines_says_how_to_ask_for_them() -> None:

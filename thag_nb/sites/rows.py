@@ -87,20 +87,6 @@ def lines(recording: Recording, wanted: Wanted, by: By = "line") -> tuple[LineCo
     )
 
 
-def place_of_peak(recording: Recording, wanted: Wanted) -> LineCost | None:
-    """The row by line in which the context's live bytes were highest; None if that was at no line.
-
-    Raises `UnknownContextError` and `NoLinesError`.
-    """
-    record = recording.find(wanted)
-    known = _lines_of(recording, record)
-    if known.peak_site < 0:
-        return None
-    frame = places(recording, record.context_id, "line")(known.peak_site).frame
-    file = names_of_files(recording, record.context_id).get(frame.file, frame.file)
-    return next((row for row in lines(recording, wanted) if (row.file, row.line) == (file, frame.line)), None)
-
-
 def _lines_of(recording: Recording, record: ContextRecord) -> LinesOf:
     known = next((lines for lines in recording.lines if lines.context_id == record.context_id), None)
     if known is None:
