@@ -24,12 +24,6 @@ if MISSING and not os.environ.get("CI"):
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86400 * SECOND
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with labs.chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page that knows what the sources define."""

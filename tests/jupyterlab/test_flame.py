@@ -29,12 +29,6 @@ SHOWN = """boxes => boxes.filter(box => getComputedStyle(box).display !== "none"
 WHOLE, READ = "load · 13.0 MiB live at its peak", "_read (parsers.py:620): 8.0 MiB, 61.5 %"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with labs.chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     page = browser.new_page(viewport={"width": 1000, "height": 400}, device_scale_factor=2)

@@ -91,10 +91,11 @@ def peak_words(recording: Recording, context_id: int) -> str:
 
     With the cell or file, if that is not the context's own.
     """
-    return _words(recording, context_id, peak_of(recording, context_id))
+    return words_of_peak(recording, context_id, peak_of(recording, context_id))
 
 
-def _words(recording: Recording, context_id: int, peak: Peak | None) -> str:
+def words_of_peak(recording: Recording, context_id: int, peak: Peak | None) -> str:
+    """`peak_words` of a peak that `peak_of` has told."""
     if peak is None:
         return ""
     file, line, *_ = peak.frame
@@ -107,7 +108,7 @@ def peak_lines(recording: Recording) -> dict[int, str]:
     """`peak_words` of all contexts whose lines are recorded, by their ids, but for those of which it is not known."""
     sizes = _at_peaks(recording, {lines.context_id for lines in recording.lines})
     peaks = {one.context_id: _peak(recording, one, sizes[one.context_id]) for one in recording.lines}
-    words = {context_id: _words(recording, context_id, peak) for context_id, peak in peaks.items()}
+    words = {context_id: words_of_peak(recording, context_id, peak) for context_id, peak in peaks.items()}
     return {context_id: text for context_id, text in words.items() if text}
 
 

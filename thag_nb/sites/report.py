@@ -9,7 +9,7 @@ from thag_nb.mimebundle import Bundle, output, text_table
 from thag_nb.palette import ROOT, styles
 from thag_nb.recordings.model import ContextRecord, LinesOf, Recording, work_names
 from thag_nb.sites.annotated import Figures, Row, Sources, added, annotated
-from thag_nb.sites.peak import lines_of, peak_words
+from thag_nb.sites.peak import lines_of, peak_of, words_of_peak
 from thag_nb.sites.stacks import function_around
 from thag_nb.units import cut, format_bytes, visible
 
@@ -63,8 +63,11 @@ def _columns(record: ContextRecord, lines: LinesOf) -> dict[str, int]:
 
 def _notes(recording: Recording, lines: LinesOf) -> list[str]:
     notes = []
-    if words := peak_words(recording, lines.context_id):
-        notes.append(f"{words[0].upper()}{words[1:]}{_reached_in(recording, lines, words)}.")
+    peak = peak_of(recording, lines.context_id)
+    if peak is not None:
+        words = words_of_peak(recording, lines.context_id, peak)
+        inside = "" if peak.is_most else _function_inside(recording, lines.peak_site)
+        notes.append(f"{words[0].upper()}{words[1:]}{inside}.")
     if not lines.is_explained:
         notes.append(
             "What made up the peak is not known: too many contexts around this one record their lines as well."
@@ -75,11 +78,9 @@ def _notes(recording: Recording, lines: LinesOf) -> list[str]:
     ]
 
 
-def _reached_in(recording: Recording, lines: LinesOf, words: str) -> str:
-    """The innermost function that ran, of whoever it is, when the peak was reached."""
-    if not words.startswith("peak"):
-        return ""
-    function = function_around(recording.sites[lines.peak_site].function)
+def _function_inside(recording: Recording, site: int) -> str:
+    """The innermost function of a site, of whoever it is."""
+    function = function_around(recording.sites[site].function)
     return "" if function == "<module>" else f", in {function}"
 
 
