@@ -19,8 +19,14 @@ import thag_nb
 from thag_nb.holders import walk
 
 readings = []
-read = walk.read_without_lines
-walk.read_without_lines = lambda: readings.append(read()) or readings[-1]
+read = walk.read_numbered
+
+def read_and_keep():
+    numbered = read()
+    readings.append(numbered[0])
+    return numbered
+
+walk.read_numbered = read_and_keep
 
 def rows(name):
     """The rows, and what was live when they were told."""
