@@ -3345,6 +3345,30 @@ MUTANTS = [
         (_BEHIND + "test_they_are_found_once_each_through_each_other",),
     ),
     Mutant(
+        "what new objects share is found as well",
+        "heap/behind.c",
+        "if (first[i] != 0 && !exclude(search, block)) {",
+        "if (first[i] == 0 && block == NULL && !exclude(search, block)) {",
+        "it is the library's, and leads to what others have",
+        (_BEHIND + "test_what_two_new_objects_both_point_to_is_not_their_own",),
+    ),
+    Mutant(
+        "what new objects have nothing of is the library's",
+        "heap/behind.c",
+        "if (first[i] != 0 && !exclude(search, block)) {",
+        "if (!exclude(search, block)) {",
+        "this one may have something there",
+        (_BEHIND + "test_what_two_new_objects_both_point_to_is_not_their_own",),
+    ),
+    Mutant(
+        "blocks that objects point to are not compared",
+        "heap/behind.c",
+        "shared_exclude(&search, object, size, new_starts, 1)",
+        "shared_exclude(&search, object, size, new_starts, 0)",
+        "there is where a document has its dictionary",
+        (_BEHIND + "test_what_two_new_objects_both_point_to_is_not_their_own",),
+    ),
+    Mutant(
         "the end of a large block is not looked at",
         "heap/behind.c",
         "at += sizeof(words)) {",
@@ -3363,11 +3387,11 @@ MUTANTS = [
     Mutant(
         "blocks are read as they are",
         "heap/behind.c",
-        "        ssize_t read = process_vm_readv(getpid(), &into, 1, &from, 1, 0);",
-        "        ssize_t read = (ssize_t)wanted;\n"
-        "        for (size_t i = 0; i < wanted / sizeof(*words); i++) {\n"
-        "            words[i] = ((const uintptr_t *)from.iov_base)[i] + 0 * into.iov_len;\n"
-        "        }",
+        "    ssize_t read = process_vm_readv(getpid(), &into, 1, &from, 1, 0);",
+        "    ssize_t read = (ssize_t)wanted;\n"
+        "    for (size_t i = 0; i < wanted / sizeof(*words); i++) {\n"
+        "        words[i] = ((const uintptr_t *)from.iov_base)[i] + 0 * into.iov_len;\n"
+        "    }",
         "some may not be read",
         (_BEHIND + "test_what_may_not_be_read_is_not",),
     ),

@@ -378,11 +378,13 @@ def words(place: object, /) -> tuple[int, ...]:
     The block must not go meanwhile.
     """
 
-def blocks_behind(thing: object, /) -> list[int]:
+def blocks_behind(thing: object, new: tuple[object, object] = ..., /) -> list[int]:
     """Where the recorded blocks begin that can be reached by pointers from an object of C code, itself apart.
 
     Any word in the object, or in such a block, that is the address of one counts as a pointer, also one that is left
-    over from before. Linux only; elsewhere there are none.
+    over from before. What two `new` objects of its type both point to, from the same place in them or in a block that
+    each of them points to, is their library's: what this object has there is not found, and leads nowhere. Linux only;
+    elsewhere there are none.
     """
 
 def buffer_address(exporter: object, /) -> int:

@@ -43,6 +43,30 @@ def test_they_are_found_once_each_through_each_other():
         RAW.free(made)
 
 
+def test_what_two_new_objects_both_point_to_is_not_their_own():
+    secret, shared_now, own_secret = block(), block(), block()
+    shared = block(secret)
+
+    def made(*words):
+        return array("Q", [*words, *[0] * 9])
+
+    new = made(shared_now, block(), 0, 5), made(shared_now, block(), 0, 5)
+    thing = made(shared, block(own_secret), secret, 7)
+    found = set(_native.blocks_behind(thing, new))
+    assert found == {thing.buffer_info()[0], thing[1], own_secret, secret}
+    assert set(_native.blocks_behind(thing)) == {*found, shared}
+    thing[2] = 0
+    assert secret not in _native.blocks_behind(thing, new)
+    assert secret in _native.blocks_behind(thing)
+    for address in (secret, shared_now, own_secret, shared, thing[1], new[0][1], new[1][1]):
+        RAW.free(address)
+
+
+def test_it_takes_two_new_objects():
+    with pytest.raises(TypeError):
+        _native.blocks_behind([], ([],))
+
+
 def test_what_may_not_be_read_is_not():
     thag_nb.start(native=True)
     library = ctypes.CDLL(None)
@@ -128,6 +152,52 @@ def test_an_xml_document_is_held_by_whoever_has_an_element_of_it():
             make="etree.fromstring(xml)",
         )
     )
+
+
+STAINED = f"""
+import ctypes, gc, threading
+import thag_nb
+from lxml import etree
+from thag_nb import _native
+
+LIBRARY = ctypes.CDLL(None)
+LIBRARY.malloc.restype = ctypes.c_void_p
+LIBRARY.free.argtypes = [ctypes.c_void_p]
+xml = {XML}
+thag_nb.start(native=True)
+
+def stain(address):
+    sizes = [1_048, 4_048, 16_048] * 20
+    blocks = [LIBRARY.malloc(size) for size in sizes for _ in range(2)]
+    for block, size in zip(blocks[::2], sizes, strict=True):
+        (ctypes.c_uint64 * (size // 8)).from_address(block)[:] = [address] * (size // 8)
+        LIBRARY.free(block)
+
+with thag_nb.task("made"):
+    made = etree.fromstring(xml)
+document = next(it for it in gc.get_referents(made) if type(it).__name__ == "_Document")
+stained_with = _native.blocks_behind(document)[0]
+del document
+
+def work():
+    global other
+    stain(stained_with)
+    other = etree.fromstring(xml)
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+with thag_nb.untracked():
+    row = thag_nb.retained("made").iloc[0]
+assert row.released_by == "del made", row
+assert row.alone_bytes >= 0.99 * row.held_bytes, row
+"""
+
+
+def test_what_is_left_over_in_the_names_that_documents_share_leads_nowhere():
+    """Each thread has a dictionary of names, which takes memory as it comes."""
+    pytest.importorskip("lxml")
+    python(STAINED)
 
 
 def test_a_forest_is_held_by_whoever_has_it():

@@ -7,6 +7,8 @@ scikit-learn grows. Not those of sqlite3, which points to somewhere within its p
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from typing import Any
 
 from thag_nb import _native
 from thag_nb.holders.foreign.library import Library, answer
@@ -14,12 +16,23 @@ from thag_nb.holders.modules import find_type, names_of
 
 
 def documents() -> Library | None:
-    """What each of lxml's elements refers to, and what has all of their memory. It has no public name."""
+    """What each of lxml's elements refers to, and what has all of their memory. It has no public name.
+
+    All documents of a thread share a dictionary of names, in which there are pointers left over from before.
+    """
     make = names_of("lxml.etree").get("Element")
-    referents = answer(lambda: gc.get_referents(make("element"))) if make is not None else None
-    kinds = (type(referent) for referent in referents or ())
-    kind = next((kind for kind in kinds if (kind.__module__, kind.__name__) == ("lxml.etree", "_Document")), None)
-    return None if kind is None else Library({kind: _native.blocks_behind})
+    if make is None:
+        return None
+    new = [document for _ in range(2) for document in answer(_documents_of, make) or ()]
+    if len(new) != 2:
+        return None
+    first, second = new
+    return Library({type(first): lambda document: _native.blocks_behind(document, (first, second))})
+
+
+def _documents_of(make: Callable[[str], Any]) -> list[Any]:
+    referents = gc.get_referents(make("element"))
+    return [it for it in referents if (type(it).__module__, type(it).__name__) == ("lxml.etree", "_Document")]
 
 
 def trees() -> Library | None:

@@ -376,10 +376,14 @@ block_append(const void *block, void *blocks)
 }
 
 static PyObject *
-native_blocks_behind(PyObject *Py_UNUSED(module), PyObject *object)
+native_blocks_behind(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
+    PyObject *object, *new_objects[2] = {NULL, NULL};
+    if (!PyArg_ParseTuple(arguments, "O|(OO)", &object, &new_objects[0], &new_objects[1])) {
+        return NULL;
+    }
     PyObject *blocks = PyList_New(0);
-    if (blocks != NULL && !thag_behind_visit(object, block_append, blocks)) {
+    if (blocks != NULL && !thag_behind_visit(object, new_objects, block_append, blocks)) {
         Py_CLEAR(blocks);
         if (!PyErr_Occurred()) {
             (void)PyErr_NoMemory();
@@ -406,7 +410,7 @@ PyMethodDef thag_recording_methods[] = {
     {"owner_of", native_owner_of, METH_O, NULL},
     {"block_around", native_block_around, METH_O, NULL},
     {"words", native_words, METH_O, NULL},
-    {"blocks_behind", native_blocks_behind, METH_O, NULL},
+    {"blocks_behind", native_blocks_behind, METH_VARARGS, NULL},
     {"buffer_address", native_buffer_address, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
