@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Container
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from thag_nb.sites.stacks import (
     Frame,
     OwnFrames,
     Stack,
+    Stacks,
     called_through,
     function_around,
     innermost_own,
@@ -177,8 +179,9 @@ FILES = (CELL, MINE, FRAME[0], STANDARD + "asyncio/events.py", "<string>", "<fro
 FUNCTIONS = ("<module>", "f", "f.<locals>.<listcomp>", "Handle._run")
 
 
+@pytest.mark.parametrize("chosen", [innermost_own, outermost_own])
 @pytest.mark.parametrize("seed", range(200))
-def test_own_frames_are_those_of_whole_stacks(seed: int) -> None:
+def test_own_frames_are_those_of_whole_stacks(seed: int, chosen: Callable[[Stack, Container[str]], int]) -> None:
     choose = random.Random(seed)
     sites = tuple(
         Site(
@@ -191,7 +194,8 @@ def test_own_frames_are_those_of_whole_stacks(seed: int) -> None:
         for number in range(40)
     )
     cells = {file for file in (CELL, FRAME[0]) if choose.random() < 0.5}  # which may lie where libraries do
-    own = OwnFrames(sites, cells)
+    own = OwnFrames(Stacks(sites, cells), cells, chosen)
     for place in choose.sample(range(40), 40):
         stack = stack_of(sites, place, cells)
-        assert own.of(place) == stack[innermost_own(stack, cells)], place
+        depth = chosen(stack, cells)
+        assert own.of(place)[:2] == (stack[depth], called_through(stack, depth)), place

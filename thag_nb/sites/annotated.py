@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 from thag_nb.recordings.model import ContextRecord, LineCost, Recording
 from thag_nb.recordings.own_code import is_library, source_of
 from thag_nb.sites.peak import LITTLE, lines_of, peak_of, short_file
-from thag_nb.sites.rows import lines
+from thag_nb.sites.rows import unsorted_lines
 from thag_nb.sites.stacks import cells_of, names_of_files
 
 _NEIGHBOURS = 1  # lines above and below one that counts, where not all are shown
@@ -105,7 +105,7 @@ class _Annotated:
         self._blocks: dict[_Block, _Lines] = {block: {} for block in blocks}
         self._calls: dict[int, dict[str, Figures]] = {}  # from lines of the context's own cell to other blocks
         self._without_line: dict[str, Figures] = {}
-        for cost in lines(recording, record.context_id, by="stack"):
+        for cost in unsorted_lines(recording, record, by="stack"):
             self._add(cost)
 
     def _add(self, cost: LineCost) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Set
+from functools import lru_cache
 from pathlib import PurePath
 from typing import NamedTuple
 
 from thag_nb.recordings.model import LinesOf, Recording
 from thag_nb.recordings.own_code import is_own
-from thag_nb.sites.stacks import Frame, OwnFrames, cells_of, function_around, names_of_files
+from thag_nb.sites.stacks import Frame, OwnFrames, Stacks, cells_of, function_around, names_of_files
 
 LITTLE = 100  # what is less than one part in so many of a figure is not told of by itself
 
@@ -54,12 +55,12 @@ def _at_peaks(recording: Recording, context_ids: Set[int]) -> dict[int, _Sizes]:
 
 def _peak(recording: Recording, lines: LinesOf, at_peak: _Sizes) -> Peak | None:
     cells = cells_of(recording, lines.context_id)
-    own = OwnFrames(recording.sites, cells)
+    own = OwnFrames(Stacks(recording.sites, cells), cells)
     names = names_of_files(recording, lines.context_id)
     users: set[tuple[str, int]] = set()
 
     def known(site: int) -> Frame:
-        file, line, function, _ = own.of(site)
+        file, line, function, _ = own.of(site).frame
         name = names.get(file, file)
         if file in cells or is_own(file):
             users.add((name, line))
@@ -112,6 +113,7 @@ def peak_lines(recording: Recording) -> dict[int, str]:
     return {context_id: text for context_id, text in words.items() if text}
 
 
+@lru_cache(1 << 12)
 def short_file(file: str) -> str:
     """A file without the folders that it lies in."""
     return PurePath(file).name if "/" in file else file

@@ -5,7 +5,7 @@ Sums are exact: the rows of a context add up to its figures, as what its sites d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from operator import itemgetter
 from typing import Literal, NamedTuple
@@ -25,9 +25,9 @@ from thag_nb.recordings.model import (
 from thag_nb.recordings.own_code import source_of
 from thag_nb.sites.stacks import (
     Frame,
+    OwnFrames,
     Stack,
     Stacks,
-    called_through,
     cells_of,
     function_around,
     innermost_own,
@@ -56,7 +56,10 @@ class Figures(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a call site is told of: a frame of its stack, and what of a library was called from there."""
+    """Where a call site is told of: a frame of its stack, and what of a library was called from there.
+
+    The stack only where sites are told apart by it.
+    """
 
     frame: Frame
     through: str
@@ -74,17 +77,21 @@ def lines(recording: Recording, wanted: Wanted, by: By = "line") -> tuple[LineCo
     """
     if by not in BY:
         raise ChoiceError("by", by, BY)
-    record = recording.find(wanted)
+    rows = unsorted_lines(recording, recording.find(wanted), by)
+    return tuple(
+        sorted(rows, key=lambda row: (-row.peak_bytes, -row.total_bytes, row.file, row.line, row.function, row.stack))
+    )
+
+
+def unsorted_lines(recording: Recording, record: ContextRecord, by: By) -> Iterator[LineCost]:
+    """What `lines` gives, in no order."""
     known = _lines_of(recording, record)
     place_of = places(recording, known.context_id, by)
     folded: dict[object, list[_Charge]] = {}
     for site, figures in _charged(recording, record, known).items():
         place = place_of(site)
         folded.setdefault(site if site < 0 else _key(place, by), []).append((place, figures))
-    rows = _rows(recording, record, folded.values(), by)
-    return tuple(
-        sorted(rows, key=lambda row: (-row.peak_bytes, -row.total_bytes, row.file, row.line, row.function, row.stack))
-    )
+    return _rows(recording, record, folded.values(), by)
 
 
 def _lines_of(recording: Recording, record: ContextRecord) -> LinesOf:
@@ -105,7 +112,7 @@ def _charged(recording: Recording, record: ContextRecord, known: LinesOf) -> dic
         if row.context_id in ids:
             peak_bytes = dict(row.at_peaks).get(record.context_id, 0)
             figures = Figures(peak_bytes, row.live_bytes, row.total_bytes, row.allocations, row.frees)
-            sums[row.site] = _sum((sums.get(row.site, _NOTHING), figures))
+            sums[row.site] = _sum((sums[row.site], figures)) if row.site in sums else figures
     whole = Figures(*(getattr(record, figure) for figure in Figures._fields))
     left = Figures(*(all_ - part for all_, part in zip(whole, _sum(sums.values()), strict=True)))
     if not known.is_explained:
@@ -129,7 +136,7 @@ def places(recording: Recording, context_id: int, by: By) -> Callable[[int], Pla
     """What tells the place of a site: its frame that counts, or in words what has none."""
     cells = cells_of(recording, context_id)
     stacks = Stacks(recording.sites, cells)
-    choose = outermost_own if by == "cell" else innermost_own
+    own = OwnFrames(stacks, cells, outermost_own if by == "cell" else innermost_own)
     ids = _with_below(recording, context_id)
     smaller = max(lines.least_bytes for lines in recording.lines if lines.context_id in ids)
     words = {
@@ -142,10 +149,8 @@ def places(recording: Recording, context_id: int, by: By) -> Callable[[int], Pla
     def place_of(site: int) -> Place:
         if site < 0:
             return Place(Frame("", 0, words[site]), "", ())
-        stack = stacks.of(site)
-        depth = choose(stack, cells)
-        file, line, function, _ = stack[depth]
-        return Place(Frame(file, line, function_around(function)), called_through(stack, depth), stack)
+        (file, line, function, _), through, _ = own.of(site)
+        return Place(Frame(file, line, function_around(function)), through, stacks.of(site) if by == "stack" else ())
 
     return place_of
 
@@ -159,7 +164,7 @@ def _key(place: Place, by: By) -> object:
 # Rows
 
 
-def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Charge]], by: By) -> Iterable[LineCost]:
+def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Charge]], by: By) -> Iterator[LineCost]:
     names = names_of_files(recording, record.context_id)
     source = cache(source_of(recording))
     shown = cache(lambda frame: (names.get(frame.file, frame.file), frame.line, frame.function))
@@ -175,13 +180,15 @@ def _rows(recording: Recording, record: ContextRecord, folded: Iterable[list[_Ch
             "" if by == "file" and file else function,
             source(file, line).strip() if has_line else "",
             _through_most_of(charges),
-            *_sum(figures for _, figures in charges),
+            *(charges[0][1] if len(charges) == 1 else _sum(figures for _, figures in charges)),
             tuple(map(shown, largest.stack)) if has_stack else (),
         )
 
 
 def _through_most_of(charges: list[_Charge]) -> str:
     """The one function of a library that at least a hundredth of the row was allocated through, as `one_of` has it."""
+    if len(charges) == 1:
+        return charges[0][0].through
     whole_bytes = sum(figures.total_bytes for _, figures in charges)
     return one_of({place.through for place, figures in charges if figures.total_bytes * 100 >= whole_bytes})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 from thag_nb.recordings.model import Recording, Site
@@ -35,7 +35,7 @@ class Stacks:
     """
 
     def __init__(self, sites: tuple[Site, ...], cells: Container[str]) -> None:
-        self._sites = sites
+        self.sites = sites
         self._cells = cells
         self._known: dict[int, tuple[Stack, bool]] = {}  # and whether it begins in a cell
 
@@ -44,10 +44,10 @@ class Stacks:
         unknown = []
         while place >= 0 and place not in self._known:
             unknown.append(place)
-            place = self._sites[place].parent
+            place = self.sites[place].parent
         stack, is_in_cell = self._known.get(place, ((), False))
         for place in reversed(unknown):
-            frame = Frame(*self._sites[place][1:])
+            frame = Frame(*self.sites[place][1:])
             begins = not is_in_cell and (frame.file in self._cells or (stack and _calls_back(stack[-1])))
             stack = (frame,) if begins else (*stack, frame)
             is_in_cell = is_in_cell or frame.file in self._cells
@@ -60,7 +60,7 @@ def stack_of(sites: tuple[Site, ...], place: int, cells: Container[str]) -> Stac
     return Stacks(sites, cells).of(place)
 
 
-def _calls_back(frame: Frame) -> bool:
+def _calls_back(frame: Frame | Site) -> bool:
     return frame.function == _CALLBACK and frame.file.endswith(_EVENTS)
 
 
@@ -73,42 +73,52 @@ def innermost_own(stack: Stack, cells: Container[str]) -> int:
     return own[-1] if own else _without_own(stack)
 
 
+class OwnFrame(NamedTuple):
+    """A frame that says where a call site is, and the outermost function of a library that it called, if any."""
+
+    frame: Frame
+    through: str
+    is_users: bool
+
+
 class OwnFrames:
-    """The frames that `innermost_own` tells of many sites.
+    """What `innermost_own`, or another choice, tells of many sites.
 
     What a library goes on to call leaves the user's frame as it is, so few stacks are made for it.
     """
 
-    def __init__(self, sites: tuple[Site, ...], cells: Container[str]) -> None:
-        self._sites = sites
+    def __init__(
+        self, stacks: Stacks, cells: Container[str], choose: Callable[[Stack, Container[str]], int] = innermost_own
+    ) -> None:
+        self._stacks = stacks
+        self._sites = stacks.sites
         self._cells = cells
-        self._stacks = Stacks(sites, cells)
-        self._known: dict[int, Frame] = {}
-        self._not_own: set[int] = set()
+        self._choose = choose
+        self._known: dict[int, OwnFrame] = {}
 
-    def of(self, place: int) -> Frame:
+    def of(self, place: int) -> OwnFrame:
         """The frame of the site at a place."""
         unknown = []
         while place not in self._known and place >= 0:
             unknown.append(place)
             place = self._sites[place].parent
         for site in reversed(unknown):
-            caller = self._sites[site].parent
-            is_callers = is_library(self._sites[site].file) and self._is_of_caller(self._sites[site], caller)
-            self._known[site] = self._known[caller] if is_callers else self._look_up(site)
+            self._known[site] = self._of_caller(self._sites[site]) or self._look_up(site)
         return self._known[unknown[0] if unknown else place]
 
-    def _is_of_caller(self, site: Site, caller: int) -> bool:
-        """Whether the caller's frame is the user's, and its stack does not end with it."""
-        if caller < 0 or caller in self._not_own or site.file in self._cells:
-            return False
-        return not _calls_back(Frame(*self._sites[caller][1:]))
+    def _of_caller(self, site: Site) -> OwnFrame | None:
+        """That of the caller, if it is the user's, and its stack does not end with it; else None."""
+        caller = self._known.get(site.parent)
+        if caller is None or not caller.is_users or site.file in self._cells or not is_library(site.file):
+            return None
+        if _calls_back(self._sites[site.parent]):
+            return None
+        return caller if caller.through else caller._replace(through=_name_of_library(site))
 
-    def _look_up(self, site: int) -> Frame:
+    def _look_up(self, site: int) -> OwnFrame:
         stack = self._stacks.of(site)
-        if not _own(stack, self._cells):
-            self._not_own.add(site)
-        return stack[innermost_own(stack, self._cells)]
+        depth = self._choose(stack, self._cells)
+        return OwnFrame(stack[depth], called_through(stack, depth), bool(_own(stack, self._cells)))
 
 
 def outermost_own(stack: Stack, cells: Container[str]) -> int:
@@ -149,9 +159,11 @@ def called_through(stack: Stack, depth: int) -> str:
     A function that is not to be shown counts as one of a library.
     """
     library = next((frame for frame in stack[depth + 1 :] if frame.is_hidden or is_library(frame.file)), None)
-    if library is None:
-        return ""
-    return "import" if library.file.startswith(_IMPORTING) else library.function
+    return "" if library is None else _name_of_library(library)
+
+
+def _name_of_library(called: Frame | Site) -> str:
+    return "import" if called.file.startswith(_IMPORTING) else called.function
 
 
 def function_around(function: str) -> str:
