@@ -557,6 +557,26 @@ def test_a_stack_is_not_taken_for_an_earlier_one_that_ends_as_it_does():
     assert ours == theirs
 
 
+def test_a_function_with_thousands_of_callers_has_a_site_for_each():
+    callers = 5000
+
+    def make() -> None:
+        bytearray(10_000)
+
+    calls = compile("make()\n" * callers, "<calls>", "exec")
+    with thag_nb.task("called") as task:
+        assert _native.lines_begin(task.id, 10_000)
+        for _ in range(2):
+            exec(calls, {"make": make})
+    recording = thag_nb.read()
+    made: Counter[int] = Counter()
+    for row in recording.site_figures:
+        if row.context_id == task.id and row.site >= 0:
+            caller = recording.sites[recording.sites[row.site].parent]
+            made[caller.line] += row.allocations if caller.file == "<calls>" else 0
+    assert made == dict.fromkeys(range(1, callers + 1), 2)
+
+
 # ---- code that dies, and stacks that are too deep or too many ----
 
 
@@ -577,6 +597,7 @@ def test_no_line_takes_what_another_had_whose_address_it_has():
         for number in range(2000):
             text = f"def f():\n    return bytearray({number + 10_000})\nf()"
             exec(compile(text, f"<made {number}>", "exec"), {})
+            _native.lines_release()  # before 3.12, nobody tells that code dies
     found = lines_of("made")
     for number in range(2000):
         assert number + 10_000 <= found[f"<made {number}>", 2, "f"] < number + 10_200

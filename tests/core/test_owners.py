@@ -245,6 +245,30 @@ def test_blocks_of_a_context_far_from_the_first_are_told_apart_as_well(gil: bool
     assert_sums_hold()
 
 
+def test_blocks_of_contexts_around_the_last_near_place_are_told_apart_as_well(scripted: Scripted):
+    """Places are given out in groups: some at their ends are as what tells of none, or of one that stands elsewhere."""
+    sizes = (1, 100, 1000, 256 * MIB)
+    thag_nb.reset()
+    places: dict[int, tuple[int, int]] = {}
+    with burnt(24_500, scripted):
+        for number in range(150):
+            with thag_nb.task("around") as context:
+                for kind, size in enumerate(sizes):
+                    place = HERE + 8192 * number + 2048 * kind
+                    scripted.malloc(place, size)
+                    places[place] = context.id, size
+        assert {place: _native.owner_of(place) for place in places} == places
+        assert_sums_hold()
+        for place in list(places)[::2]:
+            scripted.free(place)
+            assert _native.owner_of(place) is None
+    thag_nb.reset()
+    for place in list(places)[1::2]:
+        assert _native.owner_of(place) == (_native.ROOT_ID, places[place][1])
+        scripted.free(place)
+    assert_sums_hold()
+
+
 def test_blocks_whose_records_have_no_room_for_the_heir_are_the_heirs_as_well(scripted: Scripted):
     """Their context is only forgotten by the first reset after the last of them was freed."""
     thag_nb.reset()

@@ -21,6 +21,7 @@ typedef struct thag_account {
     _Alignas(64) struct thag_context *context;  /* NULL: unused */
     uint32_t slot;
     uint32_t site;
+    uint32_t small_word;                /* what the record of a small block of it is, besides its size; 0: it has something aside */
     int64_t live_bytes;
     int64_t blocks;                     /* live ones */
     int64_t total_bytes;

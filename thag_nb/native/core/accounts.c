@@ -16,6 +16,7 @@
    Contexts that are not explained have no accounts, and their events pay nothing for it. */
 
 #include "accounts.h"
+#include "owners.h"
 
 #include "slabs.h"
 
@@ -102,6 +103,7 @@ account_cut(void)
     }
     thag_account *account = atomic_load(chunk) + made % THAG_ACCOUNT_CHUNK;
     account->slot = made / THAG_ACCOUNT_CHUNK << (THAG_ACCOUNT_SHIFT + 2) | THAG_ACCOUNT_BITS | made % THAG_ACCOUNT_CHUNK;
+    account->small_word = thag_far_word(account->slot);
     mapped_bytes += sizeof(*account);
     made++;
     return account;
@@ -123,7 +125,7 @@ account_give_back(thag_account *account)
 {
     uint32_t slot = account->slot;
     thag_slab_give_back(account->parts, 2 * account->part_room * sizeof(thag_part));
-    *account = (thag_account){.slot = slot, .next_of_hash = unused};
+    *account = (thag_account){.slot = slot, .small_word = thag_far_word(slot), .next_of_hash = unused};
     unused = account;
 }
 

@@ -440,21 +440,57 @@ thag_event_freed_natively(thag_thread *thread, const PyThreadState *tstate, cons
 
 /* ---- in the lane of an explained context ---- */
 
+/* Writes the record of a block, if nothing is in the way. False if that is not so. */
+static inline bool
+explained_write(const void *block, thag_charge charge)
+{
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    uint32_t word = charge.account == NULL ? 0 : charge.account->small_word;
+    if (THAG_UNLIKELY(at == NULL)) {
+        return false;
+    }
+    if (THAG_LIKELY(word != 0 && thag_is_small(charge.size))) {
+        bool is_free = thag_pair_load(at) == 0;
+        if (THAG_LIKELY(is_free)) {
+            thag_pair_store(at, word + (THAG_ENTRY_BEGINS + (uint32_t)charge.size));
+        }
+        return is_free;
+    }
+    uint32_t slot = slot_of(charge);
+    return thag_record_write(at, charge.size, slot) || thag_record_write_far(at, block, charge.size, slot);
+}
+
 void
 thag_event_allocated_explained(thag_source source, const PyThreadState *tstate, void *block, size_t size)
 {
     thag_context *context = thag_open_batch.context;
     thag_charge charge = {context, thag_account_here(context, tstate, size), size};
-    uint32_t slot = slot_of(charge);
-    if (THAG_LIKELY(thag_owners_write_at_once(block, size, slot)) || record_write(block, size, slot, source, NULL)) {
+    if (THAG_LIKELY(explained_write(block, charge)) || record_write(block, size, slot_of(charge), source, NULL)) {
         thag_charge_explained_allocation(charge, source);
     }
+}
+
+/* Reads and clears the record of a block; slot 0 if there is none. */
+static inline thag_owner
+explained_take(const void *block)
+{
+    thag_entry *at = thag_owners_find((uintptr_t)block);
+    if (THAG_UNLIKELY(at == NULL)) {
+        return thag_owners_take(block);
+    }
+    thag_owner owner = {.slot = 0};
+    uint32_t word = thag_pair_load(at);
+    if (THAG_LIKELY(thag_record_take_small(at, word, &owner))) {
+        return owner;
+    }
+    owner = thag_record_take(at, word);
+    return owner.slot != 0 ? owner : thag_owners_take(block);
 }
 
 void
 thag_event_freed_explained(thag_source source, const void *block)
 {
-    thag_owner owner = thag_owners_take(block);
+    thag_owner owner = explained_take(block);
     if (owner.slot == 0) {
         return;
     }

@@ -6,14 +6,16 @@
    A block owns the entries of the bytes it covers, so a record may spill over into them as far as the block reaches. A
    context is known here by its slot:
 
-     entry 0                     1          2 and 3        4 and 5          block
-     1 | 1024 + 17 * slot + size                                            up to 16 bytes
-     1 | size                    0 | slot                                   17 to 512 bytes
-     1 | 1                       0 | slot   01 | size:14                    up to 256 MiB
-     1 | 2                       0 | slot   01 | size:14   01 | size:14     larger
+     entry 0                      1          2 and 3        4 and 5          block
+     1 | 16384 + 17 * slot + size                                            up to 16 bytes
+     1 | far:5 | size:10          0 | slot                                   17 to 512 bytes
+     1 | far:5 | 1:10             0 | slot   01 | size:14                    up to 256 MiB
+     1 | far:5 | 2:10             0 | slot   01 | size:14   01 | size:14     larger
 
-   A slot too large for its place stands aside, in four bytes that each entry has in the same mapping behind the leaf's
-   entries, and that are touched only then: entry 0 of a tiny block says so by 1 | 3, entry 1 of any other by THAG_SLOT_ASIDE.
+   Slots of more than 15 bits have the next four in entry 0, if the others are not all the same: accounts are that many (see
+   accounts.c). A slot too large for its place stands aside, in four bytes that each entry has in the same mapping behind the
+   leaf's entries, and that are touched only then: entry 0 of a tiny block says so by 1 | 3, entry 1 of any other by
+   THAG_SLOT_ASIDE.
    Blocks of up to eight bytes may begin in the middle of a granule (mimalloc packs them so). Those have no entry, but four
    bytes aside of their own. What stands aside for a tiny block, or one in the middle, is slot and size.
 
@@ -169,17 +171,27 @@ entries_for(size_t size)
     return size <= THAG_LARGE_BYTES ? LARGE_ENTRIES : HUGE_ENTRIES;
 }
 
+/* What the first entry of a record says besides the slot; of a tiny block, THAG_TINY. */
+static uint32_t
+kind_of(uint32_t entry)
+{
+    return entry >= THAG_TINY ? THAG_TINY : THAG_ENTRY_BEGINS | (entry & ((1 << THAG_KIND_BITS) - 1));
+}
+
 /* How many entries the record takes that begins with `entry`. */
 static int
 entries_of(uint32_t entry)
 {
-    switch (entry) {
+    switch (kind_of(entry)) {
     case THAG_LARGE:
         return LARGE_ENTRIES;
     case THAG_HUGE:
         return HUGE_ENTRIES;
+    case THAG_TINY:
+    case THAG_TINY_ASIDE:
+        return 1;
     default:
-        return entry == THAG_TINY_ASIDE || entry >= THAG_TINY ? 1 : 2;
+        return 2;
     }
 }
 
@@ -192,17 +204,17 @@ record_write_rare(thag_entry *at, aside *beside, size_t size, uint32_t slot)
         thag_entry_store(at, THAG_TINY_ASIDE);
         return;
     }
-    uint32_t here = slot;
-    if (slot >= THAG_NEAR_SLOTS) {
+    uint32_t here = thag_far_word(slot);
+    if (here == 0) {
         word_store(&beside->of_entry, slot);
-        here = THAG_SLOT_ASIDE;
+        here = THAG_SLOT_ASIDE << 16;
     }
     if (size <= THAG_SMALL_BYTES) {
-        thag_pair_store(at, thag_small_word(here, (uint32_t)size));
+        thag_pair_store(at, here | (THAG_ENTRY_BEGINS + (uint32_t)size));
         return;
     }
     bool huge = size > THAG_LARGE_BYTES;
-    thag_pair_store(at, here << 16 | (huge ? THAG_HUGE : THAG_LARGE));
+    thag_pair_store(at, here | (huge ? THAG_HUGE : THAG_LARGE));
     thag_pair_store(at + 2, thag_size_word(size));
     if (huge) {
         thag_pair_store(at + 4, thag_size_word(size >> 28));
@@ -233,13 +245,24 @@ entries_are_free(const thag_entry *at, size_t size)
 }
 
 bool
-thag_record_write_aside(thag_entry *at, const void *block, size_t size, uint32_t slot)
+thag_record_write_far(thag_entry *at, const void *block, size_t size, uint32_t slot)
 {
     bool may = size <= THAG_LARGE_BYTES && entries_are_free(at, size);
     if (THAG_LIKELY(may)) {
         record_write_rare(at, aside_beside(at, block), size, slot);
     }
     return may;
+}
+
+/* The slot of a record that has two entries for it; 0 if it is half written. */
+static uint32_t
+slot_read(uint32_t entry, uint32_t second, const aside *beside)
+{
+    if (second == THAG_SLOT_ASIDE) {
+        atomic_thread_fence(memory_order_acquire);      /* it may just have been put there: see `far_rename` */
+        return word_load(&beside->of_entry);
+    }
+    return second == 0 ? 0 : second | (entry - THAG_ENTRY_BEGINS) >> THAG_KIND_BITS << THAG_NEAR_BITS;
 }
 
 /* Reads the record that begins at `at`. The entries behind the first may lie in the next page, or in the room behind the
@@ -257,14 +280,14 @@ record_read(const thag_entry *at, const aside *beside)
     if (entry >= THAG_TINY) {
         return (thag_owner){.slot = (entry - THAG_TINY) / THAG_TINY_SIZES, .size = (entry - THAG_TINY) % THAG_TINY_SIZES};
     }
-    uint32_t slot = thag_entry_load(at + 1);
-    thag_owner owner = {.slot = slot == THAG_SLOT_ASIDE ? word_load(&beside->of_entry) : slot};
-    if (entry != THAG_LARGE && entry != THAG_HUGE) {
-        owner.size = entry & ~(uint32_t)THAG_ENTRY_BEGINS;
+    thag_owner owner = {.slot = slot_read(entry, thag_entry_load(at + 1), beside)};
+    uint32_t kind = kind_of(entry);
+    if (kind != THAG_LARGE && kind != THAG_HUGE) {
+        owner.size = kind & ~(uint32_t)THAG_ENTRY_BEGINS;
         return owner;
     }
     owner.size = thag_size_of_word(thag_pair_load(at + 2));
-    if (entry == THAG_HUGE) {
+    if (kind == THAG_HUGE) {
         owner.size |= thag_size_of_word(thag_pair_load(at + 4)) << 28;
     }
     return owner;
@@ -273,11 +296,6 @@ record_read(const thag_entry *at, const aside *beside)
 static thag_owner
 record_take(thag_entry *at, const aside *beside)
 {
-    uint32_t word = thag_pair_load(at), entry = word & 0xffff;
-    if (THAG_LIKELY(thag_is_small(entry - THAG_ENTRY_BEGINS) && word >> 16 == THAG_SLOT_ASIDE)) {
-        thag_pair_store(at, 0);
-        return (thag_owner){.slot = word_load(&beside->of_entry), .size = entry - THAG_ENTRY_BEGINS};
-    }
     thag_owner owner = record_read(at, beside);
     int entries = entries_of(thag_entry_load(at));
     for (int i = 0; i < entries; i++) {
@@ -508,18 +526,17 @@ typedef struct {
 } renaming;
 
 /* Whoever holds the block may clear the record at this moment: then it stays cleared. */
-static void
+static bool
 entry_exchange(thag_entry *entry, uint32_t old, uint32_t new)
 {
     uint16_t expected = (uint16_t)old;
-    (void)atomic_compare_exchange_strong_explicit(entry, &expected, (uint16_t)new, memory_order_relaxed,
-                                                  memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(entry, &expected, (uint16_t)new, memory_order_release, memory_order_relaxed);
 }
 
-static void
+static bool
 word_exchange(_Atomic uint32_t *word, uint32_t old, uint32_t new)
 {
-    (void)atomic_compare_exchange_strong_explicit(word, &old, new, memory_order_relaxed, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(word, &old, new, memory_order_relaxed, memory_order_relaxed);
 }
 
 /* A word aside that has a size as well. */
@@ -529,7 +546,7 @@ aside_rename(_Atomic uint32_t *word, const renaming *all)
     uint32_t old = word_load(word);
     thag_owner owner = aside_decode(old);
     if (owner.slot != 0) {
-        word_exchange(word, old, aside_encode(all->rename(owner.slot), owner.size));
+        (void)word_exchange(word, old, aside_encode(all->rename(owner.slot), owner.size));
     }
 }
 
@@ -539,10 +556,20 @@ near_rename(thag_entry *entry, uint32_t slot, uint32_t new_slot, uint32_t limit,
             const renaming *all)
 {
     if (new_slot < limit) {
-        entry_exchange(entry, old, new);
+        (void)entry_exchange(entry, old, new);
     }
     else if (new_slot != slot) {
         all->kept(slot);
+    }
+}
+
+/* The slot of a record that stands in two entries goes aside, so that it is exchanged with one of them. Is the block meanwhile
+   given back, and handed out again with a slot aside, then that is not overwritten: what was there before is `stale`. */
+static void
+far_rename(thag_entry *second, uint32_t old, aside *beside, uint32_t stale, uint32_t new_slot)
+{
+    if (word_exchange(&beside->of_entry, stale, new_slot) && !entry_exchange(second, old, THAG_SLOT_ASIDE)) {
+        (void)word_exchange(&beside->of_entry, new_slot, stale);
     }
 }
 
@@ -567,17 +594,20 @@ record_rename(thag_entry *at, aside *beside, const renaming *all)
         tiny_rename(at, beside, all);
         return;
     }
-    uint32_t here = thag_entry_load(at + 1);
-    uint32_t slot = here == THAG_SLOT_ASIDE ? word_load(&beside->of_entry) : here;
+    uint32_t stale = word_load(&beside->of_entry), here = thag_entry_load(at + 1);
+    uint32_t slot = slot_read(thag_entry_load(at), here, beside);
     if (slot == 0) {
         return;
     }
     uint32_t new_slot = all->rename(slot);
     if (here == THAG_SLOT_ASIDE) {
-        word_exchange(&beside->of_entry, slot, new_slot);
+        (void)word_exchange(&beside->of_entry, slot, new_slot);
     }
-    else {
+    else if (slot < THAG_NEAR_SLOTS) {
         near_rename(at + 1, slot, new_slot, THAG_NEAR_SLOTS, slot, new_slot, all);
+    }
+    else if (new_slot != slot) {
+        far_rename(at + 1, here, beside, stale, new_slot);
     }
 }
 

@@ -21,11 +21,14 @@ enum {
     THAG_LARGE = THAG_ENTRY_BEGINS | 1,         /* the first entry of larger ones */
     THAG_HUGE = THAG_ENTRY_BEGINS | 2,
     THAG_TINY_ASIDE = THAG_ENTRY_BEGINS | 3,
-    THAG_TINY = THAG_ENTRY_BEGINS | 1 << 10,    /* and from here on: a tiny block of a near slot */
+    THAG_KIND_BITS = 10,                        /* of the first entry: one of these, or a small size; then far bits of the slot */
+    THAG_TINY = THAG_ENTRY_BEGINS | 1 << 14,    /* and from here on: a tiny block of a near slot */
     THAG_TINY_SIZES = THAG_TINY_BYTES + 1,
     THAG_TINY_SLOTS = ((1 << 16) - THAG_TINY) / THAG_TINY_SIZES,
     THAG_SMALL_SIZES = THAG_SMALL_BYTES - THAG_TINY_BYTES,
-    THAG_NEAR_SLOTS = 0x7fff,                   /* slots below this fit into an entry */
+    THAG_NEAR_BITS = 15,
+    THAG_NEAR_SLOTS = (1 << THAG_NEAR_BITS) - 1,            /* slots below this fit into an entry */
+    THAG_FAR_SLOTS = 1 << (THAG_NEAR_BITS + 14 - THAG_KIND_BITS),   /* nearly all below this into two, but for tiny blocks */
     THAG_SLOT_ASIDE = THAG_NEAR_SLOTS,          /* the second entry of a record whose slot stands aside */
     THAG_SLOT_BITS = 27,
 };
@@ -185,6 +188,15 @@ thag_is_small(size_t size)
     return size - THAG_TINY_SIZES < THAG_SMALL_SIZES;
 }
 
+/* What a slot adds to the first two entries of a record; 0 if it does not fit into them. */
+static inline uint32_t
+thag_far_word(uint32_t slot)
+{
+    uint32_t near = slot & THAG_NEAR_SLOTS;
+    bool fits = slot < THAG_FAR_SLOTS && near != 0 && near != THAG_SLOT_ASIDE;
+    return fits ? near << 16 | slot >> THAG_NEAR_BITS << THAG_KIND_BITS : 0;
+}
+
 /* Writes a record that needs nothing aside, where none is. False if that is not so. Whoever holds the block. */
 static inline bool
 thag_record_write(thag_entry *at, size_t size, uint32_t slot)
@@ -211,16 +223,45 @@ thag_record_write(thag_entry *at, size_t size, uint32_t slot)
     return true;
 }
 
-/* The same of one that needs something aside, but is not huge. */
-THAG_APART bool thag_record_write_aside(thag_entry *at, const void *block, size_t size, uint32_t slot);
+/* The same of one that needs something aside, or has a far slot, but is not huge. */
+THAG_APART bool thag_record_write_far(thag_entry *at, const void *block, size_t size, uint32_t slot);
 
-/* Writes the record of a block, if it can be reached, nothing is in the way, and the block is no huge one. Whoever holds it. */
+/* Reads and clears the record of a small block that has nothing aside, near or far, and whose first two entries are `word`. False
+   if it is another one. Whoever holds the block. */
 static inline bool
-thag_owners_write_at_once(const void *block, size_t size, uint32_t slot)
+thag_record_take_small(thag_entry *at, uint32_t word, thag_owner *owner)
 {
-    thag_entry *at = thag_owners_find((uintptr_t)block);
-    return THAG_LIKELY(at != NULL)
-           && (THAG_LIKELY(thag_record_write(at, size, slot)) || thag_record_write_aside(at, block, size, slot));
+    uint32_t kind = word & ((1 << THAG_KIND_BITS) - 1), tiny_or_none = (word ^ THAG_ENTRY_BEGINS) & (THAG_TINY | THAG_ENTRY_BEGINS);
+    uint32_t near = word >> 16;
+    if (THAG_UNLIKELY(tiny_or_none != 0 || !thag_is_small(kind) || near - 1 >= THAG_SLOT_ASIDE - 1)) {
+        return false;
+    }
+    thag_pair_store(at, 0);
+    owner->slot = near | (word & (THAG_TINY - THAG_ENTRY_BEGINS - 1)) >> THAG_KIND_BITS << THAG_NEAR_BITS;
+    owner->size = kind;
+    return true;
+}
+
+/* The rest of `thag_record_take`, of a record with a near slot that is large, and of any with a far one. */
+static inline thag_owner
+thag_record_take_rest(thag_entry *at, uint32_t entry, uint32_t slot)
+{
+    uint32_t kind = entry & ((1 << THAG_KIND_BITS) - 1);
+    if (slot == 0 || slot == THAG_SLOT_ASIDE || (entry & THAG_ENTRY_BEGINS) == 0) {
+        return (thag_owner){.slot = 0};
+    }
+    slot |= (entry - THAG_ENTRY_BEGINS) >> THAG_KIND_BITS << THAG_NEAR_BITS;
+    if (thag_is_small(kind)) {
+        thag_pair_store(at, 0);
+        return (thag_owner){.slot = slot, .size = kind};
+    }
+    if (kind != (THAG_LARGE & ~THAG_ENTRY_BEGINS)) {
+        return (thag_owner){.slot = 0};
+    }
+    size_t size = thag_size_of_word(thag_pair_load(at + 2));
+    thag_pair_store(at + 2, 0);
+    thag_pair_store(at, 0);
+    return (thag_owner){.slot = slot, .size = size};
 }
 
 /* Reads and clears a record that has nothing aside, and whose first two entries are `word`; slot 0 if that is not so. Whoever
@@ -237,13 +278,7 @@ thag_record_take(thag_entry *at, uint32_t word)
         thag_entry_store(at, 0);
         return (thag_owner){.slot = (entry - THAG_TINY) / THAG_TINY_SIZES, .size = (entry - THAG_TINY) % THAG_TINY_SIZES};
     }
-    if (slot == THAG_SLOT_ASIDE || entry != THAG_LARGE) {
-        return (thag_owner){.slot = 0};
-    }
-    size_t size = thag_size_of_word(thag_pair_load(at + 2));
-    thag_pair_store(at + 2, 0);
-    thag_pair_store(at, 0);
-    return (thag_owner){.slot = slot, .size = size};
+    return thag_record_take_rest(at, entry, slot);
 }
 
 #endif

@@ -32,6 +32,8 @@ enum {
     TEXT_BYTES = 5000,          /* of a file's or a function's name, at most */
     FRAMES = 256,               /* of a stack, at each of its ends, that are kept */
     STACK = 2 * FRAMES + 1,
+    PLACES_BITS = 10,
+    FINDINGS_BITS = 10,
 };
 
 /* ---- tables of numbers ---- */
@@ -438,17 +440,45 @@ node_hash(uint32_t number)
 
 static table node_table = {.hash = node_hash};
 
+typedef struct {
+    const thag_pyframe *frame;
+    const void *at;
+} known_frame;
+
 /* The last stack, from the outermost frame on, and for each of them the site that it and those before it are. */
 static struct {
     uint32_t origin;            /* the site that it is called from */
     unsigned count;
-    const thag_pyframe *innermost;
-    const void *at[STACK];
+    known_frame frames[1 + STACK];      /* from the second on: nothing calls the outermost */
     uint32_t site[STACK];
+    uint16_t places[1 << PLACES_BITS];  /* of frames, by `place_of_frame`: that of one which is there, or was */
 } last;
+
+static inline uint16_t *
+place_of_frame(const thag_pyframe *frame)
+{
+    uintptr_t address = (uintptr_t)frame;
+    return &last.places[(address >> 4 ^ address >> (4 + PLACES_BITS)) & ((1 << PLACES_BITS) - 1)];
+}
 
 static _Thread_local thag_origin origin_of_thread;
 static uint32_t epoch = 1;
+
+static inline void
+last_is(unsigned place, const thag_pyframe *frame, const void *at, uint32_t site)
+{
+    last.frames[place + 1].frame = frame;
+    last.frames[place + 1].at = at;
+    last.site[place] = site;
+    *place_of_frame(frame) = (uint16_t)place;
+}
+
+/* The site of what calls a frame that has its place. */
+static inline uint32_t
+last_caller(unsigned place)
+{
+    return place == 0 ? last.origin : last.site[place - 1];
+}
 
 /* The present one, from the innermost on. */
 static struct {
@@ -564,11 +594,45 @@ site_make(uint32_t caller, const void *at, const thag_pyframe *frame)
     return node_at(number)->site;
 }
 
+/* What was found of late, by `found_at`. */
+typedef struct {
+    const void *at;
+    uint32_t caller;
+    uint32_t site;              /* 0: nothing */
+} finding;
+
+static finding findings[1 << FINDINGS_BITS];
+
+static inline finding *
+finding_of(uint32_t caller, const void *at)
+{
+    return &findings[((uintptr_t)at >> 1 ^ caller * UINT64_C(0x9E3779B97F4A7C15) >> 32) & ((1 << FINDINGS_BITS) - 1)];
+}
+
+static void
+finding_forget(const node *gone)
+{
+    finding *found = finding_of(gone->caller, gone->at);
+    found->site = found->at == gone->at && found->caller == gone->caller ? 0 : found->site;
+}
+
+THAG_APART static uint32_t
+site_look_up(uint32_t caller, const void *at, const thag_pyframe *frame)
+{
+    uint32_t number = node_find(caller, at);
+    uint32_t site = THAG_LIKELY(number != 0) ? node_at(number)->site : site_make(caller, at, frame);
+    if (THAG_LIKELY(site != THAG_SITE_TOO_MANY)) {
+        *finding_of(caller, at) = (finding){at, caller, site};
+    }
+    return site;
+}
+
 static inline uint32_t
 site_intern(uint32_t caller, const void *at, const thag_pyframe *frame)
 {
-    uint32_t number = node_find(caller, at);
-    return THAG_LIKELY(number != 0) ? node_at(number)->site : site_make(caller, at, frame);
+    const finding *found = finding_of(caller, at);
+    bool is_it = found->at == at && found->caller == caller && found->site != 0;
+    return THAG_LIKELY(is_it) ? found->site : site_look_up(caller, at, frame);
 }
 
 static const thag_pyframe *
@@ -622,18 +686,33 @@ walk_ends(const thag_pyframe *frame)
 static uint32_t
 stack_intern(unsigned count, unsigned same)
 {
-    uint32_t site = same == 0 ? last.origin : last.site[same - 1];
+    uint32_t site = last_caller(same);
     for (unsigned i = same; i < count; i++) {
         const void *at = walked.at[count - 1 - i];
-        site = site_intern(site, at, walked.frames[count - 1 - i]);
+        const thag_pyframe *frame = walked.frames[count - 1 - i];
+        site = site_intern(site, at, frame);
         if (THAG_UNLIKELY(site == THAG_SITE_TOO_MANY)) {
             last.count = i;
             return site;
         }
-        last.at[i] = at;
-        last.site[i] = site;
+        last_is(i, frame, at, site);
     }
     last.count = count;
+    return site;
+}
+
+/* The same where only the innermost frame, which has this place, is not the last stack's. */
+static inline uint32_t
+innermost_intern(const thag_pyframe *frame, unsigned place)
+{
+    const void *at = thag_pyframe_at(frame);
+    uint32_t site = site_intern(last_caller(place), at, frame);
+    if (THAG_UNLIKELY(site == THAG_SITE_TOO_MANY)) {
+        last.count = place;
+        return site;
+    }
+    last_is(place, frame, at, site);
+    last.count = place + 1;
     return site;
 }
 
@@ -675,18 +754,42 @@ depth_of(const thag_pyframe *frame)
     return depth;
 }
 
-/* How many of the outermost frames of a stack of `count` are the last one's. Of another depth: false, and any number. */
-static inline bool
-compare_with_last(const thag_pyframe *frame, unsigned count, unsigned *same)
+/* How many frames the last stack has up to the innermost of its frames that is one of this stack, too; `newer` says how many are
+   further in. None of them need have the callers that it had. */
+static inline unsigned
+meet_last(const thag_pyframe *frame, unsigned *newer)
 {
-    *same = count < last.count ? count : last.count;
-    while (frame != NULL && count-- > 0) {
-        if (THAG_UNLIKELY(last.at[count] != thag_pyframe_at(frame)) && count < *same) {
-            *same = count;
+    *newer = 0;
+    if (THAG_LIKELY(frame == last.frames[last.count].frame)) {
+        return last.count;
+    }
+    for (; frame != NULL; ++*newer) {
+        unsigned place = *place_of_frame(frame);
+        if (THAG_LIKELY(place < last.count && last.frames[place + 1].frame == frame)) {
+            return place + 1;
         }
         frame = thag_pyframe_previous(frame);
     }
-    return frame == NULL && count == 0;
+    return 0;
+}
+
+/* How many of the last stack's outermost frames, of `count`, stand where they stood. The innermost of them is one of this stack;
+   if others call it than then: false, and any number. */
+static inline bool
+compare_with_last(unsigned count, unsigned *same)
+{
+    const known_frame *known = last.frames + count, *lowest = NULL;
+#pragma GCC unroll 2
+    for (const thag_pyframe *frame = known->frame; known != last.frames; known--) {
+        const thag_pyframe *caller = known[-1].frame;
+        lowest = known->at == thag_pyframe_at(frame) ? lowest : known;
+        if (THAG_UNLIKELY(caller != thag_pyframe_previous(frame))) {
+            return false;
+        }
+        frame = caller;
+    }
+    *same = lowest == NULL ? count : (unsigned)(lowest - last.frames) - 1;
+    return true;
 }
 
 THAG_COLD static uint32_t
@@ -694,7 +797,7 @@ site_of_deep(const thag_pyframe *innermost)
 {
     walk_ends(innermost);
     unsigned same = 0;
-    while (same < last.count && last.at[same] == walked.at[STACK - 1 - same]) {
+    while (same < last.count && last.frames[same + 1].at == walked.at[STACK - 1 - same]) {
         same++;
     }
     return stack_intern(STACK, same);
@@ -705,18 +808,19 @@ thag_site_here(const PyThreadState *tstate)
 {
     last_begin_at(tstate);
     const thag_pyframe *innermost = thag_pyframe_top(tstate);
-    unsigned count = last.count, same;
-    if (innermost != last.innermost || !compare_with_last(innermost, count, &same)) {
-        last.innermost = innermost;
-        count = depth_of(innermost);
-        if (THAG_UNLIKELY(count > STACK)) {
-            return site_of_deep(innermost);
-        }
-        (void)compare_with_last(innermost, count, &same);
+    unsigned newer, same, count = meet_last(innermost, &newer);
+    bool met = compare_with_last(count, &same);
+    count = THAG_LIKELY(met) ? count + newer : depth_of(innermost);
+    if (THAG_UNLIKELY(count > STACK)) {
+        return site_of_deep(innermost);
     }
+    same = THAG_LIKELY(met) ? same : 0;
     if (THAG_LIKELY(same == count && count != 0)) {
         last.count = count;
         return last.site[count - 1];
+    }
+    if (THAG_LIKELY(same + 1 == count)) {
+        return innermost_intern(innermost, same);
     }
     (void)walk(innermost, count - same);
     return stack_intern(count, same);
@@ -799,6 +903,7 @@ code_forget(uint32_t number)
 {
     code_record *dead = code_at(number);
     for (uint32_t i = dead->newest; i != 0; i = node_at(i)->next_of_code) {
+        finding_forget(node_at(i));
         table_take_out(&node_table, i);
     }
     table_take_out(&code_table, number);
@@ -921,6 +1026,7 @@ void
 thag_sites_sweep(void)
 {
     last.count = 0;
+    memset(findings, 0, sizeof(findings));
     epoch++;
     nodes_sweep();
     codes_sweep();
@@ -940,6 +1046,7 @@ void
 thag_sites_forget(void)
 {
     last.count = 0;
+    memset(findings, 0, sizeof(findings));
     epoch++;
     kept_lines_forget();
     table_unmap(&node_table);
