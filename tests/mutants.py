@@ -89,6 +89,7 @@ _STARTED = "tests/runtime/test_dispatcher.py::"
 _TASKS = "tests/runtime/test_tasks.py::"
 _CALL_SITES = "tests/runtime/test_call_sites.py::"
 _BEHIND = "tests/holders/test_behind.py::"
+_WITH = "tests/core/test_with_statements.py::"
 _CARRIER = "bindings/carrier.c"
 _GUARD = "bindings/guard.c"
 _HANDOVER = "bindings/handover.c"
@@ -3605,6 +3606,46 @@ MUTANTS = [
         "last.frames[place + 1].frame != NULL)) {",
         "frames that are no longer there share its place",
         (_SITES + "test_stacks_are_those_that_tracemalloc_finds",),
+    ),
+    Mutant(
+        "a statement that is over is taken for one that goes on",
+        "sites.c",
+        "    base_of_thread = begun.before.number > least_base ? begun.before : (thag_base){0};",
+        "    (void)begun.before;",
+        "its frame's place is another's then",
+        (_WITH + "test_statements_within_statements",),
+    ),
+    Mutant(
+        "a statement that was over before comes back",
+        "sites.c",
+        "    base_of_thread = begun.before.number > least_base ? begun.before : (thag_base){0};",
+        "    base_of_thread = begun.before;",
+        "greenlets end theirs in any order",
+        (_WITH + "test_statements_of_greenlets_end_in_any_order",),
+    ),
+    Mutant(
+        "a statement of a generator is one that nothing leaves",
+        "pyframes.h",
+        "    if (code == NULL || frame->owner != FRAME_OWNED_BY_THREAD) {",
+        "    if (code == NULL) {",
+        "it goes on elsewhere",
+        (_WITH + "test_generators_go_on_elsewhere_with_a_statement_open",),
+    ),
+    Mutant(
+        "whatever enters is a statement",
+        "pyframes.h",
+        "    return at >= first && _Py_OPCODE(*at) == BEFORE_WITH;",
+        "    return at >= first && _Py_OPCODE(*at) != CACHE;",
+        "an ExitStack enters as well",
+        (_WITH + "test_what_enters_for_another_is_no_statement",),
+    ),
+    Mutant(
+        "what stands below a statement stays though it was overwritten",
+        "sites.c",
+        "    if (THAG_UNLIKELY(same < last.base)) {",
+        "    if (same >= STACK) {",
+        "a very deep stack is kept in another way",
+        (_WITH + "test_very_deep_statements_have_both_ends",),
     ),
     Mutant(
         "a site is found for any caller",

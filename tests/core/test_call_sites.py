@@ -29,6 +29,7 @@ import pytest
 from blocks import ALL, Domain
 from processes import python
 from scripted import Scripted, numpy_handler
+from stacks import both, frames_of_python
 
 import thag_nb
 from thag_nb import _native
@@ -392,18 +393,6 @@ def test_stacks_are_those_that_tracemalloc_finds():
     finally:
         tracemalloc.stop()
     assert compared.different == []
-
-
-def frames_of_python() -> list[tuple[str, int, str]]:
-    frame, found = sys._getframe(1), []
-    while frame is not None:
-        found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
-        frame = frame.f_back
-    return found
-
-
-def both() -> tuple[list[tuple[str, int, str]], list[tuple[str, int, str]]]:
-    return frames_of_python(), _native.stack_here()
 
 
 def in_a_pool(number: int) -> bytearray:

@@ -156,12 +156,14 @@ static PyObject *
 site_make(PyObject *type, site_list *list, uint32_t number)
 {
     thag_site site = thag_site_read(number);
-    PyObject *file = text_in(list, site.file), *function = text_in(list, site.function);
-    if (file == NULL || function == NULL) {
-        return NULL;
-    }
-    return thag_named_tuple(type, Py_BuildValue("lOiOO", site_in(list, site.caller), file, (int)site.line, function,
-                                                site.is_hidden ? Py_True : Py_False));
+    PyObject *fields[] = {
+        PyLong_FromLong(site_in(list, site.caller)),
+        Py_XNewRef(text_in(list, site.file)),
+        PyLong_FromLong(site.line),
+        Py_XNewRef(text_in(list, site.function)),
+        PyBool_FromLong(site.is_hidden),
+    };
+    return thag_plain_named_tuple(type, fields, sizeof(fields) / sizeof(*fields));
 }
 
 static bool
@@ -196,10 +198,16 @@ peaks_of(const thag_account *account)
 static PyObject *
 figures_make(PyObject *type, const site_list *list, const thag_account *account)
 {
-    return thag_named_tuple(type, Py_BuildValue("KlLLLLN", (unsigned long long)account->context->id,
-                                                site_in(list, account->site), (long long)account->live_bytes,
-                                                (long long)account->total_bytes, (long long)account->allocations,
-                                                (long long)account->frees, peaks_of(account)));
+    PyObject *fields[] = {
+        PyLong_FromUnsignedLongLong(account->context->id),
+        PyLong_FromLong(site_in(list, account->site)),
+        PyLong_FromLongLong(account->live_bytes),
+        PyLong_FromLongLong(account->total_bytes),
+        PyLong_FromLongLong(account->allocations),
+        PyLong_FromLongLong(account->frees),
+        peaks_of(account),
+    };
+    return thag_plain_named_tuple(type, fields, sizeof(fields) / sizeof(*fields));
 }
 
 static bool

@@ -251,8 +251,19 @@ thag_guard_enter(thag_guard *guard, thag_entry_mode mode)
 }
 
 void
+thag_guard_begin_with(thag_guard *guard)
+{
+    const PyThreadState *tstate = PyThreadState_Get();
+    if (guard->own != NULL && guard->own->explained != NULL) {
+        guard->base = thag_sites_begin_base(tstate);
+    }
+}
+
+void
 thag_guard_close(thag_guard *guard, bool orphan)
 {
+    thag_sites_end_base(guard->base);
+    guard->base = (thag_base_begun){0};
     PyObject *entering = guard->entering;
     thag_context *own = guard->own;
     guard->entering = NULL;

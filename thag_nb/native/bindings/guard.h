@@ -6,6 +6,7 @@
 
 #include "bindings.h"
 #include "current.h"
+#include "sites.h"
 
 typedef struct thag_guard {
     PyObject_HEAD
@@ -20,6 +21,7 @@ typedef struct thag_guard {
     struct thag_guard *next;
     uint64_t caller;
     uint64_t turn;
+    thag_base_begun base;           /* of the `with` statement that has entered it, if any (see sites.h) */
 } thag_guard;
 
 /* A guard for a new task under the current context, and one for the shared system context. NULL with an exception. What is
@@ -36,6 +38,9 @@ void thag_guard_forget_label(void);
 
 /* As of Python. False with an exception and nothing changed. */
 bool thag_guard_enter(thag_guard *guard, thag_entry_mode mode);
+
+/* It was entered by the `with` statement that the innermost frame begins, if it does begin one. */
+void thag_guard_begin_with(thag_guard *guard);
 void thag_guard_close(thag_guard *guard, bool orphan);
 bool thag_guard_is_around(const thag_guard *guard);
 

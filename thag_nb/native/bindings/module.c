@@ -68,6 +68,32 @@ thag_named_tuple(PyObject *type, PyObject *fields)
     return named;
 }
 
+PyObject *
+thag_plain_named_tuple(PyObject *type, PyObject *const *fields, Py_ssize_t count)
+{
+    PyTypeObject *of = (PyTypeObject *)type;
+    PyObject *named = of->tp_alloc(of, count);
+    bool made = named != NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        made = made && fields[i] != NULL;
+        if (made) {
+            PyTuple_SET_ITEM(named, i, fields[i]);
+        }
+        else {
+            Py_XDECREF(fields[i]);
+        }
+    }
+    if (!made) {
+        Py_XDECREF(named);
+        return NULL;
+    }
+#if PY_VERSION_HEX >= 0x030E0000
+    ((PyTupleObject *)named)->ob_hash = -1;     /* as for any new tuple: not known yet */
+#endif
+    PyObject_GC_UnTrack(named);
+    return named;
+}
+
 /* ---- hooks ---- */
 
 static int64_t reattached;      /* domains that were hooked again after somebody had removed us while it recorded. GIL */

@@ -227,7 +227,7 @@ scope_guard(thag_scope *scope)
 
 /* What people see of the context that was entered, or NULL with an exception. */
 static PyObject *
-scope_enter(PyObject *self)
+scope_enter(PyObject *self, bool is_with)
 {
     thag_guard *guard = scope_guard((thag_scope *)self);
     PyObject *context = guard == NULL ? NULL : thag_guard_describe(guard);
@@ -235,6 +235,9 @@ scope_enter(PyObject *self)
         Py_XDECREF(context);
         Py_XDECREF((PyObject *)guard);
         return NULL;
+    }
+    if (is_with) {
+        thag_guard_begin_with(guard);
     }
     uint64_t caller = caller_number();
     Py_BEGIN_CRITICAL_SECTION(self);
@@ -296,7 +299,7 @@ step_send(PyObject *self, PyObject *Py_UNUSED(value), PyObject **result)
         *result = NULL;
     }
     else if (((thag_step *)self)->enters) {
-        *result = scope_enter(scope);
+        *result = scope_enter(scope, false);
     }
     else {
         scope_leave(scope);
@@ -479,7 +482,7 @@ scope_traverse(PyObject *self, visitproc visit, void *arg)
 static PyObject *
 scope_with(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return scope_enter(self);
+    return scope_enter(self, true);
 }
 
 static PyObject *

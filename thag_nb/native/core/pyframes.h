@@ -23,6 +23,7 @@
 #include <internal/pycore_frame.h>
 #endif
 #include <internal/pycore_code.h>
+#include <opcode.h>
 #if PY_VERSION_HEX >= 0x030D0000
 #include <internal/pycore_runtime.h>
 #endif
@@ -125,6 +126,25 @@ thag_pyframe_is_incomplete(const thag_pyframe *frame, PyCodeObject *code)
 {
     return frame->owner != FRAME_OWNED_BY_GENERATOR
            && thag_pyframe_instruction(frame) < thag_pyframe_instructions(frame, code) + code->_co_firsttraceable;
+}
+
+/* Whether it is at the beginning of a `with` statement that nothing can leave but its end: not one of a generator or coroutine. */
+static inline bool
+thag_pyframe_begins_with(const thag_pyframe *frame)
+{
+    PyCodeObject *code = thag_pyframe_code(frame);
+    if (code == NULL || frame->owner != FRAME_OWNED_BY_THREAD) {
+        return false;
+    }
+    const _Py_CODEUNIT *at = thag_pyframe_instruction(frame), *first = thag_pyframe_instructions(frame, code);
+#if PY_VERSION_HEX >= 0x030E0000
+    enum { OF_ENTER = 0 };      /* that `LOAD_SPECIAL` looks up; then it is called */
+    return at > first && at[-1].op.code == LOAD_SPECIAL && at[-1].op.arg == OF_ENTER;
+#elif PY_VERSION_HEX >= 0x030C0000
+    return at >= first && at->op.code == BEFORE_WITH;
+#else
+    return at >= first && _Py_OPCODE(*at) == BEFORE_WITH;
+#endif
 }
 
 /* How far the table of a code's lines has been read, which can only be read from its beginning on; zeros at first. */

@@ -451,6 +451,11 @@ static struct {
     unsigned count;
     known_frame frames[1 + STACK];      /* from the second on: nothing calls the outermost */
     uint32_t site[STACK];
+    unsigned base;              /* the place of a base: those before it need not be looked at */
+    uint64_t base_number;       /* its number; 0: there is none */
+    uint64_t base_wanted;       /* the number of the thread's */
+    const PyThreadState *tstate;        /* of the thread, if its work was handed over by nobody */
+    uint64_t turn;
     uint16_t places[1 << PLACES_BITS];  /* of frames, by `place_of_frame`: that of one which is there, or was */
 } last;
 
@@ -462,6 +467,10 @@ place_of_frame(const thag_pyframe *frame)
 }
 
 static _Thread_local thag_origin origin_of_thread;
+static _Thread_local thag_base base_of_thread;
+static _Thread_local uint64_t least_base;   /* none of a lower number is still there */
+static uint64_t bases;
+static uint64_t turn;           /* counts whatever is done to one of these, by any thread */
 static uint32_t epoch = 1;
 
 static inline void
@@ -471,6 +480,16 @@ last_is(unsigned place, const thag_pyframe *frame, const void *at, uint32_t site
     last.frames[place + 1].at = at;
     last.site[place] = site;
     *place_of_frame(frame) = (uint16_t)place;
+}
+
+/* Only the first `same` frames stay as they are. */
+static inline void
+base_keep(unsigned same)
+{
+    if (THAG_UNLIKELY(same < last.base)) {
+        last.base = 0;
+        last.base_number = 0;
+    }
 }
 
 /* The site of what calls a frame that has its place. */
@@ -687,6 +706,7 @@ static uint32_t
 stack_intern(unsigned count, unsigned same)
 {
     uint32_t site = last_caller(same);
+    base_keep(same);
     for (unsigned i = same; i < count; i++) {
         const void *at = walked.at[count - 1 - i];
         const thag_pyframe *frame = walked.frames[count - 1 - i];
@@ -707,6 +727,7 @@ innermost_intern(const thag_pyframe *frame, unsigned place)
 {
     const void *at = thag_pyframe_at(frame);
     uint32_t site = site_intern(last_caller(place), at, frame);
+    base_keep(place);
     if (THAG_UNLIKELY(site == THAG_SITE_TOO_MANY)) {
         last.count = place;
         return site;
@@ -734,14 +755,22 @@ origin_of_stack(const PyThreadState *tstate)
     return origin->epoch == epoch && stack_has(tstate, origin->taken) ? origin->site : THAG_SITE_NO_FRAME;
 }
 
-static void
+THAG_APART static void
 last_begin_at(const PyThreadState *tstate)
 {
-    uint32_t site = THAG_LIKELY(origin_of_thread.site == 0) ? THAG_SITE_NO_FRAME : origin_of_stack(tstate);
-    if (THAG_UNLIKELY(last.origin != site)) {
+    bool is_own_work = origin_of_thread.site == 0;
+    uint32_t site = is_own_work ? THAG_SITE_NO_FRAME : origin_of_stack(tstate);
+    if (last.origin != site) {
         last.origin = site;
         last.count = 0;
     }
+    last.base_wanted = base_of_thread.number;
+    if (last.base_number != last.base_wanted) {
+        last.base = 0;
+        last.base_number = 0;
+    }
+    last.tstate = is_own_work ? tstate : NULL;
+    last.turn = turn;
 }
 
 static unsigned
@@ -773,14 +802,14 @@ meet_last(const thag_pyframe *frame, unsigned *newer)
     return 0;
 }
 
-/* How many of the last stack's outermost frames, of `count`, stand where they stood. The innermost of them is one of this stack;
-   if others call it than then: false, and any number. */
+/* How many of the last stack's outermost frames, of `count`, stand where they stood; the first `base` do. The innermost of them is
+   one of this stack; if others call it than then: false, and any number. */
 static inline bool
-compare_with_last(unsigned count, unsigned *same)
+compare_with_last(unsigned base, unsigned count, unsigned *same)
 {
-    const known_frame *known = last.frames + count, *lowest = NULL;
+    const known_frame *known = last.frames + count, *end = last.frames + base, *lowest = NULL;
 #pragma GCC unroll 2
-    for (const thag_pyframe *frame = known->frame; known != last.frames; known--) {
+    for (const thag_pyframe *frame = known->frame; known != end; known--) {
         const thag_pyframe *caller = known[-1].frame;
         lowest = known->at == thag_pyframe_at(frame) ? lowest : known;
         if (THAG_UNLIKELY(caller != thag_pyframe_previous(frame))) {
@@ -803,18 +832,20 @@ site_of_deep(const thag_pyframe *innermost)
     return stack_intern(STACK, same);
 }
 
-uint32_t
-thag_site_here(const PyThreadState *tstate)
+/* Once all of a stack has been looked at that is not so deep that some of its frames are left out. */
+static void
+base_find(void)
 {
-    last_begin_at(tstate);
-    const thag_pyframe *innermost = thag_pyframe_top(tstate);
-    unsigned newer, same, count = meet_last(innermost, &newer);
-    bool met = compare_with_last(count, &same);
-    count = THAG_LIKELY(met) ? count + newer : depth_of(innermost);
-    if (THAG_UNLIKELY(count > STACK)) {
-        return site_of_deep(innermost);
-    }
-    same = THAG_LIKELY(met) ? same : 0;
+    unsigned place = *place_of_frame(base_of_thread.frame);
+    bool is_there = place < last.count && last.frames[place + 1].frame == base_of_thread.frame;
+    last.base = is_there ? place : 0;
+    last.base_number = is_there ? base_of_thread.number : 0;
+}
+
+/* The site of a stack of `count` frames, of which `same` are the last one's. */
+static inline uint32_t
+stack_site(const thag_pyframe *innermost, unsigned count, unsigned same)
+{
     if (THAG_LIKELY(same == count && count != 0)) {
         last.count = count;
         return last.site[count - 1];
@@ -824,6 +855,52 @@ thag_site_here(const PyThreadState *tstate)
     }
     (void)walk(innermost, count - same);
     return stack_intern(count, same);
+}
+
+uint32_t
+thag_site_here(const PyThreadState *tstate)
+{
+    if (THAG_UNLIKELY(last.tstate != tstate || last.turn != turn)) {
+        last_begin_at(tstate);
+    }
+    const thag_pyframe *innermost = thag_pyframe_top(tstate);
+    unsigned newer, same, count = meet_last(innermost, &newer);
+    bool met = compare_with_last(count > last.base ? last.base : 0, count, &same);
+    count = THAG_LIKELY(met) ? count + newer : depth_of(innermost);
+    if (THAG_UNLIKELY(count > STACK)) {
+        return site_of_deep(innermost);
+    }
+    same = THAG_LIKELY(met) ? same : 0;
+    uint32_t site = stack_site(innermost, count, same);
+    if (THAG_UNLIKELY(last.base_number != last.base_wanted)) {
+        base_find();
+    }
+    return site;
+}
+
+thag_base_begun
+thag_sites_begin_base(const PyThreadState *tstate)
+{
+    const thag_pyframe *frame = thag_pyframe_top(tstate);
+    if (frame == NULL || !thag_pyframe_begins_with(frame)) {
+        return (thag_base_begun){0};
+    }
+    thag_base before = base_of_thread;
+    base_of_thread = (thag_base){frame, ++bases};
+    turn++;
+    return (thag_base_begun){bases, before};
+}
+
+/* They end in the order of the calls, but not where a thread has several stacks, as with greenlets. */
+void
+thag_sites_end_base(thag_base_begun begun)
+{
+    if (begun.number == 0) {
+        return;
+    }
+    least_base = base_of_thread.number == begun.number ? least_base : ++bases;
+    base_of_thread = begun.before.number > least_base ? begun.before : (thag_base){0};
+    turn++;
 }
 
 thag_spot
@@ -841,10 +918,12 @@ thag_sites_origin_here(const PyThreadState *tstate)
     thag_origin before = origin_of_thread;
     if (before.hops >= MOST_HOPS) {
         origin_of_thread = (thag_origin){0};
+        turn++;
     }
     uint32_t site = thag_site_here(tstate);
     bool goes_on = last.origin != THAG_SITE_NO_FRAME;
     origin_of_thread = before;
+    turn++;
     if (site < THAG_SITES_FIRST) {
         return (thag_origin){0};        /* that is no stack that others could go on from */
     }
@@ -859,6 +938,7 @@ thag_sites_enter_origin(thag_origin origin, const PyThreadState *tstate)
     if (!stack_has(tstate, origin.given)) {
         origin.taken = thag_spot_of(tstate);
         origin_of_thread = origin;
+        turn++;
     }
     return before;
 }
@@ -867,6 +947,7 @@ void
 thag_sites_leave_origin(thag_origin before)
 {
     origin_of_thread = before;
+    turn++;
 }
 
 thag_site
