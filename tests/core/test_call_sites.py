@@ -546,6 +546,22 @@ def test_a_stack_is_not_taken_for_an_earlier_one_that_ends_as_it_does():
     assert ours == theirs
 
 
+def test_what_is_read_is_as_any_tuple_but_not_the_collectors():
+    with thag_nb.task("read") as task:
+        assert _native.lines_begin(task.id, 0)
+        kept = [bytearray(10_000) for _ in range(3)]
+    recording = thag_nb.read()
+    some = recording.sites[-1], next(row for row in recording.site_figures if row.at_peaks)
+    for one in (*some, *some[1].at_peaks):
+        assert hash(one) == hash((*one,))
+        assert one == (*one,)
+        assert not gc.is_tracked(one)
+    assert type(some[0]) is Site
+    assert type(some[1]) is SiteFigures
+    assert not gc.is_tracked(recording.sites)
+    assert len(kept) == 3
+
+
 def test_a_function_with_thousands_of_callers_has_a_site_for_each():
     callers = 5000
 

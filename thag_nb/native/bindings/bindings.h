@@ -72,8 +72,8 @@ bool thag_are_tuple_types(PyObject *types, Py_ssize_t count);
    exception that is set. */
 PyObject *thag_named_tuple(PyObject *type, PyObject *fields);
 
-/* The same of fields that no cycle can lead through, such as numbers and texts, so that the collector need not look at it: there may
-   be a hundred thousand. Takes the fields over; NULL if one of them is, or without memory. */
+/* The same, or a tuple, of fields that no cycle can lead through, such as numbers and texts, so that the collector need not look at
+   it: there may be a hundred thousand. Takes the fields over; NULL if one of them is, or without memory. */
 PyObject *thag_plain_named_tuple(PyObject *type, PyObject *const *fields, Py_ssize_t count);
 
 #endif

@@ -177,22 +177,33 @@ sites_add(PyObject *sites, PyObject *numbers, PyObject *type, site_list *list)
     return added;
 }
 
+/* What an account had at the peak of a context, if anything, that watches. */
+static bool
+had_at_peak(const thag_account *account, uint32_t watcher, int64_t *bytes)
+{
+    return thag_account_at_peak(account, account->context->explained->watchers[watcher], bytes) && *bytes != 0;
+}
+
+static PyObject *
+peak_make(const thag_context *watcher, int64_t bytes)
+{
+    PyObject *fields[] = {PyLong_FromUnsignedLongLong(watcher->id), PyLong_FromLongLong(bytes)};
+    return thag_plain_named_tuple((PyObject *)&PyTuple_Type, fields, 2);
+}
+
 static PyObject *
 peaks_of(const thag_account *account)
 {
-    PyObject *peaks = PyList_New(0);
     const thag_explained *explained = account->context->explained;
-    bool added = peaks != NULL;
-    for (uint32_t i = 0; added && i < explained->watcher_count; i++) {
+    PyObject *peaks[THAG_WATCHERS_MOST];
+    Py_ssize_t count = 0;
+    for (uint32_t i = 0; i < explained->watcher_count; i++) {
         int64_t bytes;
-        const thag_context *watcher = explained->watchers[i];
-        if (thag_account_at_peak(account, watcher, &bytes) && bytes != 0) {
-            added = list_add(peaks, Py_BuildValue("KL", (unsigned long long)watcher->id, (long long)bytes));
+        if (had_at_peak(account, i, &bytes)) {
+            peaks[count++] = peak_make(explained->watchers[i], bytes);
         }
     }
-    PyObject *tuple = added ? PyList_AsTuple(peaks) : NULL;
-    Py_XDECREF(peaks);
-    return tuple;
+    return count == 0 ? PyTuple_New(0) : thag_plain_named_tuple((PyObject *)&PyTuple_Type, peaks, count);
 }
 
 static PyObject *
@@ -246,11 +257,22 @@ contexts_add(PyObject *types, PyObject *figures, PyObject *lines, const site_lis
     return added;
 }
 
+/* Of what no cycle can lead through, as above. */
+static PyObject *
+plain_tuple_of(PyObject *list)
+{
+    PyObject *tuple = PyList_AsTuple(list);
+    if (tuple != NULL) {
+        PyObject_GC_UnTrack(tuple);
+    }
+    return tuple;
+}
+
 /* Takes the lists over. */
 static PyObject *
 tuples_of(PyObject *sites, PyObject *figures, PyObject *lines, bool made)
 {
-    PyObject *tuples = !made ? NULL : Py_BuildValue("NNN", PyList_AsTuple(sites), PyList_AsTuple(figures),
+    PyObject *tuples = !made ? NULL : Py_BuildValue("NNN", plain_tuple_of(sites), plain_tuple_of(figures),
                                                     PyList_AsTuple(lines));
     Py_XDECREF(sites);
     Py_XDECREF(figures);

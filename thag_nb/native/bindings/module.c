@@ -72,7 +72,7 @@ PyObject *
 thag_plain_named_tuple(PyObject *type, PyObject *const *fields, Py_ssize_t count)
 {
     PyTypeObject *of = (PyTypeObject *)type;
-    PyObject *named = of->tp_alloc(of, count);
+    PyObject *named = of == &PyTuple_Type ? PyTuple_New(count) : of->tp_alloc(of, count);
     bool made = named != NULL;
     for (Py_ssize_t i = 0; i < count; i++) {
         made = made && fields[i] != NULL;
