@@ -8,7 +8,8 @@ rotting: each text stands once in its file, and each test exists.
 
 What is built is what users run, with asserts off: a claim that a test makes is to notice, not a check of our own.
 
-Not in the list is what nothing can notice. The Context left out of the cache's key: CPython counts its version up whenever
+Not in the list is what nothing can notice. A caller that is not compared in the table of sites: what is kept of the hash
+differs, as callers are numbered one by one. The Context left out of the cache's key: CPython counts its version up whenever
 another one takes its place, and a thread's first one, for which it does not, begins empty. The id of the thread state, left out
 of that key: whoever was in the lane has a version that no other state has. The first look for quiet before
 records are given back: the second says no as well. Another interpreter's thread looked up like one of ours: our variable
@@ -3535,8 +3536,8 @@ MUTANTS = [
     Mutant(
         "lines that were kept outlive a reset",
         "sites.c",
-        "    epoch++;\n    kept_lines_forget();",
-        "    epoch++;",
+        "    all_end();\n    kept_lines_forget();",
+        "    all_end();",
         "codes are numbered from the beginning then",
         (_SITES + "test_no_line_is_one_that_another_code_had_before_a_reset",),
     ),
@@ -3585,7 +3586,7 @@ MUTANTS = [
     ),
     Mutant(
         "a stack is as deep as the last one if it ends with the same frame",
-        "sites.c",
+        "stacks.c",
         "        if (THAG_UNLIKELY(caller != thag_pyframe_previous(frame))) {\n            return false;\n        }",
         "",
         "frames take turns at an address",
@@ -3601,7 +3602,7 @@ MUTANTS = [
     ),
     Mutant(
         "a frame that was met is taken for the one that was there",
-        "sites.c",
+        "stacks.c",
         "last.frames[place + 1].frame == frame)) {",
         "last.frames[place + 1].frame != NULL)) {",
         "frames that are no longer there share its place",
@@ -3609,7 +3610,7 @@ MUTANTS = [
     ),
     Mutant(
         "a statement that is over is taken for one that goes on",
-        "sites.c",
+        "stacks.c",
         "    base_of_thread = begun.before.number > least_base ? begun.before : (thag_base){0};",
         "    (void)begun.before;",
         "its frame's place is another's then",
@@ -3617,7 +3618,7 @@ MUTANTS = [
     ),
     Mutant(
         "a statement that was over before comes back",
-        "sites.c",
+        "stacks.c",
         "    base_of_thread = begun.before.number > least_base ? begun.before : (thag_base){0};",
         "    base_of_thread = begun.before;",
         "greenlets end theirs in any order",
@@ -3641,7 +3642,7 @@ MUTANTS = [
     ),
     Mutant(
         "what stands below a statement stays though it was overwritten",
-        "sites.c",
+        "stacks.c",
         "    if (THAG_UNLIKELY(same < last.base)) {",
         "    if (same >= STACK) {",
         "a very deep stack is kept in another way",
@@ -3649,7 +3650,7 @@ MUTANTS = [
     ),
     Mutant(
         "a site is found for any caller",
-        "sites.c",
+        "sites.h",
         "found->at == at && found->caller == caller && found->site != 0",
         "found->at == at && found->site != 0",
         "a function has several callers",
@@ -3817,19 +3818,43 @@ MUTANTS = [
     ),
     Mutant(
         "the outer end of a deep stack is out of order",
-        "sites.c",
+        "stacks.c",
         "    walked_turn(FRAMES + 1, turn);\n",
         "",
         "it begins with the cell",
         (_SITES + "test_very_deep_stacks_keep_both_ends",),
     ),
     Mutant(
-        "a site is its address, whoever calls it",
+        "a number loses its highest bits in a table",
         "sites.c",
-        "node_at(number)->at == at && node_at(number)->caller == caller)",
-        "node_at(number)->at == at && caller != UINT32_MAX)",
+        "((entry) & ((UINT32_C(1) << NUMBER_BITS) - 1))",
+        "((entry) & ((UINT32_C(1) << 16) - 1))",
         "callers would be confused",
-        (_SITES + "test_stacks_are_those_that_tracemalloc_finds",),
+        (_SITES + "test_a_line_is_told_apart_by_each_of_very_many_that_call_it",),
+    ),
+    Mutant(
+        "what was taken out of a table ends the search",
+        "sites.c",
+        "#define TAKEN_OUT 1",
+        "#define TAKEN_OUT 0",
+        "what lies behind it would be there twice",
+        (_SITES + "test_code_that_dies_takes_no_other_lines_along",),
+    ),
+    Mutant(
+        "a number's entry has bits of another hash",
+        "sites.c",
+        "    in->entries[i] = number | hash_bits(hash);",
+        "    in->entries[i] = number | hash_bits(~hash);",
+        "it would be there and not be found",
+        (_SITES + "test_what_stays_at_a_reset_is_the_same_site_afterwards",),
+    ),
+    Mutant(
+        "a block that shrinks becomes the line's that shrinks it",
+        "events.c",
+        "    if (block == NULL || size <= claim.owner.size || claim.log != NULL || thread->depth != 0\n",
+        "    if (block == NULL || claim.log != NULL || thread->depth != 0\n",
+        "it stays its owner's",
+        (_SITES + "test_lines_are_charged_as_adding_up_gives",),
     ),
     Mutant(
         "work that is handed over begins nowhere",
@@ -3929,7 +3954,7 @@ MUTANTS = [
     ),
     Mutant(
         "a greenlet goes on where another's work came from",
-        "sites.c",
+        "stacks.c",
         "stack_has(tstate, origin->taken) ? origin->site",
         "tstate != NULL ? origin->site",
         "nobody handed that over",
@@ -3937,7 +3962,7 @@ MUTANTS = [
     ),
     Mutant(
         "work that is done where it is handed over comes from there",
-        "sites.c",
+        "stacks.c",
         "    if (!stack_has(tstate, origin.given)) {",
         "    if (!stack_has(tstate, (thag_spot){NULL, NULL})) {",
         "its stack has that already",
@@ -3945,7 +3970,7 @@ MUTANTS = [
     ),
     Mutant(
         "work is handed over without end",
-        "sites.c",
+        "stacks.c",
         "    if (before.hops >= MOST_HOPS) {",
         "    if (before.hops > 1000 * MOST_HOPS) {",
         "stacks would grow with each timer",

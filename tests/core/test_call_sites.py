@@ -638,6 +638,24 @@ def test_code_is_not_kept_alive():
     assert lines_of("made")["<mortal>", 1, "f"] >= 10_000
 
 
+def test_code_that_dies_takes_no_other_lines_along():
+    functions: dict[str, Any] = {}
+    for number in range(1_000):
+        exec(f"def f{number}(): object()", functions)
+    names = [name for name in functions if name.startswith("f")]
+    with thag_nb.task("some die") as task:
+        assert _native.lines_begin(task.id, 0)
+        for dying in (names[1::2], []):
+            for name in names:
+                if name in functions:
+                    functions[name]()
+            for name in dying:
+                del functions[name]
+            _native.lines_release()  # before 3.12, nobody tells that it dies
+    found = Counter(site.function for site in thag_nb.read().sites)
+    assert [found[name] for name in names] == [1] * len(names)
+
+
 def test_what_runs_when_code_dies_may_make_sites_itself():
     """In a process of its own: it might end."""
     python(
@@ -766,6 +784,33 @@ def test_what_stays_at_a_reset_is_the_same_site_afterwards():
         recording = thag_nb.read()
     rows = [row for row in recording.site_figures if row.live_bytes > 50_000]
     assert [row.live_bytes // 50_000 for row in rows] == [3]
+
+
+def test_a_line_is_told_apart_by_each_of_very_many_that_call_it():
+    """Of which some have all that is compared before the callers themselves are."""
+    calls = 60_000
+
+    def take() -> None:
+        object()
+
+    code = compile("take()\n" * calls, "very many", "exec")
+    with thag_nb.task("called") as task:
+        assert _native.lines_begin(task.id, 0)
+        exec(code, {"take": take})
+    sites = thag_nb.read().sites
+    callers = [sites[site.parent].line for site in sites if site.function == take.__qualname__]
+    assert sorted(callers) == list(range(1, calls + 1))
+
+
+def test_what_could_not_grow_is_still_its_lines():
+    with thag_nb.task("grows") as task:
+        assert _native.lines_begin(task.id, 4096)
+        kept = [None] * 10_000
+        with pytest.raises(MemoryError):
+            kept *= 1 << 40
+    assert thag_nb.read().find("grows").live_bytes >= 80_000
+    del kept
+    assert thag_nb.read().find("grows").live_bytes < 80_000
 
 
 def test_small_blocks_are_one_row_if_asked():

@@ -7,6 +7,7 @@
 #include "current.h"
 #include "lifecycle.h"
 #include "sites.h"
+#include "stacks.h"
 
 #include <stdlib.h>
 

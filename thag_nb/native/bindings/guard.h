@@ -6,7 +6,7 @@
 
 #include "bindings.h"
 #include "current.h"
-#include "sites.h"
+#include "stacks.h"
 
 typedef struct thag_guard {
     PyObject_HEAD
@@ -21,7 +21,7 @@ typedef struct thag_guard {
     struct thag_guard *next;
     uint64_t caller;
     uint64_t turn;
-    thag_base_begun base;           /* of the `with` statement that has entered it, if any (see sites.h) */
+    thag_base_begun base;           /* of the `with` statement that has entered it, if any (see stacks.h) */
 } thag_guard;
 
 /* A guard for a new task under the current context, and one for the shared system context. NULL with an exception. What is

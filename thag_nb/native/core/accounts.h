@@ -6,6 +6,7 @@
 #include "account.h"
 #include "contexts.h"
 #include "sites.h"
+#include "stacks.h"
 #include "thag.h"
 
 /* Where the movement of a batch stands: which accounts take part, and when it was highest. GIL. */

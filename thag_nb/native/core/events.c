@@ -671,8 +671,13 @@ thag_lane_freed_other(thag_thread *thread, thag_domain domain, const void *block
 thag_claim
 thag_event_claim_slowly(thag_thread *thread, thag_domain domain, const void *block)
 {
-    thag_entry *at = thag_lane_finds(thread, domain, thag_tstate_attached(), block);
+    const PyThreadState *attached = thag_tstate_attached();
     thag_owner owner = {.slot = 0};
+    if (thag_lane_holds_explained(thread, domain, attached)) {
+        owner = explained_take(block);
+        return (thag_claim){.owner = owner, .owned = owner.slot != 0};
+    }
+    thag_entry *at = thag_lane_finds(thread, domain, attached, block);
     if (at != NULL) {
         owner = thag_record_take(at, thag_pair_load(at));
     }
@@ -780,11 +785,29 @@ lane_resized_other(thag_thread *thread, thag_domain domain, thag_claim claim, co
     return true;
 }
 
+/* A block that grew while an explained context was in the lane: that one's, whoever's it was. */
+static bool
+explained_grown(const thag_thread *thread, thag_domain domain, thag_claim claim, const void *block, size_t size)
+{
+    const PyThreadState *tstate = thag_tstate_attached();
+    if (block == NULL || size <= claim.owner.size || claim.log != NULL || thread->depth != 0
+        || !thag_lane_holds_explained(thread, domain, tstate)) {
+        return false;
+    }
+    thag_context *context = thag_open_batch.context;
+    thag_charge charge = {context, thag_account_here(context, tstate, size), size};
+    if (!explained_write(block, charge)) {
+        return false;
+    }
+    thag_charge_moved(charge_of(claim.owner), charge, thag_source_of(domain));
+    return true;
+}
+
 void
 thag_event_resized_slowly(thag_thread *thread, thag_domain domain, thag_claim claim, void *old_block, void *block,
                           size_t size)
 {
-    if (lane_resized_other(thread, domain, claim, block, size)) {
+    if (lane_resized_other(thread, domain, claim, block, size) || explained_grown(thread, domain, claim, block, size)) {
         return;
     }
     if (claim.log == NULL && !thag_charges_are_current()) {

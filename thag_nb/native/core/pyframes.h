@@ -1,5 +1,5 @@
 /* The frames of running Python code, read without a reference being taken or anything allocated. The only file that knows
-   how CPython lays them out; one source file includes it.
+   how CPython lays them out; `sites.c` and `stacks.c` include it.
 
    A frame is read by the thread that runs it, or whose state is attached, with the GIL: so none of them ends meanwhile. The
    layout is that of the minor version that this is compiled for; whether it is right is tried before it is relied on. */

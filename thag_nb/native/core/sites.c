@@ -10,14 +10,11 @@
 
    Several instructions of one line are one site: the first of them to be met makes it, found by the line, and others lead there.
 
-   Most stacks are like the one before, or differ from it in their last frames: so the last one is kept, and only what differs is
-   looked for. Frames that Python does not show stand for their caller's site.
-
    An address means something else when its code dies and another one comes to lie there. From 3.12 on, the interpreter tells of
    code that dies; its sites are then no longer found, and stay readable for whoever knows their number. Before, and where it
    cannot be told, code is kept alive as long as its sites are found.
 
-   Very deep stacks keep both their ends. All is in pages of our own, bounded, and nothing is allocated otherwise. */
+   All is in pages of our own, bounded, and nothing is allocated otherwise. */
 
 #include "pyframes.h"
 
@@ -30,43 +27,65 @@ enum {
     CHUNK = 1 << 12,            /* records in a chunk of pages */
     CHUNKS = THAG_SITES_MOST / CHUNK,
     TEXT_BYTES = 5000,          /* of a file's or a function's name, at most */
-    FRAMES = 256,               /* of a stack, at each of its ends, that are kept */
-    STACK = 2 * FRAMES + 1,
-    PLACES_BITS = 10,
-    FINDINGS_BITS = 10,
 };
 
 /* ---- tables of numbers ---- */
 
+enum { NUMBER_BITS = 20 };
+
+/* A number stands in a table with some bits of its hash: of most numbers that are not looked for, that is enough to know. */
 typedef struct {
-    uint32_t *numbers;          /* 0: free */
+    uint32_t *entries;          /* 0: free. Those of numbers have the highest bit. */
     size_t mask;
     size_t used;                /* with those whose number was taken out */
     uint64_t (*hash)(uint32_t number);
 } table;
 
-#define TAKEN_OUT UINT32_MAX
+#define NUMBER_OF(entry) ((entry) & ((UINT32_C(1) << NUMBER_BITS) - 1))
+#define TAKEN_OUT 1
+
+_Static_assert(THAG_SITES_MOST <= 1 << NUMBER_BITS, "a number fits into its part of an entry");
 
 static size_t mapped_bytes;
+
+static inline uint32_t
+hash_bits(uint64_t hash)
+{
+    return (uint32_t)(hash >> (NUMBER_BITS + 1)) << NUMBER_BITS | UINT32_C(1) << 31;
+}
+
+/* From `place` on, which is the hash at first: the next number that may have it; 0 if there is none. */
+static inline uint32_t
+table_next(const table *in, uint64_t hash, uint64_t *place)
+{
+    while (in->entries != NULL) {
+        uint32_t entry = in->entries[(*place)++ & in->mask];
+        if (entry == 0 || entry - NUMBER_OF(entry) == hash_bits(hash)) {
+            return NUMBER_OF(entry);
+        }
+    }
+    return 0;
+}
 
 static void
 table_put(const table *in, uint32_t number)
 {
-    size_t i = in->hash(number) & in->mask;
-    while (in->numbers[i] != 0) {
+    uint64_t hash = in->hash(number);
+    size_t i = hash & in->mask;
+    while (in->entries[i] != 0) {
         i = (i + 1) & in->mask;
     }
-    in->numbers[i] = number;
+    in->entries[i] = number | hash_bits(hash);
 }
 
 static void
 table_unmap(table *old)
 {
-    if (old->numbers != NULL) {
-        thag_pages_unmap(old->numbers, (old->mask + 1) * sizeof(*old->numbers));
-        mapped_bytes -= (old->mask + 1) * sizeof(*old->numbers);
+    if (old->entries != NULL) {
+        thag_pages_unmap(old->entries, (old->mask + 1) * sizeof(*old->entries));
+        mapped_bytes -= (old->mask + 1) * sizeof(*old->entries);
     }
-    old->numbers = NULL;
+    old->entries = NULL;
     old->mask = old->used = 0;
 }
 
@@ -74,25 +93,25 @@ table_unmap(table *old)
 static bool
 table_has_room(table *in)
 {
-    if (in->numbers != NULL && in->used * 2 <= in->mask) {
+    if (in->entries != NULL && in->used * 2 <= in->mask) {
         return true;
     }
     size_t kept = 0;
-    for (size_t i = 0; in->numbers != NULL && i <= in->mask; i++) {
-        kept += in->numbers[i] != 0 && in->numbers[i] != TAKEN_OUT;
+    for (size_t i = 0; in->entries != NULL && i <= in->mask; i++) {
+        kept += in->entries[i] != 0 && in->entries[i] != TAKEN_OUT;
     }
     size_t room = CHUNK;
     while (room < kept * 4) {
         room *= 2;
     }
-    table bigger = {.numbers = thag_pages_map(room * sizeof(uint32_t)), .mask = room - 1, .used = kept, .hash = in->hash};
-    if (bigger.numbers == NULL) {
+    table bigger = {.entries = thag_pages_map(room * sizeof(uint32_t)), .mask = room - 1, .used = kept, .hash = in->hash};
+    if (bigger.entries == NULL) {
         return false;
     }
     mapped_bytes += room * sizeof(uint32_t);
-    for (size_t i = 0; in->numbers != NULL && i <= in->mask; i++) {
-        if (in->numbers[i] != 0 && in->numbers[i] != TAKEN_OUT) {
-            table_put(&bigger, in->numbers[i]);
+    for (size_t i = 0; in->entries != NULL && i <= in->mask; i++) {
+        if (in->entries[i] != 0 && in->entries[i] != TAKEN_OUT) {
+            table_put(&bigger, NUMBER_OF(in->entries[i]));
         }
     }
     table_unmap(in);
@@ -111,13 +130,12 @@ table_add(table *in, uint32_t number)
 static void
 table_take_out(const table *from, uint32_t number)
 {
-    size_t i = from->numbers == NULL ? 0 : from->hash(number) & from->mask;
-    while (from->numbers != NULL && from->numbers[i] != 0) {
-        if (from->numbers[i] == number) {
-            from->numbers[i] = TAKEN_OUT;
+    uint64_t hash = from->hash(number), place = hash;
+    for (uint32_t found; (found = table_next(from, hash, &place)) != 0;) {
+        if (found == number) {
+            from->entries[(place - 1) & from->mask] = TAKEN_OUT;
             return;
         }
-        i = (i + 1) & from->mask;
     }
 }
 
@@ -224,15 +242,13 @@ text_intern(PyObject *string)
     if (!table_has_room(&text_table)) {
         return 0;
     }
-    for (size_t i = hash & text_table.mask;; i = (i + 1) & text_table.mask) {
-        uint32_t number = text_table.numbers[i];
-        if (number == 0) {
-            return text_make(data, bytes, hash);
-        }
+    uint64_t place = hash;
+    for (uint32_t number; (number = table_next(&text_table, hash, &place)) != 0;) {
         if (texts[number]->hash == hash && texts[number]->bytes == bytes && memcmp(texts[number]->data, data, bytes) == 0) {
             return number;
         }
     }
+    return text_make(data, bytes, hash);
 }
 
 /* ---- records in chunks ---- */
@@ -283,9 +299,15 @@ code_at(uint32_t number)
 }
 
 static uint64_t
+hash_of_code(const PyCodeObject *code)
+{
+    return mixed((uintptr_t)code >> 4, 0);
+}
+
+static uint64_t
 code_hash(uint32_t number)
 {
-    return mixed((uintptr_t)code_at(number)->code >> 4, 0);
+    return hash_of_code(code_at(number)->code);
 }
 
 static table code_table = {.hash = code_hash};
@@ -381,17 +403,12 @@ code_make(PyCodeObject *code)
 static uint32_t
 code_find(const PyCodeObject *code)
 {
-    if (code_table.numbers == NULL) {
-        return 0;
-    }
-    size_t i = mixed((uintptr_t)code >> 4, 0) & code_table.mask;
-    for (; code_table.numbers[i] != 0; i = (i + 1) & code_table.mask) {
-        uint32_t number = code_table.numbers[i];
-        if (number != TAKEN_OUT && code_at(number)->code == code) {
-            return number;
-        }
-    }
-    return 0;
+    uint64_t hash = hash_of_code(code), place = hash;
+    uint32_t number;
+    do {
+        number = table_next(&code_table, hash, &place);
+    } while (number != 0 && code_at(number)->code != code);
+    return number;
 }
 
 static uint32_t
@@ -420,6 +437,10 @@ static uint32_t unused_node;    /* linked; 0: none */
 static uint32_t unused_nodes;
 static int64_t dropped;
 
+thag_finding thag_findings[1 << THAG_FINDINGS_BITS];
+uint64_t thag_sites_gone;
+uint32_t thag_sites_epoch = 1;
+
 static node *
 node_at(uint32_t number)
 {
@@ -439,73 +460,6 @@ node_hash(uint32_t number)
 }
 
 static table node_table = {.hash = node_hash};
-
-typedef struct {
-    const thag_pyframe *frame;
-    const void *at;
-} known_frame;
-
-/* The last stack, from the outermost frame on, and for each of them the site that it and those before it are. */
-static struct {
-    uint32_t origin;            /* the site that it is called from */
-    unsigned count;
-    known_frame frames[1 + STACK];      /* from the second on: nothing calls the outermost */
-    uint32_t site[STACK];
-    unsigned base;              /* the place of a base: those before it need not be looked at */
-    uint64_t base_number;       /* its number; 0: there is none */
-    uint64_t base_wanted;       /* the number of the thread's */
-    const PyThreadState *tstate;        /* of the thread, if its work was handed over by nobody */
-    uint64_t turn;
-    uint16_t places[1 << PLACES_BITS];  /* of frames, by `place_of_frame`: that of one which is there, or was */
-} last;
-
-static inline uint16_t *
-place_of_frame(const thag_pyframe *frame)
-{
-    uintptr_t address = (uintptr_t)frame;
-    return &last.places[(address >> 4 ^ address >> (4 + PLACES_BITS)) & ((1 << PLACES_BITS) - 1)];
-}
-
-static _Thread_local thag_origin origin_of_thread;
-static _Thread_local thag_base base_of_thread;
-static _Thread_local uint64_t least_base;   /* none of a lower number is still there */
-static uint64_t bases;
-static uint64_t turn;           /* counts whatever is done to one of these, by any thread */
-static uint32_t epoch = 1;
-
-static inline void
-last_is(unsigned place, const thag_pyframe *frame, const void *at, uint32_t site)
-{
-    last.frames[place + 1].frame = frame;
-    last.frames[place + 1].at = at;
-    last.site[place] = site;
-    *place_of_frame(frame) = (uint16_t)place;
-}
-
-/* Only the first `same` frames stay as they are. */
-static inline void
-base_keep(unsigned same)
-{
-    if (THAG_UNLIKELY(same < last.base)) {
-        last.base = 0;
-        last.base_number = 0;
-    }
-}
-
-/* The site of what calls a frame that has its place. */
-static inline uint32_t
-last_caller(unsigned place)
-{
-    return place == 0 ? last.origin : last.site[place - 1];
-}
-
-/* The present one, from the innermost on. */
-static struct {
-    const void *at[STACK];
-    const thag_pyframe *frames[STACK];
-} walked;
-
-static const char left_out;     /* its address is where the frames are that a very deep stack does not keep */
 
 /* The number of one that is not used; 0 if there is none. */
 static uint32_t
@@ -555,16 +509,12 @@ node_add(node like)
 static inline uint32_t
 node_find(uint32_t caller, const void *at)
 {
-    if (THAG_UNLIKELY(node_table.numbers == NULL)) {
-        return 0;
-    }
-    for (size_t i = place_hash(caller, at) & node_table.mask; node_table.numbers[i] != 0; i = (i + 1) & node_table.mask) {
-        uint32_t number = node_table.numbers[i];
-        if (number != TAKEN_OUT && node_at(number)->at == at && node_at(number)->caller == caller) {
-            return number;
-        }
-    }
-    return 0;
+    uint64_t hash = place_hash(caller, at), place = hash;
+    uint32_t number;
+    do {
+        number = table_next(&node_table, hash, &place);
+    } while (number != 0 && (node_at(number)->at != at || node_at(number)->caller != caller));
+    return number;
 }
 
 /* No address: they end far below. */
@@ -613,341 +563,22 @@ site_make(uint32_t caller, const void *at, const thag_pyframe *frame)
     return node_at(number)->site;
 }
 
-/* What was found of late, by `found_at`. */
-typedef struct {
-    const void *at;
-    uint32_t caller;
-    uint32_t site;              /* 0: nothing */
-} finding;
-
-static finding findings[1 << FINDINGS_BITS];
-
-static inline finding *
-finding_of(uint32_t caller, const void *at)
-{
-    return &findings[((uintptr_t)at >> 1 ^ caller * UINT64_C(0x9E3779B97F4A7C15) >> 32) & ((1 << FINDINGS_BITS) - 1)];
-}
-
 static void
 finding_forget(const node *gone)
 {
-    finding *found = finding_of(gone->caller, gone->at);
+    thag_finding *found = thag_finding_of(gone->caller, gone->at);
     found->site = found->at == gone->at && found->caller == gone->caller ? 0 : found->site;
 }
 
-THAG_APART static uint32_t
-site_look_up(uint32_t caller, const void *at, const thag_pyframe *frame)
+uint32_t
+thag_site_look_up(uint32_t caller, const void *at, const void *frame)
 {
     uint32_t number = node_find(caller, at);
     uint32_t site = THAG_LIKELY(number != 0) ? node_at(number)->site : site_make(caller, at, frame);
     if (THAG_LIKELY(site != THAG_SITE_TOO_MANY)) {
-        *finding_of(caller, at) = (finding){at, caller, site};
+        *thag_finding_of(caller, at) = (thag_finding){at, caller, site};
     }
     return site;
-}
-
-static inline uint32_t
-site_intern(uint32_t caller, const void *at, const thag_pyframe *frame)
-{
-    const finding *found = finding_of(caller, at);
-    bool is_it = found->at == at && found->caller == caller && found->site != 0;
-    return THAG_LIKELY(is_it) ? found->site : site_look_up(caller, at, frame);
-}
-
-static const thag_pyframe *
-walk_one(const thag_pyframe *frame, unsigned place)
-{
-    walked.at[place] = thag_pyframe_at(frame);
-    walked.frames[place] = frame;
-    return thag_pyframe_previous(frame);
-}
-
-static const thag_pyframe *
-walk(const thag_pyframe *frame, unsigned count)
-{
-    for (unsigned place = 0; place < count; place++) {
-        frame = walk_one(frame, place);
-    }
-    return frame;
-}
-
-static void
-walked_turn(unsigned first, unsigned count)
-{
-    for (unsigned end = first + count; first + 1 < end; first++) {
-        const void *at = walked.at[first];
-        const thag_pyframe *frame = walked.frames[first];
-        end--;
-        walked.at[first] = walked.at[end];
-        walked.frames[first] = walked.frames[end];
-        walked.at[end] = at;
-        walked.frames[end] = frame;
-    }
-}
-
-/* Both ends of a stack of more than STACK frames: goes on behind the innermost in a ring, and brings that into order. */
-static void
-walk_ends(const thag_pyframe *frame)
-{
-    unsigned turn = 0;
-    frame = walk(frame, STACK);
-    for (; frame != NULL; turn = (turn + 1) % FRAMES) {
-        frame = walk_one(frame, FRAMES + 1 + turn);
-    }
-    walked_turn(FRAMES + 1, turn);
-    walked_turn(FRAMES + 1 + turn, FRAMES - turn);
-    walked_turn(FRAMES + 1, FRAMES);
-    walked.at[FRAMES] = &left_out;
-    walked.frames[FRAMES] = NULL;
-}
-
-/* The site of what was walked, of which `same` frames, the outermost, are the last stack's. */
-static uint32_t
-stack_intern(unsigned count, unsigned same)
-{
-    uint32_t site = last_caller(same);
-    base_keep(same);
-    for (unsigned i = same; i < count; i++) {
-        const void *at = walked.at[count - 1 - i];
-        const thag_pyframe *frame = walked.frames[count - 1 - i];
-        site = site_intern(site, at, frame);
-        if (THAG_UNLIKELY(site == THAG_SITE_TOO_MANY)) {
-            last.count = i;
-            return site;
-        }
-        last_is(i, frame, at, site);
-    }
-    last.count = count;
-    return site;
-}
-
-/* The same where only the innermost frame, which has this place, is not the last stack's. */
-static inline uint32_t
-innermost_intern(const thag_pyframe *frame, unsigned place)
-{
-    const void *at = thag_pyframe_at(frame);
-    uint32_t site = site_intern(last_caller(place), at, frame);
-    base_keep(place);
-    if (THAG_UNLIKELY(site == THAG_SITE_TOO_MANY)) {
-        last.count = place;
-        return site;
-    }
-    last_is(place, frame, at, site);
-    last.count = place + 1;
-    return site;
-}
-
-static bool
-stack_has(const PyThreadState *tstate, thag_spot spot)
-{
-    const thag_pyframe *frame = spot.frame == NULL ? NULL : thag_pyframe_top(tstate);
-    while (frame != NULL && (frame != spot.frame || thag_pyframe_instruction(frame) != spot.instruction)) {
-        frame = thag_pyframe_previous(frame);
-    }
-    return frame != NULL;
-}
-
-/* The site that the stack is called from: none if it is not the one that the work is done on (a greenlet's). */
-static uint32_t
-origin_of_stack(const PyThreadState *tstate)
-{
-    const thag_origin *origin = &origin_of_thread;
-    return origin->epoch == epoch && stack_has(tstate, origin->taken) ? origin->site : THAG_SITE_NO_FRAME;
-}
-
-THAG_APART static void
-last_begin_at(const PyThreadState *tstate)
-{
-    bool is_own_work = origin_of_thread.site == 0;
-    uint32_t site = is_own_work ? THAG_SITE_NO_FRAME : origin_of_stack(tstate);
-    if (last.origin != site) {
-        last.origin = site;
-        last.count = 0;
-    }
-    last.base_wanted = base_of_thread.number;
-    if (last.base_number != last.base_wanted) {
-        last.base = 0;
-        last.base_number = 0;
-    }
-    last.tstate = is_own_work ? tstate : NULL;
-    last.turn = turn;
-}
-
-static unsigned
-depth_of(const thag_pyframe *frame)
-{
-    unsigned depth = 0;
-    for (; frame != NULL; frame = thag_pyframe_previous(frame)) {
-        depth++;
-    }
-    return depth;
-}
-
-/* How many frames the last stack has up to the innermost of its frames that is one of this stack, too; `newer` says how many are
-   further in. None of them need have the callers that it had. */
-static inline unsigned
-meet_last(const thag_pyframe *frame, unsigned *newer)
-{
-    *newer = 0;
-    if (THAG_LIKELY(frame == last.frames[last.count].frame)) {
-        return last.count;
-    }
-    for (; frame != NULL; ++*newer) {
-        unsigned place = *place_of_frame(frame);
-        if (THAG_LIKELY(place < last.count && last.frames[place + 1].frame == frame)) {
-            return place + 1;
-        }
-        frame = thag_pyframe_previous(frame);
-    }
-    return 0;
-}
-
-/* How many of the last stack's outermost frames, of `count`, stand where they stood; the first `base` do. The innermost of them is
-   one of this stack; if others call it than then: false, and any number. */
-static inline bool
-compare_with_last(unsigned base, unsigned count, unsigned *same)
-{
-    const known_frame *known = last.frames + count, *end = last.frames + base, *lowest = NULL;
-#pragma GCC unroll 2
-    for (const thag_pyframe *frame = known->frame; known != end; known--) {
-        const thag_pyframe *caller = known[-1].frame;
-        lowest = known->at == thag_pyframe_at(frame) ? lowest : known;
-        if (THAG_UNLIKELY(caller != thag_pyframe_previous(frame))) {
-            return false;
-        }
-        frame = caller;
-    }
-    *same = lowest == NULL ? count : (unsigned)(lowest - last.frames) - 1;
-    return true;
-}
-
-THAG_COLD static uint32_t
-site_of_deep(const thag_pyframe *innermost)
-{
-    walk_ends(innermost);
-    unsigned same = 0;
-    while (same < last.count && last.frames[same + 1].at == walked.at[STACK - 1 - same]) {
-        same++;
-    }
-    return stack_intern(STACK, same);
-}
-
-/* Once all of a stack has been looked at that is not so deep that some of its frames are left out. */
-static void
-base_find(void)
-{
-    unsigned place = *place_of_frame(base_of_thread.frame);
-    bool is_there = place < last.count && last.frames[place + 1].frame == base_of_thread.frame;
-    last.base = is_there ? place : 0;
-    last.base_number = is_there ? base_of_thread.number : 0;
-}
-
-/* The site of a stack of `count` frames, of which `same` are the last one's. */
-static inline uint32_t
-stack_site(const thag_pyframe *innermost, unsigned count, unsigned same)
-{
-    if (THAG_LIKELY(same == count && count != 0)) {
-        last.count = count;
-        return last.site[count - 1];
-    }
-    if (THAG_LIKELY(same + 1 == count)) {
-        return innermost_intern(innermost, same);
-    }
-    (void)walk(innermost, count - same);
-    return stack_intern(count, same);
-}
-
-uint32_t
-thag_site_here(const PyThreadState *tstate)
-{
-    if (THAG_UNLIKELY(last.tstate != tstate || last.turn != turn)) {
-        last_begin_at(tstate);
-    }
-    const thag_pyframe *innermost = thag_pyframe_top(tstate);
-    unsigned newer, same, count = meet_last(innermost, &newer);
-    bool met = compare_with_last(count > last.base ? last.base : 0, count, &same);
-    count = THAG_LIKELY(met) ? count + newer : depth_of(innermost);
-    if (THAG_UNLIKELY(count > STACK)) {
-        return site_of_deep(innermost);
-    }
-    same = THAG_LIKELY(met) ? same : 0;
-    uint32_t site = stack_site(innermost, count, same);
-    if (THAG_UNLIKELY(last.base_number != last.base_wanted)) {
-        base_find();
-    }
-    return site;
-}
-
-thag_base_begun
-thag_sites_begin_base(const PyThreadState *tstate)
-{
-    const thag_pyframe *frame = thag_pyframe_top(tstate);
-    if (frame == NULL || !thag_pyframe_begins_with(frame)) {
-        return (thag_base_begun){0};
-    }
-    thag_base before = base_of_thread;
-    base_of_thread = (thag_base){frame, ++bases};
-    turn++;
-    return (thag_base_begun){bases, before};
-}
-
-/* They end in the order of the calls, but not where a thread has several stacks, as with greenlets. */
-void
-thag_sites_end_base(thag_base_begun begun)
-{
-    if (begun.number == 0) {
-        return;
-    }
-    least_base = base_of_thread.number == begun.number ? least_base : ++bases;
-    base_of_thread = begun.before.number > least_base ? begun.before : (thag_base){0};
-    turn++;
-}
-
-thag_spot
-thag_spot_of(const PyThreadState *tstate)
-{
-    const thag_pyframe *frame = thag_pyframe_top(tstate);
-    return (thag_spot){frame, frame == NULL ? NULL : thag_pyframe_instruction(frame)};
-}
-
-/* Work that hands over work that hands over work would have a stack without end: after some hops it begins anew. */
-thag_origin
-thag_sites_origin_here(const PyThreadState *tstate)
-{
-    enum { MOST_HOPS = 8 };
-    thag_origin before = origin_of_thread;
-    if (before.hops >= MOST_HOPS) {
-        origin_of_thread = (thag_origin){0};
-        turn++;
-    }
-    uint32_t site = thag_site_here(tstate);
-    bool goes_on = last.origin != THAG_SITE_NO_FRAME;
-    origin_of_thread = before;
-    turn++;
-    if (site < THAG_SITES_FIRST) {
-        return (thag_origin){0};        /* that is no stack that others could go on from */
-    }
-    return (thag_origin){.site = site, .epoch = epoch, .hops = goes_on ? before.hops + 1 : 1, .given = thag_spot_of(tstate)};
-}
-
-/* Work that is done at once, where it is handed over, goes on in the stack that it is in. */
-thag_origin
-thag_sites_enter_origin(thag_origin origin, const PyThreadState *tstate)
-{
-    thag_origin before = origin_of_thread;
-    if (!stack_has(tstate, origin.given)) {
-        origin.taken = thag_spot_of(tstate);
-        origin_of_thread = origin;
-        turn++;
-    }
-    return before;
-}
-
-void
-thag_sites_leave_origin(thag_origin before)
-{
-    origin_of_thread = before;
-    turn++;
 }
 
 thag_site
@@ -989,7 +620,7 @@ code_forget(uint32_t number)
     }
     table_take_out(&code_table, number);
     dead->code = NULL;
-    last.count = 0;
+    thag_sites_gone++;
 }
 
 #if PY_VERSION_HEX >= 0x030C0000
@@ -1103,12 +734,19 @@ codes_sweep(void)
     }
 }
 
+/* Whoever has a number of one may not have it any more. */
+static void
+all_end(void)
+{
+    memset(thag_findings, 0, sizeof(thag_findings));
+    thag_sites_gone++;
+    thag_sites_epoch++;
+}
+
 void
 thag_sites_sweep(void)
 {
-    last.count = 0;
-    memset(findings, 0, sizeof(findings));
-    epoch++;
+    all_end();
     nodes_sweep();
     codes_sweep();
 }
@@ -1126,9 +764,7 @@ codes_drop(void **chunks, uint32_t count)
 void
 thag_sites_forget(void)
 {
-    last.count = 0;
-    memset(findings, 0, sizeof(findings));
-    epoch++;
+    all_end();
     kept_lines_forget();
     table_unmap(&node_table);
     chunks_unmap(node_chunks, sizeof(node));

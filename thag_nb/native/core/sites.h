@@ -1,4 +1,4 @@
-/* Call sites: whole Python stacks, each known by a number. */
+/* Call sites: whole Python stacks, each known by a number. Which one a thread is at, stacks.h tells. */
 
 #ifndef THAG_SITES_H
 #define THAG_SITES_H
@@ -30,47 +30,41 @@ typedef struct {
     size_t bytes;
 } thag_text;
 
-/* Where the thread that has this state, with which it is attached, is now. Nothing is allocated but pages. GIL. */
-uint32_t thag_site_here(const PyThreadState *tstate);
-
-/* Where a thread stands, by its innermost frame: as long as it is in the same call of C code, that stays the same. */
+/* What an address was found to be of late, for a caller. */
 typedef struct {
-    const void *frame, *instruction;
-} thag_spot;
+    const void *at;
+    uint32_t caller;
+    uint32_t site;              /* 0: nothing */
+} thag_finding;
 
-/* Where work was handed over that a thread does: what is outside of the thread's own stack. */
-typedef struct {
-    uint32_t site;
-    uint32_t epoch;             /* whoever forgets sites begins another one */
-    uint32_t hops;              /* how often work was handed over by work that had been */
-    thag_spot given, taken;     /* where; and where by the thread that does it, whose stack has that as long as it does */
-} thag_origin;
+enum { THAG_FINDINGS_BITS = 10 };
 
-/* Work that is handed over where the thread that has this state is now. As above. */
-thag_origin thag_sites_origin_here(const PyThreadState *tstate);
+extern THAG_HIDDEN thag_finding thag_findings[1 << THAG_FINDINGS_BITS];
 
-/* This thread, which has this state, does such work from now on. What it did before, for thag_sites_leave_origin. GIL. */
-thag_origin thag_sites_enter_origin(thag_origin origin, const PyThreadState *tstate);
-void thag_sites_leave_origin(thag_origin before);
+static inline thag_finding *
+thag_finding_of(uint32_t caller, const void *at)
+{
+    uint64_t place = (uintptr_t)at >> 1 ^ caller * UINT64_C(0x9E3779B97F4A7C15) >> 32;
+    return &thag_findings[place & ((1 << THAG_FINDINGS_BITS) - 1)];
+}
 
-/* A `with` statement: as long as it is not over, what calls its frame stands still, and need not be looked at. */
-typedef struct {
-    const void *frame;
-    uint64_t number;            /* each has another; 0: there is none */
-} thag_base;
+/* The site of a frame (see pyframes.h), which is at that address, called from a site; THAG_SITE_TOO_MANY without room. Nothing is
+   allocated but pages. GIL. */
+THAG_APART uint32_t thag_site_look_up(uint32_t caller, const void *at, const void *frame);
 
-/* What undoes it. */
-typedef struct {
-    uint64_t number;
-    thag_base before;
-} thag_base_begun;
+static inline uint32_t
+thag_site_of(uint32_t caller, const void *at, const void *frame)
+{
+    const thag_finding *found = thag_finding_of(caller, at);
+    bool is_it = found->at == at && found->caller == caller && found->site != 0;
+    return THAG_LIKELY(is_it) ? found->site : thag_site_look_up(caller, at, frame);
+}
 
-/* The thread that has this state is in such a statement from now on, if its innermost frame begins one; until it is over. GIL. */
-thag_base_begun thag_sites_begin_base(const PyThreadState *tstate);
-void thag_sites_end_base(thag_base_begun begun);
+/* Counts whenever some are forgotten: numbers of before may be others' by now. GIL. */
+extern THAG_HIDDEN uint64_t thag_sites_gone;
 
-/* By the thread that has this state, attached with it or not. */
-thag_spot thag_spot_of(const PyThreadState *tstate);
+/* Another one begins whenever all or those that nobody keeps are forgotten. GIL. */
+extern THAG_HIDDEN uint32_t thag_sites_epoch;
 
 /* The stack with that number. GIL. */
 thag_site thag_site_read(uint32_t site);

@@ -5,7 +5,7 @@
 
 #include "contexts.h"
 #include "packages.h"
-#include "sites.h"
+#include "stacks.h"
 #include "thag.h"
 
 /* Bytes that were asked for while several contexts waited for the same package. */
