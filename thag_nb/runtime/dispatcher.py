@@ -71,7 +71,7 @@ def read() -> Recording:
 
     In a notebook also the process's RSS over time, with a sample of now.
     """
-    return read_numbered()[0]
+    return _read()
 
 
 def read_without_lines() -> Recording:
@@ -81,10 +81,14 @@ def read_without_lines() -> Recording:
 
 def read_numbered() -> tuple[Recording, list[int]]:
     """As `read`, and for each of its sites the number that a walk has it by."""
-    types = Site, SiteFigures, LinesOf
     numbers: list[int] = []
-    recording = _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types, numbers)
-    return call_sites.completed(recording), numbers
+    return _read(numbers), numbers
+
+
+def _read(*numbers: list[int]) -> Recording:
+    types = Site, SiteFigures, LinesOf
+    recording = _native.read(Recording, ContextRecord, marks.snapshot(), rss.snapshot(), types, *numbers)
+    return call_sites.completed(recording)
 
 
 def status() -> Status:
