@@ -9,7 +9,8 @@ rotting: each text stands once in its file, and each test exists.
 What is built is what users run, with asserts off: a claim that a test makes is to notice, not a check of our own.
 
 Not in the list is what nothing can notice. A caller that is not compared in the table of sites: what is kept of the hash
-differs, as callers are numbered one by one. The Context left out of the cache's key: CPython counts its version up whenever
+differs, as callers are numbered one by one. A `with` statement that is over and not forgotten: a frame that lies where its
+frame did has no object, or another one. The Context left out of the cache's key: CPython counts its version up whenever
 another one takes its place, and a thread's first one, for which it does not, begins empty. The id of the thread state, left out
 of that key: whoever was in the lane has a version that no other state has. The first look for quiet before
 records are given back: the second says no as well. Another interpreter's thread looked up like one of ours: our variable
@@ -91,6 +92,7 @@ _TASKS = "tests/runtime/test_tasks.py::"
 _CALL_SITES = "tests/runtime/test_call_sites.py::"
 _BEHIND = "tests/holders/test_behind.py::"
 _WITH = "tests/core/test_with_statements.py::"
+_OVER = _WITH + "test_a_frame_that_is_over_is_not_taken_for_the_statement_that_it_had"
 _CARRIER = "bindings/carrier.c"
 _GUARD = "bindings/guard.c"
 _HANDOVER = "bindings/handover.c"
@@ -3609,20 +3611,28 @@ MUTANTS = [
         (_SITES + "test_stacks_are_those_that_tracemalloc_finds",),
     ),
     Mutant(
-        "a statement that is over is taken for one that goes on",
+        "a frame is the statement's because it is where that was",
         "stacks.c",
-        "    base_of_thread = begun.before.number > least_base ? begun.before : (thag_base){0};",
-        "    (void)begun.before;",
-        "its frame's place is another's then",
-        (_WITH + "test_statements_within_statements",),
+        "    return last.base_number == 0 || thag_pyframe_object(last.frames[last.base + 1].frame) == last.base_object;",
+        "    return last.base_number == 0 || last.base_object != NULL;",
+        "a debugger may leave it so that nobody ends it",
+        (_OVER,),
     ),
     Mutant(
-        "a statement that was over before comes back",
+        "what a frame had is kept for good by its statement",
         "stacks.c",
-        "    base_of_thread = begun.before.number > least_base ? begun.before : (thag_base){0};",
-        "    base_of_thread = begun.before;",
-        "greenlets end theirs in any order",
-        (_WITH + "test_statements_of_greenlets_end_in_any_order",),
+        "    Py_XDECREF(object);     /* the frame may be over, and what it had */",
+        "",
+        "a task is no leak",
+        (_WITH + "test_what_a_frame_had_is_let_go_of_when_its_statement_is_left_at_last",),
+    ),
+    Mutant(
+        "a collection does not see what a statement keeps",
+        "bindings/scope.c",
+        "            Py_VISIT(guard->base.object);",
+        "            (void)guard->base.object;",
+        "a task is no leak",
+        (_WITH + "test_what_a_frame_had_is_collected_with_the_statement_that_it_never_left",),
     ),
     Mutant(
         "a statement of a generator is one that nothing leaves",
@@ -3639,14 +3649,6 @@ MUTANTS = [
         "    return at >= first && _Py_OPCODE(*at) != CACHE;",
         "an ExitStack enters as well",
         (_WITH + "test_what_enters_for_another_is_no_statement",),
-    ),
-    Mutant(
-        "what stands below a statement stays though it was overwritten",
-        "stacks.c",
-        "    if (THAG_UNLIKELY(same < last.base)) {",
-        "    if (same >= STACK) {",
-        "a very deep stack is kept in another way",
-        (_WITH + "test_very_deep_statements_have_both_ends",),
     ),
     Mutant(
         "a site is found for any caller",

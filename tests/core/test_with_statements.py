@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
+import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import FrameType
 
 import pytest
 from stacks import both
@@ -211,3 +216,108 @@ def test_statements_of_greenlets_end_in_any_order():
                 workers[number].switch()
                 compare()
         assert all(worker.dead for worker in workers)
+
+
+KEPT = recorded()
+
+
+class NeverLeft(type(KEPT)):  # type: ignore[misc]
+    def __exit__(self, *_: object) -> None:
+        """It is somebody else's to end what was begun."""
+
+
+NEVER_LEFT = NeverLeft("recorded", lines=True)
+
+
+def left_by_a_jump() -> None:
+    jump = False
+    with KEPT:
+        compare()
+        jump = True
+    assert jump
+
+
+def jumping_out(frame: FrameType, event: str, _argument: object) -> Callable[..., object]:
+    if event == "line" and frame.f_locals.get("jump"):
+        frame.f_lineno = left_by_a_jump.__code__.co_firstlineno + 5
+        frame.f_trace = None
+    return jumping_out
+
+
+@pytest.fixture
+def jumps() -> Iterator[None]:
+    """As with a debugger's ``jump``: then nobody calls ``__exit__``."""
+    tracing = sys.gettrace()
+    sys.settrace(lambda frame, *_: jumping_out if frame.f_code is left_by_a_jump.__code__ else None)
+    yield
+    sys.settrace(tracing)
+
+
+def never_leave() -> None:
+    with NEVER_LEFT:
+        compare()
+
+
+def be_ended_by_another_thread() -> None:
+    with KEPT:
+        compare()
+        thread = threading.Thread(target=KEPT.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
+        compare()
+    compare()
+
+
+@pytest.fixture
+def all_left() -> Iterator[None]:
+    yield
+    while thag_nb.current_context().name == "recorded":
+        type(KEPT).__exit__(NEVER_LEFT, None, None, None)
+        KEPT.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("leave", [left_by_a_jump, never_leave, be_ended_by_another_thread])
+@pytest.mark.usefixtures("all_left", "jumps")
+def test_a_frame_that_is_over_is_not_taken_for_the_statement_that_it_had(leave: Callable[[], None]):
+    go_on = no_statement
+
+    def one_line() -> None:
+        leave()
+
+    def another_line() -> None:
+        """As large as that, and its callee's frame is where the other's was."""
+        go_on()
+        go_on()
+
+    for depth in (0, 1, 2):
+        further_in(depth, one_line)
+        further_in(depth, another_line)
+        _ = further_in(depth, one_line), further_in(depth, another_line), no_statement()
+
+
+@pytest.mark.usefixtures("all_left")
+def test_what_a_frame_had_is_let_go_of_when_its_statement_is_left_at_last():
+    class Held:
+        pass
+
+    def function() -> weakref.ref[Held]:
+        held = Held()
+        with NEVER_LEFT:
+            compare(held)
+        return weakref.ref(held)
+
+    held = function()
+    type(KEPT).__exit__(NEVER_LEFT, None, None, None)
+    assert held() is None
+
+
+def test_what_a_frame_had_is_collected_with_the_statement_that_it_never_left():
+    def function() -> weakref.ref[thag_nb.task]:
+        scope = NeverLeft("recorded", lines=True)
+        with scope:
+            compare()
+        return weakref.ref(scope)
+
+    scope = function()
+    gc.collect()
+    assert scope() is None

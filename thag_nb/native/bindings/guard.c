@@ -253,17 +253,16 @@ thag_guard_enter(thag_guard *guard, thag_entry_mode mode)
 void
 thag_guard_begin_with(thag_guard *guard)
 {
-    const PyThreadState *tstate = PyThreadState_Get();
     if (guard->own != NULL && guard->own->explained != NULL) {
-        guard->base = thag_sites_begin_base(tstate);
+        int collector_was_on = thag_bookkeeping_begin();
+        guard->base = thag_sites_begin_base(PyThreadState_Get());
+        thag_bookkeeping_end(collector_was_on);
     }
 }
 
 void
 thag_guard_close(thag_guard *guard, bool orphan)
 {
-    thag_sites_end_base(guard->base);
-    guard->base = (thag_base_begun){0};
     PyObject *entering = guard->entering;
     thag_context *own = guard->own;
     guard->entering = NULL;
@@ -275,6 +274,7 @@ thag_guard_close(thag_guard *guard, bool orphan)
     if (own != NULL) {
         thag_lifecycle_release(own);
     }
+    thag_sites_end_base(&guard->base);
 }
 
 bool

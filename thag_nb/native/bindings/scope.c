@@ -474,8 +474,14 @@ scope_dealloc(PyObject *self)
 static int
 scope_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    Py_VISIT(((thag_scope *)self)->name);
-    Py_VISIT(((thag_scope *)self)->least_bytes);
+    thag_scope *scope = (thag_scope *)self;
+    Py_VISIT(scope->name);
+    Py_VISIT(scope->least_bytes);
+    for (size_t number = 0; number < scope->list_count; number++) {
+        for (const thag_guard *guard = *list_at(scope, number); guard != NULL; guard = guard->next) {
+            Py_VISIT(guard->base.object);
+        }
+    }
     return 0;
 }
 

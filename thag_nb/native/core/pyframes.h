@@ -107,6 +107,13 @@ thag_pyframe_instructions(const thag_pyframe *frame, PyCodeObject *code)
 #endif
 }
 
+/* The object that Python has made of it, borrowed; NULL for none. */
+static inline const void *
+thag_pyframe_object(const thag_pyframe *frame)
+{
+    return frame->frame_obj;
+}
+
 /* Where it stands: an address within its code, the same for all threads. */
 static inline const void *
 thag_pyframe_at(const thag_pyframe *frame)

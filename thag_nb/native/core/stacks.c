@@ -2,7 +2,8 @@
 
    Most stacks are like the one before, or differ from it in their last frames: so the last one is kept, and only what differs is
    looked for. It is met at the innermost of its frames that is in this one, too, and compared from there on outwards; but for
-   what lies outside of a `with` statement that is not over. Frames that Python does not show stand for their caller's site.
+   what calls the frame of a `with` statement, the base, as long as that frame is not over, which is known by Python's object of
+   it: that is kept alive until the statement is. Frames that Python does not show stand for their caller's site.
 
    Very deep stacks keep both their ends. */
 
@@ -30,6 +31,7 @@ static struct {
     uint32_t site[STACK];
     unsigned base;              /* the place of a base: those before it need not be looked at */
     uint64_t base_number;       /* its number; 0: there is none */
+    const void *base_object;
     uint64_t base_wanted;       /* the number of the thread's */
     const PyThreadState *tstate;        /* of the thread, if its work was handed over by nobody */
     uint64_t turn;
@@ -46,7 +48,7 @@ place_of_frame(const thag_pyframe *frame)
 
 static _Thread_local thag_origin origin_of_thread;
 static _Thread_local thag_base base_of_thread;
-static _Thread_local uint64_t least_base;   /* none of a lower number is still there */
+static uint64_t least_base;     /* none of a lower number is there any more */
 static uint64_t bases;
 static uint64_t turn;           /* counts whatever is done to one of these, by any thread */
 
@@ -59,14 +61,11 @@ last_is(unsigned place, const thag_pyframe *frame, const void *at, uint32_t site
     *place_of_frame(frame) = (uint16_t)place;
 }
 
-/* Only the first `same` frames stay as they are. */
-static inline void
-base_keep(unsigned same)
+static void
+base_forget(void)
 {
-    if (THAG_UNLIKELY(same < last.base)) {
-        last.base = 0;
-        last.base_number = 0;
-    }
+    last.base = 0;
+    last.base_number = 0;
 }
 
 /* The site of what calls a frame that has its place. */
@@ -136,13 +135,12 @@ static uint32_t
 stack_intern(unsigned count, unsigned same)
 {
     uint32_t site = last_caller(same);
-    base_keep(same);
     for (unsigned i = same; i < count; i++) {
         const void *at = walked.at[count - 1 - i];
         const thag_pyframe *frame = walked.frames[count - 1 - i];
         site = thag_site_of(site, at, frame);
         if (THAG_UNLIKELY(site == THAG_SITE_TOO_MANY)) {
-            last.count = i;
+            last.count = last.frames[i].frame == NULL ? 0 : i;      /* none ends with what is left out */
             return site;
         }
         last_is(i, frame, at, site);
@@ -157,7 +155,6 @@ innermost_intern(const thag_pyframe *frame, unsigned place)
 {
     const void *at = thag_pyframe_at(frame);
     uint32_t site = thag_site_of(last_caller(place), at, frame);
-    base_keep(place);
     if (THAG_UNLIKELY(site == THAG_SITE_TOO_MANY)) {
         last.count = place;
         return site;
@@ -195,10 +192,12 @@ last_begin_at(const PyThreadState *tstate)
         last.gone = thag_sites_gone;
         last.count = 0;
     }
+    if (base_of_thread.number <= least_base) {
+        base_of_thread = (thag_base){0};
+    }
     last.base_wanted = base_of_thread.number;
     if (last.base_number != last.base_wanted) {
-        last.base = 0;
-        last.base_number = 0;
+        base_forget();
     }
     last.tstate = is_own_work ? tstate : NULL;
     last.turn = turn;
@@ -233,8 +232,15 @@ meet_last(const thag_pyframe *frame, unsigned *newer)
     return 0;
 }
 
-/* How many of the last stack's outermost frames, of `count`, stand where they stood; the first `base` do. The innermost of them is
-   one of this stack; if others call it than then: false, and any number. */
+/* Whether the frame of the base, which is one of the present stack, is the one that it was; not one that came after it. */
+static inline bool
+base_goes_on(void)
+{
+    return last.base_number == 0 || thag_pyframe_object(last.frames[last.base + 1].frame) == last.base_object;
+}
+
+/* How many of the last stack's outermost frames, of `count`, stand where they stood; the first `base` do, unless the frame of the
+   base is over. The innermost of them is one of this stack; if others call it than then: false, and any number. */
 static inline bool
 compare_with_last(unsigned base, unsigned count, unsigned *same)
 {
@@ -249,7 +255,7 @@ compare_with_last(unsigned base, unsigned count, unsigned *same)
         frame = caller;
     }
     *same = lowest == NULL ? count : (unsigned)(lowest - last.frames) - 1;
-    return true;
+    return base == 0 || base_goes_on();
 }
 
 THAG_COLD static uint32_t
@@ -268,9 +274,11 @@ static void
 base_find(void)
 {
     unsigned place = *place_of_frame(base_of_thread.frame);
-    bool is_there = place < last.count && last.frames[place + 1].frame == base_of_thread.frame;
-    last.base = is_there ? place : 0;
-    last.base_number = is_there ? base_of_thread.number : 0;
+    if (place < last.count && last.frames[place + 1].frame == base_of_thread.frame) {
+        last.base = place;
+        last.base_number = base_of_thread.number;
+        last.base_object = base_of_thread.object;
+    }
 }
 
 /* The site of a stack of `count` frames, of which `same` are the last one's. */
@@ -297,11 +305,17 @@ thag_site_here(const PyThreadState *tstate)
     const thag_pyframe *innermost = thag_pyframe_top(tstate);
     unsigned newer, same, count = meet_last(innermost, &newer);
     bool met = compare_with_last(count > last.base ? last.base : 0, count, &same);
-    count = THAG_LIKELY(met) ? count + newer : depth_of(innermost);
+    if (THAG_LIKELY(met)) {
+        count += newer;
+    }
+    else {
+        base_forget();
+        count = depth_of(innermost);
+        same = 0;
+    }
     if (THAG_UNLIKELY(count > STACK)) {
         return site_of_deep(innermost);
     }
-    same = THAG_LIKELY(met) ? same : 0;
     uint32_t site = stack_site(innermost, count, same);
     if (THAG_UNLIKELY(last.base_number != last.base_wanted)) {
         base_find();
@@ -310,28 +324,37 @@ thag_site_here(const PyThreadState *tstate)
 }
 
 thag_base_begun
-thag_sites_begin_base(const PyThreadState *tstate)
+thag_sites_begin_base(PyThreadState *tstate)
 {
     const thag_pyframe *frame = thag_pyframe_top(tstate);
     if (frame == NULL || !thag_pyframe_begins_with(frame)) {
         return (thag_base_begun){0};
     }
+    PyObject *object = (PyObject *)PyThreadState_GetFrame(tstate);
+    if (object == NULL || thag_pyframe_object(frame) != object) {
+        Py_XDECREF(object);
+        PyErr_Clear();      /* without memory: then all of a stack is looked at */
+        return (thag_base_begun){0};
+    }
     thag_base before = base_of_thread;
-    base_of_thread = (thag_base){frame, ++bases};
+    base_of_thread = (thag_base){frame, object, ++bases};
     turn++;
-    return (thag_base_begun){bases, before};
+    return (thag_base_begun){object, bases, before};
 }
 
-/* They end in the order of the calls, but not where a thread has several stacks, as with greenlets. */
+/* They end in the order of the calls, but not where a thread has several stacks, as with greenlets, or where another thread ends
+   them: then all end. */
 void
-thag_sites_end_base(thag_base_begun begun)
+thag_sites_end_base(thag_base_begun *begun)
 {
-    if (begun.number == 0) {
-        return;
+    PyObject *object = begun->object;
+    if (begun->number != 0) {
+        least_base = base_of_thread.number == begun->number ? least_base : ++bases;
+        base_of_thread = begun->before;
+        turn++;
     }
-    least_base = base_of_thread.number == begun.number ? least_base : ++bases;
-    base_of_thread = begun.before.number > least_base ? begun.before : (thag_base){0};
-    turn++;
+    *begun = (thag_base_begun){0};
+    Py_XDECREF(object);     /* the frame may be over, and what it had */
 }
 
 thag_spot

@@ -28,21 +28,24 @@ thag_origin thag_sites_origin_here(const PyThreadState *tstate);
 thag_origin thag_sites_enter_origin(thag_origin origin, const PyThreadState *tstate);
 void thag_sites_leave_origin(thag_origin before);
 
-/* A `with` statement: as long as it is not over, what calls its frame stands still, and need not be looked at. */
+/* The frame of a `with` statement: as long as it is not over, what calls it stands still, and need not be looked at. */
 typedef struct {
     const void *frame;
+    const void *object;         /* Python's own of that frame: another one at this address has another one, or none */
     uint64_t number;            /* each has another; 0: there is none */
 } thag_base;
 
 /* What undoes it. */
 typedef struct {
+    PyObject *object;           /* owned: the base's */
     uint64_t number;
     thag_base before;
 } thag_base_begun;
 
-/* The thread that has this state is in such a statement from now on, if its innermost frame begins one; until it is over. GIL. */
-thag_base_begun thag_sites_begin_base(const PyThreadState *tstate);
-void thag_sites_end_base(thag_base_begun begun);
+/* The thread that has this state is in such a statement from now on, if its innermost frame begins one; until any thread ends it.
+   An object of Python's may be made. GIL. */
+thag_base_begun thag_sites_begin_base(PyThreadState *tstate);
+void thag_sites_end_base(thag_base_begun *begun);
 
 /* By the thread that has this state, attached with it or not. */
 thag_spot thag_spot_of(const PyThreadState *tstate);
