@@ -3613,8 +3613,8 @@ MUTANTS = [
     Mutant(
         "a frame is the statement's because it is where that was",
         "stacks.c",
-        "    return last.base_number == 0 || thag_pyframe_object(last.frames[last.base + 1].frame) == last.base_object;",
-        "    return last.base_number == 0 || last.base_object != NULL;",
+        "    return base == 0 || THAG_LIKELY(thag_pyframe_object(end[1].frame) == last.base_object);",
+        "    return base == 0 || THAG_LIKELY(last.base_object != NULL);",
         "a debugger may leave it so that nobody ends it",
         (_OVER,),
     ),

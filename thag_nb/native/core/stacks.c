@@ -232,13 +232,6 @@ meet_last(const thag_pyframe *frame, unsigned *newer)
     return 0;
 }
 
-/* Whether the frame of the base, which is one of the present stack, is the one that it was; not one that came after it. */
-static inline bool
-base_goes_on(void)
-{
-    return last.base_number == 0 || thag_pyframe_object(last.frames[last.base + 1].frame) == last.base_object;
-}
-
 /* How many of the last stack's outermost frames, of `count`, stand where they stood; the first `base` do, unless the frame of the
    base is over. The innermost of them is one of this stack; if others call it than then: false, and any number. */
 static inline bool
@@ -255,7 +248,8 @@ compare_with_last(unsigned base, unsigned count, unsigned *same)
         frame = caller;
     }
     *same = lowest == NULL ? count : (unsigned)(lowest - last.frames) - 1;
-    return base == 0 || base_goes_on();
+    /* Of a frame that came after the base's, and lies where that lay, Python has another object, or none. */
+    return base == 0 || THAG_LIKELY(thag_pyframe_object(end[1].frame) == last.base_object);
 }
 
 THAG_COLD static uint32_t
